@@ -1,0 +1,1 @@
+//! Surfaces for people and programs on this machine: the control socket.

@@ -1,0 +1,13 @@
+//! `[buffer]`: how long data may be in RAM only, and how much disk the spool may take.
+
+use std::time::Duration;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    /// Longest time that telemetry is in RAM only. Zero: durable before anything else. Default 1 s.
+    pub window: Duration,
+    /// A publisher that waits for its acknowledgement starts a commit after this. Default 100 ms.
+    pub ack_within: Duration,
+    /// For spool.db with its WAL. Default 512 MiB, at least 1 MiB.
+    pub disk_max: u64,
+}

@@ -1,0 +1,19 @@
+//! `[gateway]`: who this is and where its files are.
+
+use crate::model::GatewayId;
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gateway {
+    pub id: GatewayId,
+    /// Holds state.db and spool.db. Default: $STATE_DIRECTORY, else /var/lib/fieldgate.
+    pub data_dir: PathBuf,
+    /// Holds the control socket. Default: $RUNTIME_DIRECTORY, else /run/fieldgate.
+    pub run_dir: PathBuf,
+}
+
+impl Gateway {
+    pub fn socket(&self) -> PathBuf {
+        self.run_dir.join("control.sock")
+    }
+}

@@ -1,0 +1,49 @@
+//! `[uplink.*]`: the cloud's broker.
+
+use crate::model::UplinkId;
+use std::{fmt, path::PathBuf, time::Duration};
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Uplink {
+    pub id: UplinkId,
+    pub host: String,
+    pub port: u16,
+    pub tls: Option<Tls>,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    /// Default: `fieldgate-{gateway}`.
+    pub client_id: String,
+    pub dialect: Dialect,
+    /// Default: `fieldgate/{gateway}`.
+    pub topic_prefix: String,
+    /// How long a batch waits for company. Default 50 ms.
+    pub linger: Duration,
+    /// Default 60 s.
+    pub reconnect_max: Duration,
+    /// Default 30 s, at least 5 s.
+    pub keep_alive: Duration,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// PEM file of roots to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// Client certificate chain and key, PEM.
+    pub cert: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    Native,
+}
+
+/// A secret that was read at load. Never shown: not by Debug, not in logs, not in `--json`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(secret)")
+    }
+}

@@ -1,0 +1,67 @@
+//! Every queue size, ceiling and row cap, with its reason and with what happens when it is reached.
+
+use std::time::Duration;
+
+/// Status, replies, commands and line changes. Full: the door waits, so a line polls later and MQTT reads slower.
+pub const URGENT: usize = 1024;
+/// Urgent messages handled before timers and telemetry get a turn, so that a flood of status starves nobody.
+pub const URGENT_TURN: usize = 64;
+/// Readings: one full round of 64 devices x 16 requests may sit here while the engine commits.
+/// Full: TCP lines wait (periods stretch, missed polls are counted); a serial line keeps the reading and polls later.
+pub const BULK: usize = 1024;
+/// Orders that wait for their turn on one line. Full: the command is rejected as busy.
+pub const LINE_ORDERS: usize = 64;
+/// Local messages on their way to subscribers. Full: QoS 0 status publications are dropped and counted.
+pub const LOCAL_MESSAGES: usize = 1024;
+/// Changes on their way to the database writer. Full: the engine waits.
+pub const STORE_CHANGES: usize = 256;
+/// Changes in one transaction: a group commit.
+pub const STORE_GROUP: usize = 256;
+
+/// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
+pub const BATCH_SAMPLES: usize = 5_000;
+/// A message's payload is kept below this: many brokers refuse 256 KiB and more.
+pub const MESSAGE_BYTES: usize = 128 * 1024;
+/// Batches in flight to one uplink. Also bounds what a lost connection sends twice.
+pub const UPLINK_IN_FLIGHT: usize = 32;
+/// A dead letter's body is cut here.
+pub const DEAD_LETTER_BYTES: usize = 4096;
+/// Dead letters kept. Full: the oldest goes.
+pub const DEAD_LETTERS: u64 = 10_000;
+/// Events kept for the cloud. Full: the oldest progress and status events go first, announced by a gap event.
+pub const EVENTS: u64 = 200_000;
+/// A payload from a local publisher or the cloud. Larger: dead letter, acknowledged.
+pub const PAYLOAD_BYTES: usize = 256 * 1024;
+/// Connections to our own MQTT endpoint. Full: refused with "server unavailable".
+pub const MQTT_CONNECTIONS: usize = 2_000;
+/// Unacknowledged messages of one local publisher. Full: its socket is not read until one is settled.
+pub const MQTT_HELD: usize = 100;
+/// Points that one MQTT payload may become. More: dead letter.
+pub const MQTT_LEAVES: usize = 1_000;
+/// Nesting of a JSON payload. Deeper: dead letter.
+pub const JSON_DEPTH: usize = 32;
+/// Devices that messages may register by themselves. More: dead letter with that reason.
+pub const REGISTERED_DEVICES: usize = 5_000;
+/// Command ids remembered, for duplicates; older than this count or age are forgotten.
+pub const COMMANDS_KEPT: u64 = 100_000;
+pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// Commands accepted and not yet ended. Full: rejected as busy.
+pub const COMMANDS_OPEN: usize = 1_000;
+
+/// The bar after a timeout or a garbled frame is at least this long (and twice the worst lateness seen).
+pub const BAR_MIN: Duration = Duration::from_secs(1);
+/// A unit's timeout is raised by itself up to this.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(2);
+/// Probes of a dead device back off from this…
+pub const PROBE_MIN: Duration = Duration::from_millis(500);
+/// …to this.
+pub const PROBE_MAX: Duration = Duration::from_secs(60);
+/// All probes of a line together have this share of it, in percent.
+pub const PROBE_SHARE_PERCENT: u64 = 3;
+
+/// The ordered shutdown ends by this, whatever is stuck.
+pub const SHUTDOWN: Duration = Duration::from_secs(5);
+/// A turn of the engine that is later than this was a suspended process: the observer was blind.
+pub const TURN_GAP: Duration = Duration::from_secs(2);
+/// The cloud hears of progress at this interval.
+pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);

@@ -1,0 +1,1 @@
+//! Pure state machines, fn(now, input) -> effects: online state, commands, reporting, batching, replay policy, backoff.

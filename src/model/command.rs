@@ -1,0 +1,103 @@
+//! Commands: what was asked, of whom, until when, and what came of it.
+
+use super::{BadId, Boot, DeviceId, PointId, Value, WallMs};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+
+/// Chosen by whoever commands: 1 to 128 printable ASCII characters. The same id is executed once.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct CommandId(Arc<str>);
+
+impl CommandId {
+    pub fn parse(text: &str) -> Result<CommandId, BadId> {
+        let fits = (1..=128).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+        if fits { Ok(CommandId(text.into())) } else { Err(BadId("use 1 to 128 printable ASCII characters, best a UUID")) }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for CommandId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for CommandId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        CommandId::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    Write(BTreeMap<PointId, Value>),
+    /// Empty: all points.
+    Read(Vec<PointId>),
+}
+
+/// As received from the cloud, the API or the command line. One device; fan-out comes later.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Command {
+    pub id: CommandId,
+    pub device: DeviceId,
+    pub action: Action,
+    /// Who asked: `uplink cloud`, `local anna`.
+    pub from: String,
+    pub received: Boot,
+    /// The sender's own wall time, trusted only on a synchronised clock.
+    pub issued_at: Option<WallMs>,
+    pub expires_in: Duration,
+    /// It reached us as stored mail of a resumed session, so its age is unknown without `issued_at`.
+    pub from_stored_session: bool,
+}
+
+/// `accepted → sent → confirmed | failed | expired | rejected | unknown`. The last five are terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    Accepted,
+    Sent,
+    Confirmed,
+    Failed,
+    Expired,
+    Rejected,
+    Unknown,
+}
+
+impl Phase {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Phase::Accepted => "accepted",
+            Phase::Sent => "sent",
+            Phase::Confirmed => "confirmed",
+            Phase::Failed => "failed",
+            Phase::Expired => "expired",
+            Phase::Rejected => "rejected",
+            Phase::Unknown => "unknown",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Phase> {
+        use Phase::{Accepted, Confirmed, Expired, Failed, Rejected, Sent, Unknown};
+        [Accepted, Sent, Confirmed, Failed, Expired, Rejected, Unknown].into_iter().find(|p| p.word() == word)
+    }
+
+    pub const fn is_terminal(self) -> bool {
+        !matches!(self, Phase::Accepted | Phase::Sent)
+    }
+}
+
+/// What came of a command: kept with its id and told to the cloud, also to whoever asks again with the same id.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Outcome {
+    pub phase: Phase,
+    /// Plain words; empty when confirmed.
+    pub reason: String,
+    /// What was read: the answer of a read, or the read-back of a verified write.
+    pub values: BTreeMap<PointId, Value>,
+}

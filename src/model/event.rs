@@ -1,0 +1,90 @@
+//! What happened, in the words that the cloud, the log and the pages share.
+//!
+//! An event is stored in the transaction that makes the change it reports, and sent only after that commit. Times are
+//! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
+
+use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, Stream, Value};
+use std::collections::BTreeMap;
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Event {
+    pub at: Boot,
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// The numbers of one stream and epoch that are still to come or were just sent: "late" can be told from "lost".
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Alive {
+    pub epoch: Epoch,
+    pub stream: Stream,
+    /// Everything below was acknowledged or announced by a gap.
+    pub lowest: u64,
+    /// The highest number given so far.
+    pub highest: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum EventKind {
+    Status {
+        device: DeviceId,
+        line: Option<LineId>,
+        state: State,
+        cause: Option<Cause>,
+        since: Boot,
+        evidence: Option<Evidence>,
+        missed: u32,
+    },
+    /// One event for a line or the local broker, never one per device on it.
+    Line {
+        line: LineId,
+        state: LineState,
+        reason: String,
+    },
+    Registered {
+        device: DeviceId,
+        via: String,
+    },
+    Command {
+        id: CommandId,
+        device: DeviceId,
+        phase: Phase,
+        reason: String,
+        values: BTreeMap<PointId, Value>,
+    },
+    /// Data that will never come: `from..=to` of a stream.
+    Gap {
+        epoch: Epoch,
+        stream: Stream,
+        from: u64,
+        to: u64,
+        samples: u64,
+        reason: String,
+    },
+    /// The first event of an epoch: which one came before, how far it got, what may be missing behind that.
+    Epoch {
+        epoch: Epoch,
+        before: Option<Epoch>,
+        /// Last durable or acknowledged numbers of the epoch before.
+        telemetry: u64,
+        event: u64,
+        /// At most so many milliseconds of polled values before the end were in RAM only. 0 after a clean stop.
+        may_have_lost_ms: u64,
+    },
+    Progress {
+        alive: Vec<Alive>,
+    },
+    /// Something unreadable was put aside.
+    DeadLetter {
+        source: String,
+        reason: String,
+        count: u64,
+    },
+    /// The boot clock's offset to wall time changed.
+    Clock {
+        offset_ms: i64,
+        before_ms: Option<i64>,
+        synchronised: bool,
+    },
+}

@@ -1,0 +1,74 @@
+//! Names, parsed once. Each becomes an MQTT topic level, so `/`, `+`, `#` and blanks are impossible by construction.
+
+use std::{fmt, sync::Arc};
+
+/// Why a text is no id; says what to write instead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadId(pub &'static str);
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident, $max:literal, $extra:pat, $remedy:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+        #[serde(transparent)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Accepts the text or says what an id may hold.
+            pub fn parse(text: &str) -> Result<Self, BadId> {
+                let fits = (1..=$max).contains(&text.len());
+                let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, $extra));
+                if fits && clean { Ok(Self(text.into())) } else { Err(BadId($remedy)) }
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}", self.0)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(from)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+id!(
+    /// A sub-device: one Modbus unit, one MQTT device.
+    DeviceId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"
+);
+id!(
+    /// A point of a device. A dot is allowed: leaves of nested JSON are joined by it.
+    PointId, 64, b'-' | b'_' | b'.', "use 1 to 64 letters, digits, '-', '_' or '.' (it becomes a key in every message)"
+);
+id!(
+    /// A bus or a TCP connection that devices share.
+    LineId, 64, b'-' | b'_' | b'.' | b':', "use 1 to 64 letters, digits, '-', '_', '.' or ':'"
+);
+id!(
+    /// A connection to a cloud.
+    UplinkId, 32, b'-' | b'_', "use 1 to 32 letters, digits, '-' or '_'"
+);
+id!(
+    /// A mapping from local MQTT topics to devices.
+    RouteId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_'"
+);
+id!(
+    /// This gateway.
+    GatewayId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"
+);

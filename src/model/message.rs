@@ -1,0 +1,160 @@
+//! What the doors (lines, local MQTT, uplink) hand to the engine, and what it hands back.
+
+use super::{Action, Boot, Command, CommandId, DeviceId, LineId, LineState, Outcome, PointId, Reading};
+use std::{sync::Arc, time::Duration};
+
+/// What one poll or probe told us, apart from values. Only `Silent` and `Garbled` are evidence of absence.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Heard {
+    /// An exception reply: badly mapped or busy, but alive.
+    Refused(u8),
+    /// Bytes came, but no valid reply.
+    Garbled(String),
+    Silent {
+        after: Duration,
+    },
+    /// A good answer that carried no data (a probe): life.
+    Answered,
+}
+
+/// Low in rate, never throttled behind telemetry.
+#[derive(Debug)]
+pub enum Urgent {
+    /// A poll or probe of a device that ended without a reading.
+    Poll { device: DeviceId, heard: Heard, at: Boot },
+    /// A line, or the local broker under the id `mqtt`, went up or down.
+    Line { line: LineId, state: LineState, reason: String, at: Boot },
+    /// A device said something about itself by a status topic or a will.
+    Said(Said),
+    /// A command from the cloud.
+    Command { command: Command, receipt: Receipt },
+    /// The terminal phase of an order, or that it is now on the wire.
+    Done(WriteDone),
+    /// Something unreadable at a door.
+    DeadLetter(DeadLetter),
+}
+
+/// Telemetry: last in the engine's order.
+#[derive(Debug)]
+pub enum Bulk {
+    /// From a line: one planned request.
+    Reading(Reading),
+    /// From a publisher whose acknowledgement is held. `device` may be unknown so far.
+    Message { device: DeviceId, via: String, readings: Vec<Reading>, at: Boot, retained: bool, receipt: Receipt },
+}
+
+#[derive(Debug)]
+pub struct Said {
+    pub device: DeviceId,
+    /// The route that mapped it, for the registration of unknown devices.
+    pub via: String,
+    pub online: bool,
+    pub will: bool,
+    /// A retained message is no proof of life.
+    pub retained: bool,
+    /// Which session said it; a will of an older session than the last evidence is ignored.
+    pub session: Option<u64>,
+    pub at: Boot,
+    /// The silence that a device of this route is allowed.
+    pub offline_after: Option<Duration>,
+    pub receipt: Receipt,
+}
+
+/// Kept with its reason, bounded, replayable.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    pub source: String,
+    pub topic: String,
+    pub reason: String,
+    /// Cut to `limits::DEAD_LETTER_BYTES`.
+    pub body: Vec<u8>,
+    pub at: Boot,
+}
+
+/// Work for a line or for the local MQTT door: the engine has committed it as about to be sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Order {
+    pub id: CommandId,
+    pub device: DeviceId,
+    pub action: Action,
+    /// Not begun after this moment.
+    pub deadline: Boot,
+    /// Read back and compare after a write.
+    pub verify: Vec<PointId>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct WriteDone {
+    pub id: CommandId,
+    pub device: DeviceId,
+    pub outcome: Outcome,
+    pub at: Boot,
+}
+
+/// Where orders for a device go: a serial line's thread, a TCP line's task, local MQTT, or a test. Gives the order
+/// back when its queue is full.
+pub type OrderPort = Arc<dyn Fn(Order) -> Result<(), Order> + Send + Sync>;
+
+/// A message for local subscribers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LocalMessage {
+    pub topic: String,
+    pub body: Vec<u8>,
+    pub retain: bool,
+}
+
+/// Where the engine publishes locally: `devices/status/{id}` and the like. `false`: nobody there or queue full.
+pub type LocalPort = Arc<dyn Fn(LocalMessage) -> bool + Send + Sync>;
+
+/// How a held acknowledgement ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// Promise 1 is kept: acknowledge.
+    Kept,
+    /// It could not be kept: do not acknowledge.
+    NotKept,
+}
+
+/// The right to acknowledge one message, held until promise 1 is kept. Dropped without `keep`, it tells the door that
+/// the promise was not kept, so a forgotten path can never acknowledge.
+pub struct Receipt {
+    id: u64,
+    door: Option<Arc<dyn Fn(u64, Settled) + Send + Sync>>,
+}
+
+impl Receipt {
+    /// `tell` must not block: it puts the id in a queue that is as long as the door's window of unacknowledged messages.
+    pub fn new(id: u64, tell: Arc<dyn Fn(u64, Settled) + Send + Sync>) -> Receipt {
+        Receipt { id, door: Some(tell) }
+    }
+
+    /// For messages that expect no acknowledgement (QoS 0).
+    pub const fn none() -> Receipt {
+        Receipt { id: 0, door: None }
+    }
+
+    /// Whether somebody waits for it.
+    pub fn is_awaited(&self) -> bool {
+        self.door.is_some()
+    }
+
+    pub fn keep(mut self) {
+        if let Some(door) = self.door.take() {
+            door(self.id, Settled::Kept);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if let Some(door) = self.door.take() {
+            door(self.id, Settled::NotKept);
+        }
+    }
+}
+
+impl std::fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Receipt({}{})", self.id, if self.door.is_some() { ", awaited" } else { "" })
+    }
+}

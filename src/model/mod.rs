@@ -1,0 +1,23 @@
+//! What things are: ids, values, readings, states, events, commands, and the messages that doors hand to the engine.
+//!
+//! Absent on purpose: IO, clocks, wire formats, `async`. This room names no other.
+
+pub mod batch;
+pub mod command;
+pub mod event;
+pub mod ids;
+pub mod message;
+pub mod state;
+pub mod status;
+pub mod time;
+pub mod value;
+
+pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream};
+pub use command::{Action, Command, CommandId, Outcome, Phase};
+pub use event::{Event, EventKind};
+pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId};
+pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
+pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
+pub use status::{DeviceCard, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkState};
+pub use time::{Boot, BootIndex, ClockQuality, ClockReading, WallMs};
+pub use value::{Quality, Reading, Value};

@@ -1,0 +1,132 @@
+//! Online state and its reasons. UI.md section 1 holds the words; the pages, the log, `--json` and events use the same.
+
+use super::{Boot, DeviceId, LineId};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Unknown,
+    Online,
+    Suspect,
+    Offline,
+}
+
+impl State {
+    pub const fn word(self) -> &'static str {
+        match self {
+            State::Unknown => "unknown",
+            State::Online => "online",
+            State::Suspect => "suspect",
+            State::Offline => "offline",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<State> {
+        [State::Unknown, State::Online, State::Suspect, State::Offline].into_iter().find(|s| s.word() == word)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// Nothing was heard for longer than the device's own time.
+    Silent,
+    /// A status message or a will said so.
+    Said,
+    /// The line is down: nobody could have seen the device.
+    LineDown,
+    /// The local broker is down.
+    BrokerDown,
+    /// Not heard yet since the gateway started.
+    Restored,
+    /// A person said: do not judge.
+    Maintenance,
+}
+
+impl Cause {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Cause::Silent => "silent",
+            Cause::Said => "said",
+            Cause::LineDown => "line_down",
+            Cause::BrokerDown => "broker_down",
+            Cause::Restored => "restored",
+            Cause::Maintenance => "maintenance",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<Cause> {
+        [Cause::Silent, Cause::Said, Cause::LineDown, Cause::BrokerDown, Cause::Restored, Cause::Maintenance]
+            .into_iter()
+            .find(|c| c.word() == word)
+    }
+}
+
+/// What was seen of a device. All but `Will` are signs of life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EvidenceKind {
+    Poll,
+    Message,
+    Heartbeat,
+    Status,
+    Will,
+    /// The device refused a request: that is life.
+    Exception,
+}
+
+impl EvidenceKind {
+    pub const fn word(self) -> &'static str {
+        match self {
+            EvidenceKind::Poll => "poll",
+            EvidenceKind::Message => "message",
+            EvidenceKind::Heartbeat => "heartbeat",
+            EvidenceKind::Status => "status",
+            EvidenceKind::Will => "will",
+            EvidenceKind::Exception => "exception",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<EvidenceKind> {
+        use EvidenceKind::{Exception, Heartbeat, Message, Poll, Status, Will};
+        [Poll, Message, Heartbeat, Status, Will, Exception].into_iter().find(|k| k.word() == word)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Evidence {
+    pub kind: EvidenceKind,
+    pub at: Boot,
+}
+
+/// Where a device stands. `cause` is `None` only when online.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct DeviceStatus {
+    pub device: DeviceId,
+    pub line: Option<LineId>,
+    pub state: State,
+    pub cause: Option<Cause>,
+    pub since: Boot,
+    pub evidence: Option<Evidence>,
+    /// Polls missed since the last sign of life.
+    pub missed: u32,
+}
+
+/// A line is up or down, never online.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LineState {
+    Unknown,
+    Up,
+    Down,
+}
+
+impl LineState {
+    pub const fn word(self) -> &'static str {
+        match self {
+            LineState::Unknown => "unknown",
+            LineState::Up => "up",
+            LineState::Down => "down",
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! What surfaces show: figures of lines, uplinks and the spool, and the device list that the cloud gets at birth.
+
+use super::{Boot, DeviceStatus, LineId, LineState, PointId, Value};
+
+/// Kept by a line's owner, read by `status`, events and metrics.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LineFigures {
+    pub line: LineId,
+    pub state: LineState,
+    pub reason: String,
+    pub requests: u64,
+    pub answers: u64,
+    pub silent: u64,
+    pub garbled: u64,
+    pub refused: u64,
+    /// Replies that came after their request was given up.
+    pub late: u64,
+    /// Replies of other units or to other requests.
+    pub foreign: u64,
+    /// Polls that could not run in their period.
+    pub missed: u64,
+    /// Share of the last minute in which the line was busy, 0 to 1.
+    pub utilisation: f64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UplinkState {
+    Unknown,
+    Up,
+    CatchingUp,
+    Down,
+}
+
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct UplinkFigures {
+    pub state: UplinkState,
+    pub since: Boot,
+    /// Why it is down, in words.
+    pub reason: String,
+    /// Publish to PUBACK, the latest, in milliseconds.
+    pub answer_ms: Option<u64>,
+    pub messages_sent: u64,
+    pub messages_acknowledged: u64,
+    pub bytes_sent: u64,
+    pub connects: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct SpoolFigures {
+    /// Batches and samples not yet acknowledged by the cloud.
+    pub waiting_batches: u64,
+    pub waiting_samples: u64,
+    pub oldest_age_ms: Option<u64>,
+    pub sealed_samples: u64,
+    pub acknowledged_samples: u64,
+    pub dropped_samples: u64,
+    pub commits: u64,
+    pub bytes_written: u64,
+    pub disk_bytes: u64,
+    pub disk_max: u64,
+}
+
+/// One device as the cloud learns it at birth and on change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeviceCard {
+    pub status: DeviceStatus,
+    pub profile: Option<String>,
+    pub points: Vec<PointCard>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointCard {
+    pub id: PointId,
+    pub unit: String,
+    /// `u16`, `f32`, `bool`, …; empty where the field decides (MQTT).
+    pub kind: String,
+    pub writable: bool,
+    pub latest: Option<(Boot, Value)>,
+}

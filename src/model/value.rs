@@ -1,0 +1,81 @@
+//! What a point may hold, and how good it is.
+
+use super::{Boot, DeviceId, PointId};
+use std::sync::Arc;
+
+/// One value. `Null` always comes with a quality other than `Good`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Value {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    /// Always finite: a NaN or an infinity on the wire becomes `Null` with `NotAvailable`.
+    Float(f64),
+    Text(Arc<str>),
+}
+
+impl Value {
+    /// A finite number, or `Null`.
+    pub fn float(v: f64) -> Value {
+        if v.is_finite() { Value::Float(v) } else { Value::Null }
+    }
+
+    /// As a number, for limits and deadbands. Booleans are 0 and 1.
+    pub fn as_f64(&self) -> Option<f64> {
+        match self {
+            Value::Bool(b) => Some(f64::from(u8::from(*b))),
+            #[allow(clippy::cast_precision_loss)] // limits and deadbands do not need 53 bits
+            Value::Int(v) => Some(*v as f64),
+            #[allow(clippy::cast_precision_loss)]
+            Value::Uint(v) => Some(*v as f64),
+            Value::Float(v) => Some(*v),
+            Value::Null | Value::Text(_) => None,
+        }
+    }
+}
+
+/// UI.md section 1.2: the words are the same on every surface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quality {
+    Good,
+    Stale,
+    NotAvailable,
+    Pending,
+    Unsupported,
+    Bad,
+}
+
+impl Quality {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Quality::Good => "good",
+            Quality::Stale => "stale",
+            Quality::NotAvailable => "not_available",
+            Quality::Pending => "pending",
+            Quality::Unsupported => "unsupported",
+            Quality::Bad => "bad",
+        }
+    }
+}
+
+/// The points of one device that were read together, at one moment. Never split over two messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reading {
+    pub device: DeviceId,
+    pub at: Boot,
+    /// Shared by all readings of one planned request, so that a reading costs no allocation per name.
+    pub points: Arc<[PointId]>,
+    /// As long as `points`.
+    pub values: Vec<Value>,
+    /// `None`: all good. Else as long as `points`.
+    pub quality: Option<Vec<Quality>>,
+}
+
+impl Reading {
+    pub fn quality_of(&self, n: usize) -> Quality {
+        self.quality.as_ref().and_then(|q| q.get(n).copied()).unwrap_or(Quality::Good)
+    }
+}

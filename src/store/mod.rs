@@ -1,0 +1,1 @@
+//! SQLite with one writer: state.db and spool.db.

@@ -1,0 +1,1 @@
+//! The cloud side: MQTT session, pump (spool -> batches -> acknowledgement -> release), dialects.
