@@ -65,3 +65,8 @@ pub const SHUTDOWN: Duration = Duration::from_secs(5);
 pub const TURN_GAP: Duration = Duration::from_secs(2);
 /// The cloud hears of progress at this interval.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
+/// Clients of the control socket at once. More: their connection is closed.
+pub const CONTROL_CLIENTS: usize = 16;
+/// The longest request on the control socket, in bytes. Longer: answered as unreadable.
+pub const CONTROL_LINE: u64 = 64 * 1024;
