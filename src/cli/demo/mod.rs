@@ -199,7 +199,6 @@ fn wait(stage: &Stage, terminal: Option<&keys::Terminal>, script: &mut Script, p
         ]);
     }
     let Some(terminal) = terminal else {
-        let _ = std::sync::mpsc::channel::<()>().1.recv_timeout(FRAME);
         return sleep_frame(FRAME);
     };
     match terminal.key(FRAME) {
@@ -267,7 +266,8 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     }
     p.twice = books.twice;
     p.resends = books.resends;
-    summary::rate(&mut p.arriving_history, &mut p.received_per_s, books.received, elapsed);
+    p.received_per_s = p.received_rate.per_s(elapsed, books.received);
+    Picture::remember(&mut p.arriving_history, p.received_per_s);
     p.values = ["meter-1", "meter-2", "meter-3"]
         .iter()
         .filter_map(|d| {
@@ -286,11 +286,8 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     p.waiting = s["spool"]["waiting"].as_u64().unwrap_or(0);
     p.missing = if p.waiting == 0 { holes } else { 0 };
     p.written = s["spool"]["bytes_written"].as_u64().unwrap_or(0);
-    p.waiting_history.push_back(p.waiting);
-    while p.waiting_history.len() > screen::HISTORY {
-        p.waiting_history.pop_front();
-    }
-    p.in_per_s = summary::in_rate(s, elapsed);
+    Picture::remember(&mut p.waiting_history, p.waiting);
+    p.in_per_s = p.in_rate.per_s(elapsed, s["spool"]["sealed"].as_u64().unwrap_or(0));
     let up = &s["uplinks"][0];
     p.cloud = up["state"].as_str().unwrap_or("unknown").to_owned();
     p.cloud_since_s = up["since_s"].as_u64().unwrap_or(0);

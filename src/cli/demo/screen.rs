@@ -1,5 +1,6 @@
 //! One screen of 80 x 24: field, gateway and cloud side by side. Pure: a picture in, lines out.
 
+use super::summary::Rate;
 use crate::cli::{
     Out,
     out::{Paint, age, bytes, count},
@@ -11,6 +12,8 @@ pub const HISTORY: usize = 54;
 
 #[derive(Debug, Clone, Default)]
 pub struct Picture {
+    pub in_rate: Rate,
+    pub received_rate: Rate,
     pub elapsed_s: u64,
     /// Name, online, all.
     pub groups: Vec<(String, u64, u64)>,
@@ -31,6 +34,16 @@ pub struct Picture {
     pub values: Vec<(String, String, VecDeque<f64>)>,
     pub caption: Vec<String>,
     pub held: bool,
+}
+
+impl Picture {
+    /// Remembers one column of each chart.
+    pub fn remember(history: &mut VecDeque<u64>, value: u64) {
+        history.push_back(value);
+        while history.len() > HISTORY {
+            history.pop_front();
+        }
+    }
 }
 
 /// Every line at most 78 columns, always the same number of lines.

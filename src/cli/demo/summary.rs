@@ -26,29 +26,19 @@ pub fn observe(stage: &mut Stage, status: Option<&Value>) {
 }
 
 /// Samples per second over the last second, from a counter that is read four times a second.
-pub fn rate(history: &mut VecDeque<u64>, per_s: &mut u64, total: u64, elapsed: Duration) {
-    thread_local!(static SEEN: std::cell::RefCell<VecDeque<(Duration, u64)>> = const { std::cell::RefCell::new(VecDeque::new()) });
-    *per_s = SEEN.with_borrow_mut(|seen| slope(seen, elapsed, total));
-    history.push_back(*per_s);
-    while history.len() > super::screen::HISTORY {
-        history.pop_front();
-    }
-}
+#[derive(Debug, Clone, Default)]
+pub struct Rate(VecDeque<(Duration, u64)>);
 
-/// The same for what the gateway took in.
-pub fn in_rate(status: &Value, elapsed: Duration) -> u64 {
-    thread_local!(static SEEN: std::cell::RefCell<VecDeque<(Duration, u64)>> = const { std::cell::RefCell::new(VecDeque::new()) });
-    SEEN.with_borrow_mut(|seen| slope(seen, elapsed, status["spool"]["sealed"].as_u64().unwrap_or(0)))
-}
-
-fn slope(seen: &mut VecDeque<(Duration, u64)>, at: Duration, total: u64) -> u64 {
-    seen.push_back((at, total));
-    while seen.len() > 5 {
-        seen.pop_front();
+impl Rate {
+    pub fn per_s(&mut self, at: Duration, total: u64) -> u64 {
+        self.0.push_back((at, total));
+        while self.0.len() > 5 {
+            self.0.pop_front();
+        }
+        let (first, before) = self.0[0];
+        let ms = at.saturating_sub(first).as_millis().max(1);
+        u64::try_from(u128::from(total.saturating_sub(before)) * 1000 / ms).unwrap_or(0)
     }
-    let (first, before) = seen[0];
-    let ms = (at - first).as_millis().max(1);
-    u64::try_from(u128::from(total - before) * 1000 / ms).unwrap_or(0)
 }
 
 /// The terminal phase of the latest command, as a sentence.
