@@ -48,6 +48,15 @@ pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
 
+/// A configuration file, profile or CSV. Larger: refused by `check` and `run`.
+pub const CONFIG_BYTES: usize = 32 << 20;
+/// Devices that a configuration's groups may make. More: a problem.
+pub const CONFIG_DEVICES: usize = 5_000;
+/// Points of all devices together. More: a problem.
+pub const CONFIG_POINTS: usize = 500_000;
+/// Problems collected of one configuration; further ones are not kept.
+pub const CONFIG_PROBLEMS: usize = 2_000;
+
 /// The bar after a timeout or a garbled frame is at least this long (and twice the worst lateness seen).
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.
