@@ -36,6 +36,25 @@ pub const PAYLOAD_BYTES: usize = 256 * 1024;
 pub const MQTT_CONNECTIONS: usize = 2_000;
 /// Unacknowledged messages of one local publisher. Full: its socket is not read until one is settled.
 pub const MQTT_HELD: usize = 100;
+/// Messages waiting for one local subscriber. Full: QoS 0 is dropped and counted; QoS 1 disconnects a subscriber that
+/// reads too slowly, and is dropped for one that is away. Retained messages at subscribing do not count.
+pub const MQTT_QUEUE: usize = 1_000;
+/// Bytes waiting for one local subscriber. Full: as above.
+pub const MQTT_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes waiting for all local subscribers together, so that many slow ones cannot fill the memory. Full: as above.
+pub const MQTT_QUEUE_BYTES_ALL: usize = 64 * 1024 * 1024;
+/// QoS 1 messages on their way to one local subscriber. Full: the rest waits in its queue.
+pub const MQTT_IN_FLIGHT: usize = 64;
+/// Retained topics. Full: a further one is delivered, but not retained, and that is said once.
+pub const MQTT_RETAINED: usize = 20_000;
+/// Bytes of retained payloads and topics. Full: as above.
+pub const MQTT_RETAINED_BYTES: usize = 32 * 1024 * 1024;
+/// Sessions of clients that are away (clean session not set). Full: the one that is away longest is forgotten.
+pub const MQTT_SESSIONS: usize = 1_000;
+/// Subscriptions of one client. Full: refused in the SUBACK.
+pub const MQTT_SUBSCRIPTIONS: usize = 1_000;
+/// Unacknowledged messages from an external broker. Full: it is not read until one is settled.
+pub const MQTT_BROKER_HELD: usize = 20_000;
 /// Points that one MQTT payload may become. More: dead letter.
 pub const MQTT_LEAVES: usize = 1_000;
 /// Nesting of a JSON payload. Deeper: dead letter.
