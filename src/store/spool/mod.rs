@@ -1,5 +1,7 @@
 //! Telemetry until the cloud has acknowledged it: RAM first, SQLite behind.
 
+mod codec;
+
 use crate::model::{Boot, BootIndex, Epoch, Frame, Key, Receipt, Sealed, SpoolFigures, Stream, event::Alive};
 use std::{
     collections::BTreeMap,
