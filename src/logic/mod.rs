@@ -1,1 +1,4 @@
 //! Pure state machines, fn(now, input) -> effects: online state, commands, reporting, batching, replay policy, backoff.
+
+pub mod backoff;
+pub mod replay;

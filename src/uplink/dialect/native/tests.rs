@@ -1,0 +1,3 @@
+use super::*;
+use crate::model::{Alive, Row};
+fn x(){}
