@@ -9,7 +9,7 @@ use crate::{
     drivers::{Doors, line, mqtt},
     engine::{self, Engine},
     limits,
-    model::{LineId, LineState, Urgent},
+    model::{Boot, LineId, LineState, UplinkFigures, UplinkState, Urgent},
     store::{Backing, Options, Store},
     system::{clock::Clock, notify},
     uplink,
@@ -87,13 +87,14 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let mut uplink_task = None;
     let mut uplink_figures = None;
     if let Some(u) = &config.uplink {
-        let (figures, figures_rx) = watch::channel(uplink::initial_figures(clock.now()));
+        let (figures, figures_rx) = watch::channel(idle(clock.now()));
         uplink_figures = Some((u.id.clone(), figures_rx));
         uplink_task = Some(tokio::spawn(uplink::run(uplink::Parts {
             config: u.clone(),
             gateway: config.gateway.id.clone(),
             version: env!("CARGO_PKG_VERSION"),
             store: store.clone(),
+            epoch,
             urgent,
             cards: cards_rx,
             figures,
@@ -158,6 +159,20 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
     Ok(())
+}
+
+/// Before the first attempt to connect.
+fn idle(now: Boot) -> UplinkFigures {
+    UplinkFigures {
+        state: UplinkState::Unknown,
+        since: now,
+        reason: "not connected yet".into(),
+        answer_ms: None,
+        messages_sent: 0,
+        messages_acknowledged: 0,
+        bytes_sent: 0,
+        connects: 0,
+    }
 }
 
 async fn in_time<T>(part: &str, limit: Duration, end: impl Future<Output = T>) {

@@ -86,7 +86,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
-        Verb::Simulate(args) => simulate::run(args, &out),
+        Verb::Simulate(args) => simulate::run(args),
     }
 }
 

@@ -1,7 +1,10 @@
 //! The demo's cloud: a broker (embedded, or a mosquitto that is given) and a subscriber that keeps the books.
 
 use super::ledger::Ledger;
-use crate::drivers::mqtt::server::{Server, ServerOptions};
+use crate::{
+    drivers::mqtt::server::{Incoming, Options, Server},
+    system::clock::Clock,
+};
 use rumqttc::{AsyncClient, Event, MqttOptions, Packet, PublishOptions, QoS};
 use std::{
     net::{SocketAddr, ToSocketAddrs},
@@ -28,8 +31,14 @@ impl Cloud {
         let (broker, embedded) = match external {
             Some(url) => (resolve(url)?, None),
             None => {
-                let options = ServerOptions { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..ServerOptions::default() };
-                let server = Server::start(options, Arc::new(|incoming: crate::drivers::mqtt::server::Incoming| incoming.receipt.keep()))?;
+                let options = Options::open(SocketAddr::from(([127, 0, 0, 1], 0)), Clock::Real);
+                let server = Server::start(
+                    options,
+                    Arc::new(|incoming: Incoming| {
+                        incoming.receipt.keep();
+                        None
+                    }),
+                )?;
                 (server.local_addr(), Some(server))
             }
         };

@@ -5,6 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 pub const METERS: u8 = 3;
+/// The simulator numbers TCP lines first.
+pub const TCP_LINE: usize = 0;
+pub const RTU_LINE: usize = 1;
 pub const PLUGS: usize = 4;
 pub const BAUD: u32 = 9600;
 

@@ -61,10 +61,12 @@ reads = {{ register = "holding:2", type = "u16" }}
 tcp = "{plc}"
 unit = 1
 poll = "200ms"
-max_gap = 20
+max_gap = 10
 
 [device.plc.point]
 reads = {{ register = "holding:2", type = "u16" }}
+power = {{ register = "input:12", type = "f32", unit = "W" }}
+frequency = {{ register = "input:70", type = "f32", unit = "Hz" }}
 setpoint = {{ register = "holding:100", type = "u16", scale = 0.1, unit = "°C", write = {{ min = 20, max = 80 }} }}
 {more}
 [mqtt]
@@ -83,7 +85,7 @@ url = "mqtt://{cloud}"
 topic_prefix = "{topic_prefix}"
 reconnect_max = "1s"
 "#,
-        more = (0..50).map(|n| format!("v{n} = {{ register = \"holding:{}\", type = \"u16\" }}\n", 101 + n)).collect::<String>(),
+        more = (1..20).map(|n| format!("r{n} = {{ register = \"holding:{}\", type = \"u16\" }}\n", 100 + n)).collect::<String>(),
     )
 }
 

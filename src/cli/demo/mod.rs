@@ -15,6 +15,7 @@ mod screen;
 mod summary;
 
 use super::{Global, Out, simulate};
+use crate::config::Parity;
 use anyhow::Context;
 use cable::Cable;
 use cloud::Cloud;
@@ -129,21 +130,21 @@ fn play(runtime: &tokio::runtime::Runtime, out: &Out, args: &Args) -> anyhow::Re
 async fn set_up(dir: &std::path::Path, args: &Args, seen: Option<cloud::Seen>) -> anyhow::Result<Stage> {
     let stop = CancellationToken::new();
     let rtu = dir.join("meters");
-    let devices = simulate::Devices {
+    let simulated = simulate::Config {
         tcp: vec!["127.0.0.1:0".parse()?],
         rtu: vec![rtu.clone()],
         baud: field::BAUD,
+        parity: Parity::None,
         units: (1..=field::METERS).collect(),
         seed: args.seed,
-        ..simulate::Devices::default()
-    }
-    .start(stop.clone())
-    .context("cannot start the simulated devices")?;
+        ..simulate::Config::default()
+    };
+    let devices = simulate::Devices::start(simulated, stop.clone()).await.context("cannot start the simulated devices")?;
     let prefix = "fieldgate/demo";
     let cloud = Cloud::open(args.broker.as_deref(), prefix, seen, stop.clone()).await?;
     let cable = Cable::lay(cloud.broker, stop.clone()).await?;
     let mqtt = field::free_port()?;
-    let plc = devices.tcp_addrs()[0];
+    let plc = devices.tcp_addrs[0];
     let gateway = Gateway::start(
         dir,
         &gateway::Field { rtu: &rtu, baud: field::BAUD, meters: field::METERS, plc, mqtt, cloud: cable.near, topic_prefix: prefix },
@@ -215,7 +216,7 @@ fn wait(stage: &Stage, terminal: Option<&keys::Terminal>, script: &mut Script, p
             story.say(&["You plugged the cable in again."]);
         }
         Some(b'k') => {
-            stage.devices.kill_unit(0, field::METERS);
+            stage.devices.kill_unit(field::RTU_LINE, field::METERS);
             script.skip(Cue::KillMeter);
             story.say(&["You cut the power of meter-3."]);
         }
@@ -241,7 +242,7 @@ fn act(stage: &mut Stage, cue: Cue, story: &mut Story, ended: &mut bool) {
         }
         Cue::KillMeter => {
             stage.meter_is_dead = true;
-            stage.devices.kill_unit(0, field::METERS);
+            stage.devices.kill_unit(field::RTU_LINE, field::METERS);
             story.say(&["Now meter-3 lost its power. Its neighbours on the same two wires keep", "their pace."]);
         }
         Cue::SendCommand => {
