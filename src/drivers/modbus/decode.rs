@@ -126,3 +126,6 @@ fn scaled(raw: f64, scale: f64, offset: f64) -> f64 {
         None => raw * scale + offset,
     }
 }
+
+#[cfg(test)]
+mod tests;

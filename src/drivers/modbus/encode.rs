@@ -144,3 +144,6 @@ fn unscaled(point: &Point, wanted: f64) -> f64 {
 fn is_plain(point: &Point) -> bool {
     point.scale == 1.0 && point.offset == 0.0
 }
+
+#[cfg(test)]
+mod tests;

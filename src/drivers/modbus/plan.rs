@@ -140,3 +140,6 @@ fn request(device: &Device, points: &[usize]) -> Request {
         fields: points.iter().map(|n| Field { point: *n, offset: of(n).register.address - start }).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests;
