@@ -72,7 +72,7 @@ fn some_points_are_planned_alone_and_a_refused_block_is_halved() {
     assert_eq!((some.len(), some[0].start, some[0].count), (1, 1, 3));
     let (left, right) = some[0].halves(&device).unwrap();
     assert_eq!((left.start, left.count, right.start, right.count), (1, 1, 2, 2));
-    assert_eq!(right.fields, [Field { point: 2, offset: 0 }, Field { point: 3, offset: 1 }]);
+    assert_eq!(right.fields.iter().map(|f| (f.point, f.offset)).collect::<Vec<_>>(), [(2, 0), (3, 1)]);
     assert!(left.halves(&device).is_none());
 }
 
