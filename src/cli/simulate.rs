@@ -58,7 +58,7 @@ pub fn run(args: Args) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(serve(&args)),
-        Err(error) => Err(anyhow::Error::new(error).context("cannot start the runtime")),
+        Err(error) => Err(anyhow::anyhow!("cannot start the runtime: {error}")),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -129,10 +129,10 @@ fn complain(args: &Args, error: &anyhow::Error) {
         None => "run it again",
     };
     if args.json {
-        let object = serde_json::json!({ "error": { "code": "simulate", "message": format!("{error:#}"), "remedy": remedy, "at": null } });
+        let object = serde_json::json!({ "error": { "code": "simulate", "message": error.to_string(), "remedy": remedy, "at": null } });
         let _ = writeln!(std::io::stderr(), "{object}");
     } else {
-        let _ = writeln!(std::io::stderr(), "error: {error:#}\n  → {remedy}");
+        let _ = writeln!(std::io::stderr(), "error: {error}\n  → {remedy}");
     }
 }
 
@@ -164,4 +164,40 @@ fn units(text: &str) -> Result<Units, &'static str> {
         all.extend(first..=last);
     }
     Ok(Units(all))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{Args as _, FromArgMatches as _};
+
+    #[track_caller]
+    fn check_units(text: &str, want: Result<&[u8], ()>) {
+        let want = want.map(|units| Units(units.iter().copied().collect()));
+        assert_eq!(units(text).map_err(drop), want, "{text}");
+    }
+
+    #[test]
+    fn unit_lists_hold_numbers_and_ranges() {
+        check_units("1-8", Ok(&[1, 2, 3, 4, 5, 6, 7, 8]));
+        check_units("3", Ok(&[3]));
+        check_units("1, 3,5-7", Ok(&[1, 3, 5, 6, 7]));
+        for bad in ["", "0", "248", "8-1", "1-", "a", "1,,2", "1-300"] {
+            check_units(bad, Err(()));
+        }
+    }
+
+    fn parsed(line: &str) -> Result<Args, clap::Error> {
+        let command = Args::augment_args(clap::Command::new("simulate"));
+        Args::from_arg_matches(&command.try_get_matches_from(line.split(' '))?)
+    }
+
+    #[test]
+    fn at_least_one_line_is_needed_and_several_may_be_given() {
+        assert!(parsed("simulate").is_err());
+        assert!(parsed("simulate --rtu /tmp/bus --parity mark").is_err());
+        let args = parsed("simulate --rtu /tmp/a --rtu /tmp/b --tcp 127.0.0.1:0 --silent 3 --parity none -b 19200").unwrap();
+        assert_eq!((args.rtu.len(), args.tcp.len(), args.baud, args.parity), (2, 1, 19_200, Parity::None));
+        assert_eq!(args.silent, Some(Units([3].into())));
+    }
 }

@@ -252,3 +252,6 @@ fn wire_counters(figures: &Figures) -> WireCounters {
         short_gaps: figures.short_gaps.load(Relaxed),
     }
 }
+
+#[cfg(test)]
+mod tests;
