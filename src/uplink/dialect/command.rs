@@ -261,7 +261,7 @@ mod tests {
         }
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1,"k":0}}"#,
-            "not JSON that can mean only one thing: the key \"k\" comes twice at line 1 column 40",
+            "not JSON that can mean only one thing: the key \"k\" comes twice at line 1 column 41",
         );
         refuse(&"x".repeat(limits::PAYLOAD_BYTES + 1), "262145 bytes are too many; a command has at most 262144");
     }

@@ -115,7 +115,7 @@ impl Rig {
     async fn drain(&self, within: Duration) {
         let end = Instant::now() + within;
         while !self.is_drained() {
-            assert!(Instant::now() < end, "not drained: {:?} {:?}", self.store.spool().alive(), self.store.events().alive());
+            assert!(Instant::now() < end, "not drained, {:?} connects: {:?} {:?}", self.broker.connects(), self.store.spool().alive(), self.store.events().alive());
             self.pass(Duration::from_millis(100)).await;
         }
     }
@@ -220,11 +220,12 @@ fn nothing_is_lost_or_changed_whatever_the_broker_does() {
 fn an_outage_is_told_and_drained_live_first() {
     virtual_time(async {
         let rig = Rig::start();
+        rig.broker.faults(|f| f.answer_after = Duration::from_millis(20));
         rig.pass(Duration::from_millis(100)).await;
-        rig.broker.faults(|f| {
-            f.refuse = true;
-            f.answer_after = Duration::from_millis(20);
-        });
+        // In flight when the link is cut: to be sent again, as backlog.
+        rig.sample(-1);
+        rig.pass(Duration::from_millis(10)).await;
+        rig.broker.faults(|f| f.refuse = true);
         rig.broker.cut();
         rig.pass(Duration::from_secs(1)).await;
         let down = rig.figures.borrow().clone();
