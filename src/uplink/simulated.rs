@@ -146,7 +146,8 @@ impl Broker for Simulated {
         inner.up = Some(number);
         inner.will = Some(hello.will.clone());
         drop(inner);
-        let link = SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
+        let link =
+            SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
         Ok((link, Welcome { resumed: number > 1 }))
     }
 }

@@ -12,7 +12,7 @@
 
 use crate::{
     limits,
-    model::{Boot, Command, DeadLetter, Event, EventKind, Receipt, Settled, Urgent, UplinkId},
+    model::{Boot, Command, DeadLetter, Event, EventKind, Receipt, Settled, UplinkId, Urgent},
     store::{Change, Store},
     uplink::{
         broker::Message,

@@ -2,124 +2,15 @@
 
 use super::*;
 use crate::{
-    config::{Buffer, Dialect, Uplink},
-    model::{
-        Boot, DeviceId, DeviceStatus, Event, EventKind, Frame, LineId, LineState, PointCard, PointId, Row, State, UplinkId, UplinkState, Value,
+    model::{Boot, DeviceId, DeviceStatus, PointCard, PointId, State, UplinkState},
+    uplink::{
+        simulated::{Faults, Received},
+        testing::Rig,
     },
-    store::{Backing, Change, Options},
-    uplink::simulated::{Received, Simulated},
 };
 use serde_json::Value as Json;
 use std::{collections::BTreeMap, future::Future, time::Duration};
-use tokio::time::{Instant, sleep};
-
-struct Rig {
-    broker: Simulated,
-    store: Store,
-    clock: Clock,
-    urgent: mpsc::Receiver<Urgent>,
-    cards: watch::Sender<Arc<Vec<DeviceCard>>>,
-    figures: watch::Receiver<UplinkFigures>,
-    stop: CancellationToken,
-    task: tokio::task::JoinHandle<()>,
-    dir: tempfile::TempDir,
-}
-
-const WALL: i64 = 1_795_255_200_000;
-
-fn uplink() -> Uplink {
-    Uplink {
-        id: UplinkId::parse("cloud").unwrap(),
-        host: "simulated".into(),
-        port: 1883,
-        tls: None,
-        username: None,
-        password: None,
-        client_id: "fieldgate-plant-7".into(),
-        dialect: Dialect::Native,
-        topic_prefix: "fieldgate/plant-7".into(),
-        linger: Duration::from_millis(50),
-        reconnect_max: Duration::from_secs(60),
-        keep_alive: Duration::from_secs(30),
-    }
-}
-
-impl Rig {
-    fn start() -> Rig {
-        let dir = tempfile::tempdir().unwrap();
-        let clock = Clock::Paused { start: Instant::now(), base: Boot::from_ms(1_000_000), offset_ms: WALL - 1_000_000 };
-        let buffer = Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 64 << 20 };
-        let options = Options { data_dir: dir.path().into(), buffer, clock, backing: Backing::Inline, epoch_seed: Some(7) };
-        let (store, restored) = Store::open(options).unwrap();
-        store.set_clock(clock.reading());
-        let (urgent_to, urgent) = mpsc::channel(4);
-        let (cards, cards_from) = watch::channel(Arc::default());
-        let (figures_to, figures) = watch::channel(UplinkFigures {
-            state: UplinkState::Unknown,
-            since: Boot(0),
-            reason: String::new(),
-            answer_ms: None,
-            messages_sent: 0,
-            messages_acknowledged: 0,
-            bytes_sent: 0,
-            connects: 0,
-        });
-        let (broker, stop) = (Simulated::default(), CancellationToken::new());
-        let parts = Parts {
-            config: uplink(),
-            gateway: GatewayId::parse("plant-7").unwrap(),
-            version: "0.1.0",
-            epoch: restored.epoch,
-            store: store.clone(),
-            urgent: urgent_to,
-            cards: cards_from,
-            figures: figures_to,
-            clock,
-            stop: stop.clone(),
-        };
-        let task = tokio::spawn(run_with(parts, broker.clone()));
-        Rig { broker, store, clock, urgent, cards, figures, stop, task, dir }
-    }
-
-    fn sample(&self, value: i64) -> u64 {
-        let now = self.clock.now();
-        let frame = Frame {
-            device: DeviceId::parse("meter-1").unwrap(),
-            points: Arc::from([PointId::parse("power").unwrap()]),
-            rows: vec![Row { at: now, values: vec![Value::Int(value)], quality: None }],
-        };
-        self.store.spool().append(vec![frame], vec![], now)
-    }
-
-    async fn event(&self, reason: &str) {
-        let kind = EventKind::Line { line: LineId::parse("meters").unwrap(), state: LineState::Down, reason: reason.into() };
-        self.store.submit(vec![Change::Event(Event { at: self.clock.now(), kind })], |result| result.unwrap()).await;
-    }
-
-    /// Advances virtual time; the store's commits run when they fall due.
-    async fn pass(&self, time: Duration) {
-        let end = Instant::now() + time;
-        while Instant::now() < end {
-            self.store.poll(self.clock.now());
-            sleep((end - Instant::now()).min(Duration::from_millis(50))).await;
-        }
-        self.store.poll(self.clock.now());
-    }
-
-    /// All that was sealed has been acknowledged.
-    fn is_drained(&self) -> bool {
-        let done = |alive: Vec<crate::model::event::Alive>| alive.iter().all(|a| a.lowest > a.highest);
-        done(self.store.spool().alive()) && done(self.store.events().alive())
-    }
-
-    async fn drain(&self, within: Duration) {
-        let end = Instant::now() + within;
-        while !self.is_drained() {
-            assert!(Instant::now() < end, "not drained, {:?} connects: {:?} {:?}", self.broker.connects(), self.store.spool().alive(), self.store.events().alive());
-            self.pass(Duration::from_millis(100)).await;
-        }
-    }
-}
+use tokio::time::Instant;
 
 fn json(received: &Received) -> Json {
     serde_json::from_slice(&received.body).unwrap()
@@ -157,7 +48,10 @@ fn birth_devices_events_telemetry_in_this_order() {
         rig.broker.faults(|f| f.refuse = false);
         rig.drain(Duration::from_secs(5)).await;
         let topics: Vec<_> = rig.broker.received().iter().map(|r| r.topic.clone()).collect();
-        assert_eq!(topics, ["fieldgate/plant-7/state", "fieldgate/plant-7/devices", "fieldgate/plant-7/event", "fieldgate/plant-7/telemetry"]);
+        assert_eq!(
+            topics,
+            ["fieldgate/plant-7/state", "fieldgate/plant-7/devices", "fieldgate/plant-7/event", "fieldgate/plant-7/telemetry"]
+        );
         let birth = json(&rig.broker.received()[0]);
         assert_eq!((birth["state"].as_str(), birth["version"].as_str()), (Some("online"), Some("0.1.0")));
         assert_eq!(rig.figures.borrow().state, UplinkState::Up);
@@ -166,7 +60,7 @@ fn birth_devices_events_telemetry_in_this_order() {
 
 #[test]
 fn nothing_is_lost_or_changed_whatever_the_broker_does() {
-    let all: [(&str, fn(&mut crate::uplink::simulated::Faults)); 6] = [
+    let all: [(&str, fn(&mut Faults)); 6] = [
         ("late answers", |f| f.answer_after = Duration::from_millis(700)),
         ("reversed answers", |f| {
             f.answer_after = Duration::from_millis(50);
@@ -202,7 +96,7 @@ fn nothing_is_lost_or_changed_whatever_the_broker_does() {
                 // Nothing can ever be acknowledged so: kept until it heals.
                 rig.pass(Duration::from_secs(30)).await;
                 assert!(!rig.is_drained());
-                rig.broker.faults(|f| *f = crate::uplink::simulated::Faults::default());
+                rig.broker.faults(|f| *f = Faults::default());
             }
             rig.drain(Duration::from_secs(1200)).await;
             let contents = contents(&rig.broker.received());
