@@ -32,6 +32,9 @@ fn contents(received: &[Received]) -> BTreeMap<(String, u64), Vec<Json>> {
     by_key
 }
 
+/// What a broker does wrong.
+type Breaks = fn(&mut Faults);
+
 /// A test in paused time on one thread.
 fn virtual_time(test: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test);
@@ -60,7 +63,7 @@ fn birth_devices_events_telemetry_in_this_order() {
 
 #[test]
 fn nothing_is_lost_or_changed_whatever_the_broker_does() {
-    let all: [(&str, fn(&mut Faults)); 6] = [
+    let all: [(&str, Breaks); 6] = [
         ("late answers", |f| f.answer_after = Duration::from_millis(700)),
         ("reversed answers", |f| {
             f.answer_after = Duration::from_millis(50);
