@@ -6,7 +6,4 @@ pub mod dialect;
 pub mod pump;
 pub mod simulated;
 
-#[cfg(test)]
-mod testing;
-
 pub use pump::{Parts, run, run_with};

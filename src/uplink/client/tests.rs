@@ -4,7 +4,7 @@ use crate::{
     config::{Uplink, uplink::Tls},
     limits,
     model::Urgent,
-    uplink::testing::{Rig, uplink},
+    uplink::pump::testing::{Rig, uplink},
 };
 use bytes::BytesMut;
 use rumqttc::{

@@ -119,7 +119,7 @@ impl<B: Broker> Pump<B> {
                 () = self.clock.sleep_until(wait) => {}
             }
         }
-        self.board.down("stopped".into(), self.clock.now());
+        self.board.stopped(self.clock.now());
         self.board.show();
     }
 
@@ -167,5 +167,7 @@ impl<B: Broker> Pump<B> {
     }
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,6 +1,6 @@
 //! A pump with a real store (inline) and whatever broker a test brings.
 
-use super::{Parts, broker::Broker, client::Client, run_with, simulated::Simulated};
+use super::{Parts, run_with};
 use crate::{
     config::{Buffer, Dialect, Uplink},
     model::{
@@ -9,6 +9,7 @@ use crate::{
     },
     store::{Backing, Change, Options, Store},
     system::clock::Clock,
+    uplink::{broker::Broker, client::Client, simulated::Simulated},
 };
 use std::{sync::Arc, time::Duration};
 use tokio::{
