@@ -92,7 +92,8 @@ mod tests {
 
     #[test]
     fn two_gateways_do_not_return_together() {
-        let waits = |seed| (0..5).map(|_| ()).scan(Backoff::new(Duration::from_secs(60), seed), |b, ()| Some(b.next_wait())).collect::<Vec<_>>();
+        let waits =
+            |seed| (0..5).map(|_| ()).scan(Backoff::new(Duration::from_secs(60), seed), |b, ()| Some(b.next_wait())).collect::<Vec<_>>();
         assert_eq!(waits(1), waits(1));
         assert_ne!(waits(1), waits(2));
     }

@@ -71,7 +71,9 @@ pub enum Arrived {
     /// PUBACK for a publish of this link.
     Acknowledged(u16),
     /// SUBACK: whether the subscription was granted.
-    Subscribed { granted: bool },
+    Subscribed {
+        granted: bool,
+    },
     Message(Message),
     /// What was queued has been written. Reported once after `unsent` was above [`UNSENT_MAX`].
     Written,

@@ -146,7 +146,8 @@ impl Broker for Simulated {
         inner.up = Some(number);
         inner.will = Some(hello.will.clone());
         drop(inner);
-        let link = SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
+        let link =
+            SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
         Ok((link, Welcome { resumed: number > 1 }))
     }
 }
@@ -170,10 +171,6 @@ impl SimulatedLink {
         if inner.up != Some(self.number) {
             return Err(Lost::Closed);
         }
-        if inner.faults.cut_after.is_some_and(|n| self.sent >= n) {
-            inner.end();
-            return Err(Lost::Closed);
-        }
         if self.subscribed == Some(false) {
             self.subscribed = Some(true);
             return Ok(Ok(Arrived::Subscribed { granted: true }));
@@ -187,17 +184,19 @@ impl SimulatedLink {
             }
         }
         let reverse = inner.faults.reverse;
+        let cut = inner.faults.cut_after.is_some_and(|n| self.sent >= n);
         let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (.., sent))| *sent + patience);
         drop(inner);
-        if give_up.is_some_and(|at| now >= at) {
-            self.broker.cut();
-            return Err(Lost::Silent(Duration::ZERO));
-        }
         let due = |(_, at, _): &(u16, Option<Instant>, Instant)| at.is_some_and(|at| at <= now);
         let any_due = self.open.iter().position(due);
         let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, _)| at.is_some())) } else { any_due };
         if let Some((id, ..)) = answered.and_then(|n| self.open.remove(n)) {
             return Ok(Ok(Arrived::Acknowledged(id)));
+        }
+        // Answers that are already on their way arrive before the end does.
+        if cut || give_up.is_some_and(|at| now >= at) {
+            self.broker.cut();
+            return Err(if cut { Lost::Closed } else { Lost::Silent(Duration::ZERO) });
         }
         Ok(Err(self.open.iter().filter_map(|(_, at, _)| *at).chain(give_up).min()))
     }
@@ -214,7 +213,8 @@ impl Link for SimulatedLink {
             return self.last_id;
         }
         inner.total += 1;
-        let answered = faults.lose_answer_every.is_none_or(|n| !inner.total.is_multiple_of(n));
+        let last = faults.cut_after.is_some_and(|n| self.sent >= n);
+        let answered = !last && faults.lose_answer_every.is_none_or(|n| !inner.total.is_multiple_of(n));
         inner.received.push(Received { topic: topic.into(), body: body.into(), retain, link: self.number, acknowledged: answered });
         let now = Instant::now();
         self.open.push_back((self.last_id, answered.then(|| now + faults.answer_after), now));

@@ -289,8 +289,10 @@ impl Link for Session {
             tokio::select! {
                 biased;
                 moved = poll_fn(|cx| self.poll_wire(cx)) => moved?,
-                () = sleep_until(due) => self.watch()?,
+                () = sleep_until(due) => {}
             }
+            // Also when bytes came: a link that is never idle would never be looked at.
+            self.watch()?;
         }
     }
 
@@ -311,3 +313,6 @@ impl Link for Session {
         let _ = timeout(CLOSE_WITHIN, write).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

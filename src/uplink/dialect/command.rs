@@ -234,9 +234,15 @@ mod tests {
         refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
         refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
         refuse(r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#, r#"command "7": it has both "write" and "read"; send two commands"#);
-        refuse(r#"{"id":"7","device":"d","write":[1]}"#, r#"command "7": "write" is not valid: write an object of points and values, at most 1,000"#);
+        refuse(
+            r#"{"id":"7","device":"d","write":[1]}"#,
+            r#"command "7": "write" is not valid: write an object of points and values, at most 1,000"#,
+        );
         refuse(r#"{"id":"7","device":"d","write":{"k":null}}"#, r#"command "7": cannot write point "k": null is no value"#);
-        refuse(r#"{"id":"7","device":"d","write":{"k":[1]}}"#, r#"command "7": cannot write point "k": give one number, true or false, or a string"#);
+        refuse(
+            r#"{"id":"7","device":"d","write":{"k":[1]}}"#,
+            r#"command "7": cannot write point "k": give one number, true or false, or a string"#,
+        );
         refuse(
             r#"{"id":"7","devices":["d","e"],"write":{"k":1}}"#,
             r#"command "7": "devices" is not in this version; name one device and write or read its points"#,
@@ -261,7 +267,7 @@ mod tests {
         }
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1,"k":0}}"#,
-            "not JSON that can mean only one thing: the key \"k\" comes twice at line 1 column 40",
+            "not JSON that can mean only one thing: the key \"k\" comes twice at line 1 column 41",
         );
         refuse(&"x".repeat(limits::PAYLOAD_BYTES + 1), "262145 bytes are too many; a command has at most 262144");
     }

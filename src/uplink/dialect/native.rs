@@ -12,7 +12,8 @@ use super::{
 use crate::{
     limits,
     model::{
-        Boot, BootIndex, ClockQuality, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed, WallMs,
+        Boot, BootIndex, ClockQuality, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed,
+        WallMs,
     },
 };
 use std::{cmp::Ordering, fmt::Write as _};

@@ -41,6 +41,12 @@ impl Board {
         self.turn(UplinkState::Down, reason, now);
     }
 
+    /// In order, on request: nothing to warn of.
+    pub fn stopped(&mut self, now: Boot) {
+        tracing::info!(uplink = %self.id, sent = self.figures.messages_sent, acknowledged = self.figures.messages_acknowledged, "uplink stopped");
+        self.turn(UplinkState::Down, "stopped".into(), now);
+    }
+
     pub fn backlog(&mut self, waiting: bool, now: Boot) {
         match (self.figures.state, waiting) {
             (UplinkState::Up, true) => self.turn(UplinkState::CatchingUp, String::new(), now),

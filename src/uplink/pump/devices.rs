@@ -43,7 +43,8 @@ impl Devices {
         let parts = native.devices(cards, clock);
         let hashes: Vec<u64> = parts.iter().map(|part| part.hash).collect();
         // An empty retained message removes what a longer list left behind.
-        let gone = (parts.len()..self.given.len()).map(|n| Part { topic: native.topic(&format!("devices/{}", n + 1)), body: vec![], hash: 0 });
+        let gone =
+            (parts.len()..self.given.len()).map(|n| Part { topic: native.topic(&format!("devices/{}", n + 1)), body: vec![], hash: 0 });
         let given = std::mem::replace(&mut self.given, hashes);
         let differs = |(n, part): &(usize, Part)| given.get(*n) != Some(&part.hash);
         let news: Vec<Part> = gone.chain(parts.into_iter().enumerate().filter(differs).map(|(_, part)| part)).collect();

@@ -12,7 +12,7 @@
 
 use crate::{
     limits,
-    model::{Boot, Command, DeadLetter, Event, EventKind, Receipt, Settled, Urgent, UplinkId},
+    model::{Boot, Command, DeadLetter, Event, EventKind, Receipt, Settled, UplinkId, Urgent},
     store::{Change, Store},
     uplink::{
         broker::Message,
@@ -56,6 +56,8 @@ pub struct Downlink {
     waiting: VecDeque<Urgent>,
     /// `Some`: mail may still be coming; since when it was quiet.
     mail: Option<Boot>,
+    /// One clone for each dead letter that is on its way to the disk.
+    asides: Arc<()>,
 }
 
 /// More came than is ever open: the link is dropped, and the broker keeps what it has.
@@ -65,7 +67,8 @@ pub struct TooMany;
 impl Downlink {
     pub fn new(uplink: UplinkId, topic: String, urgent: mpsc::Sender<Urgent>, store: Store) -> Downlink {
         let settlements = Arc::new(Settlements::default());
-        Downlink { uplink, topic, urgent, store, settlements, next_receipt: 1, held: VecDeque::new(), waiting: VecDeque::new(), mail: None }
+        let (held, waiting, asides) = (VecDeque::new(), VecDeque::new(), Arc::new(()));
+        Downlink { uplink, topic, urgent, store, settlements, next_receipt: 1, held, waiting, mail: None, asides }
     }
 
     pub fn topic(&self) -> &str {
@@ -79,7 +82,9 @@ impl Downlink {
     }
 
     pub fn message(&mut self, message: Message, now: Boot) -> Result<(), TooMany> {
-        if self.held.len() >= limits::COMMANDS_OPEN {
+        // The second and third count QoS 0 as well, for which nothing is held.
+        let open = self.held.len().max(self.waiting.len()).max(Arc::strong_count(&self.asides) - 1);
+        if open >= limits::COMMANDS_OPEN {
             return Err(TooMany);
         }
         let stored = self.is_stored(&message, now);
@@ -150,8 +155,10 @@ impl Downlink {
         let letter = DeadLetter { source: source.clone(), topic: message.topic.clone(), reason: reason.clone(), body, at: now };
         let event = Event { at: now, kind: EventKind::DeadLetter { source, reason, count: 1 } };
         let store = self.store.clone();
-        // Not awaited here: the pump must not wait for the disk. At most `COMMANDS_OPEN` are open.
+        let on_its_way = Arc::clone(&self.asides);
+        // Not awaited here: the pump must not wait for the disk. At most `COMMANDS_OPEN` are on their way.
         tokio::spawn(async move {
+            let _on_its_way = on_its_way;
             let done = move |result: Result<(), _>| match result {
                 Ok(()) => receipt.keep(),
                 Err(_) => drop(receipt),

@@ -119,7 +119,7 @@ impl<B: Broker> Pump<B> {
                 () = self.clock.sleep_until(wait) => {}
             }
         }
-        self.board.down("stopped".into(), self.clock.now());
+        self.board.stopped(self.clock.now());
         self.board.show();
     }
 
@@ -138,7 +138,8 @@ impl<B: Broker> Pump<B> {
             End::Stopped => return true,
             End::Lost(super::broker::Lost::Closed) if now - began < USURPED => {
                 let id = &self.config.client_id;
-                self.board.down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);
+                self.board
+                    .down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);
             }
             End::Lost(why) => self.board.down(why.to_string(), now),
             End::TooManyCommands => self.board.down("more commands came than can be open at once; the broker keeps the rest".into(), now),
@@ -166,5 +167,7 @@ impl<B: Broker> Pump<B> {
     }
 }
 
+#[cfg(test)]
+pub(super) mod testing;
 #[cfg(test)]
 mod tests;
