@@ -119,7 +119,7 @@ fn read(port: u16, gateway: &str, into: &Mutex<Seen>, stop: &AtomicBool, subscri
 
 impl Seen {
     fn take(&mut self, topic: &str, body: &[u8]) {
-        let kind = topic.rsplit('/').next().unwrap_or_default();
+        let kind = topic.splitn(3, '/').nth(2).unwrap_or_default();
         if kind == "command" {
             return; // our own
         }
@@ -180,7 +180,7 @@ impl Seen {
     }
 
     pub fn is_online(&self) -> bool {
-        self.retained.get("state").is_some_and(|s| s["online"] == true)
+        self.retained.get("state").is_some_and(|s| s["state"] == "online")
     }
 
     /// Events of one type, oldest first.
@@ -263,7 +263,7 @@ fn take_off(json: &mut Json, offset: i64) {
         Json::Object(fields) => {
             for (name, value) in fields {
                 match value.as_i64() {
-                    Some(ms) if name == "at" || name == "since" => *value = (ms - offset).into(),
+                    Some(ms) if matches!(name.as_str(), "at" | "since" | "evidence_at") => *value = (ms - offset).into(),
                     _ => take_off(value, offset),
                 }
             }

@@ -187,7 +187,7 @@ fn a_stop_within_five_seconds_loses_nothing_and_says_so() {
     let (took, code) = plant.gateway.stop();
     assert!(took <= secs(5), "SIGTERM took {} ms", took.as_millis());
     assert_eq!(code, Some(0));
-    plant.cloud.wait("the state message says offline", secs(5), |s| s.retained.get("state").filter(|s| s["online"] == false).map(|_| ()));
+    plant.cloud.wait("the state message says offline", secs(5), |s| (!s.is_online()).then_some(()));
     let reads: Vec<Read> = plant.devices.reads().into_iter().filter(|r| r.at_ms < begun).collect();
     until("everything read before the stop arrives", secs(5), || missing(&plant.cloud.seen(), &reads).is_empty().then_some(()));
     plant.gateway.start();
