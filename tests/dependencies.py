@@ -1,7 +1,7 @@
-"""Checks the licence of every crate that is built against deny.toml, from `cargo metadata` alone.
+"""Checks every crate that is built: its licence against deny.toml, its version against tests/advisories.toml.
 
-The same allow list and exceptions that cargo-deny reads, so the policy holds where that tool is not installed. What this
-does not do, and cargo-deny does: advisories, duplicates, and licence texts that differ from what a crate declares.
+Needs `cargo metadata` alone, so the policy holds where cargo-deny is not installed or cannot reach its database. What
+this does not do, and cargo-deny does: newer advisories, duplicates, licence texts that differ from what a crate declares.
 """
 import json
 import re
@@ -10,6 +10,7 @@ import sys
 import tomllib
 
 policy = tomllib.load(open("deny.toml", "rb"))["licenses"]
+advisories = tomllib.load(open("tests/advisories.toml", "rb"))["advisory"]
 allowed = set(policy["allow"])
 exceptions = {e["crate"]: set(e["allow"]) for e in policy.get("exceptions", [])}
 
@@ -51,12 +52,22 @@ host = re.search(r"^host: (.*)$", version, re.M)[1]
 command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", host]
 metadata = json.loads(subprocess.check_output(command))
 built = {node["id"] for node in metadata["resolve"]["nodes"]}
+packages = [p for p in metadata["packages"] if p["id"] in built]
+
+
+def number(version):
+    return [int(part) for part in re.findall(r"\d+", version.split("-")[0])]
+
+
 wrong = []
-for package in metadata["packages"]:
-    if package["id"] in built:
-        licence = package["license"] or f"(file {package['license_file']})"
-        if not permitted(licence, exceptions.get(package["name"], set())):
-            wrong.append(f"{package['name']} {package['version']}: {licence}")
+for package in packages:
+    name, version = package["name"], package["version"]
+    licence = package["license"] or f"(file {package['license_file']})"
+    if not permitted(licence, exceptions.get(name, set())):
+        wrong.append(f"{name} {version}: licence {licence} is not allowed by deny.toml")
+    for advisory in advisories:
+        if name == advisory["crate"] and ("below" not in advisory or number(version) < number(advisory["below"])):
+            wrong.append(f"{name} {version}: {', '.join(advisory['id'])}, {advisory['about']}")
 if wrong:
-    sys.exit("licences that deny.toml does not allow:\n  " + "\n  ".join(wrong))
-print(f"licences of {len(built)} crates are allowed by deny.toml")
+    sys.exit("\n".join(wrong))
+print(f"{len(packages)} crates: licences allowed by deny.toml, none in tests/advisories.toml")
