@@ -54,3 +54,11 @@ fn a_good_file_is_said_to_be_good() {
     let output = gateway.command(&["check"]);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn the_first_device_of_the_readme_checks() {
+    let readme = include_str!("../../README.md");
+    let config = readme.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).expect("the README has an example");
+    let output = Gateway::of_file(config).command(&["check"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+}

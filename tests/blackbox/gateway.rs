@@ -35,6 +35,13 @@ impl Gateway {
         Gateway { id: id.to_owned(), dir, process: None }
     }
 
+    /// With `config` as the whole file.
+    pub fn of_file(config: &str) -> Gateway {
+        let gateway = Gateway::new("whole", "");
+        fs::write(gateway.config(), config).expect("the temporary directory takes a file");
+        gateway
+    }
+
     pub fn started(id: &str, config: &str) -> Gateway {
         let mut gateway = Gateway::new(id, config);
         gateway.start();
