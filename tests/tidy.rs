@@ -65,6 +65,11 @@ fn files(folder: &str, ending: &str) -> Vec<Source> {
         .collect()
 }
 
+/// The program without its test files.
+fn sources() -> Vec<Source> {
+    files("src", ".rs").into_iter().filter(|s| !s.is_test()).collect()
+}
+
 impl Source {
     fn is_test(&self) -> bool {
         self.name.ends_with("tests.rs") || self.name.contains("/tests/")
@@ -145,7 +150,7 @@ fn none(what: &str, found: Vec<String>) {
 #[test]
 fn rooms_name_only_the_rooms_below_them() {
     let mut wrong = Vec::new();
-    for source in files("src", ".rs") {
+    for source in sources() {
         let room = source.room().to_owned();
         let Some((_, may)) = MAY_NAME.iter().find(|(r, _)| *r == room) else { continue };
         let besides = BESIDES.iter().filter(|(prefix, _)| source.name.starts_with(prefix)).flat_map(|(_, rooms)| rooms.iter());
@@ -184,7 +189,7 @@ fn drivers_do_not_name_each_other() {
 #[test]
 fn pure_rooms_hold_no_async_and_read_no_clock() {
     let mut wrong = Vec::new();
-    for source in files("src", ".rs").iter().filter(|s| PURE.iter().any(|p| s.name.starts_with(p))) {
+    for source in sources().iter().filter(|s| PURE.iter().any(|p| s.name.starts_with(p))) {
         for (n, line) in source.code() {
             for word in ["async ", ".await", "tokio::", "clock_gettime", "Clock::Real"] {
                 if line.contains(word) {
@@ -199,7 +204,7 @@ fn pure_rooms_hold_no_async_and_read_no_clock() {
 #[test]
 fn every_queue_has_a_limit() {
     let mut wrong = Vec::new();
-    for source in files("src", ".rs") {
+    for source in sources() {
         for (n, line) in source.code() {
             // std's `mpsc::channel()` without a size is the same thing under another name.
             if line.contains("unbounded_channel") || line.contains("mpsc::unbounded") || line.contains("mpsc::channel()") {
@@ -215,7 +220,7 @@ fn every_limit_is_used() {
     let limits = fs::read_to_string(root().join("src/limits.rs")).expect("src/limits.rs is there");
     let names: Vec<&str> = limits.lines().filter_map(|l| l.strip_prefix("pub const ")?.split(':').next()).collect();
     assert!(names.len() > 10, "the constants of limits.rs are not found: {names:?}");
-    let elsewhere: Vec<Source> = files("src", ".rs").into_iter().filter(|s| s.name != "src/limits.rs").collect();
+    let elsewhere: Vec<Source> = sources().into_iter().filter(|s| s.name != "src/limits.rs").collect();
     let used = |name: &str| elsewhere.iter().any(|s| s.code().any(|(_, l)| words(l).any(|w| w == name)));
     none("a limit that nobody keeps", names.into_iter().filter(|n| !used(n)).map(str::to_owned).collect());
 }
@@ -223,7 +228,7 @@ fn every_limit_is_used() {
 #[test]
 fn files_are_one_concern_long() {
     let mut wrong = Vec::new();
-    for source in files("src", ".rs").iter().filter(|s| !s.is_test()) {
+    for source in sources() {
         let lines = source.text.lines().count();
         if lines > LINES_MAX && !LONG.iter().any(|(name, _)| *name == source.name) {
             wrong.push(format!("{}: {lines} lines", source.name));
@@ -234,7 +239,7 @@ fn files_are_one_concern_long() {
 
 #[test]
 fn every_file_says_what_it_is_for() {
-    let silent = files("src", ".rs").into_iter().filter(|s| !s.is_test() && !s.text.starts_with("//!")).map(|s| s.name);
+    let silent = sources().into_iter().filter(|s| !s.text.starts_with("//!")).map(|s| s.name);
     none("a file begins with //!", silent.collect());
 }
 

@@ -34,10 +34,10 @@ impl Mosquitto {
     fn with(listener: &str) -> Mosquitto {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
-        // A persistent subscriber's queue must survive a kill, else the judge and not the gateway loses messages:
-        // the session is saved within a second of its subscription, and no queue of it has a limit.
+        // A persistent subscriber's queue must survive a kill, else the judge and not the gateway loses messages: no
+        // queue of it has a limit, and `kill` has its session saved before.
         let config = format!(
-            "user root\npersistence true\npersistence_location {}/\nautosave_interval 1\nmax_queued_messages 0\n\
+            "user root\npersistence true\npersistence_location {}/\nautosave_interval 0\nmax_queued_messages 0\n\
              max_inflight_messages 0\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n\
              listener {port} 127.0.0.1\nallow_anonymous true\n{listener}",
             dir.path().display()
@@ -64,9 +64,14 @@ impl Mosquitto {
         self.process = Some(process);
     }
 
-    /// As a power cut: no goodbye to anybody.
+    /// As a power cut: no goodbye to anybody. Only the sessions are saved a moment before, for the collector's sake.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("mosquitto runs");
+        let file = self.dir.path().join("mosquitto.db");
+        let saved = || fs::metadata(&file).and_then(|m| m.modified()).ok();
+        let before = saved();
+        process.signal(Signal::USR1);
+        until("mosquitto saves its sessions", secs(5), || (saved().is_some() && saved() != before).then_some(()));
         process.signal(Signal::KILL);
         process.wait_end(secs(5));
     }

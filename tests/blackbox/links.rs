@@ -36,7 +36,7 @@ fn certificates(dir: &Path, name: &str) -> (PathBuf, PathBuf, PathBuf) {
 }
 
 fn tls_uplink(port: u16, ca: &Path) -> String {
-    format!("[uplink.cloud]\nurl = \"mqtts://localhost:{port}\"\nca = \"{}\"\nreconnect_max = \"1s\"\n\n", ca.display())
+    format!("[uplink.cloud]\nurl = \"mqtts://localhost:{port}\"\ntls = {{ ca = \"{}\" }}\nreconnect_max = \"1s\"\n\n", ca.display())
 }
 
 /// The collector speaks no TLS: a second mosquitto bridges nothing, so the judge is the broker's retained state, read by

@@ -12,6 +12,7 @@ mod broker;
 mod cloud;
 mod field;
 mod gateway;
+mod judge;
 mod mqtt;
 mod process;
 mod wait;
