@@ -1,0 +1,149 @@
+//! The Python servers of tests/field: one process each, which announces itself in JSON and obeys lines on its stdin.
+
+use crate::{process::Process, wait::secs};
+use serde_json::Value as Json;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+};
+use tempfile::TempDir;
+
+struct Server {
+    process: Process,
+    announced: Json,
+    lines: usize,
+}
+
+impl Server {
+    fn start(script: &str, args: &[&str]) -> Server {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let python = std::env::var_os("FIELDGATE_PYTHON").map_or_else(|| root.join("target/field-venv/bin/python"), PathBuf::from);
+        let mut process = Process::start(script, Command::new(python).arg(root.join("tests/field").join(script)).args(args));
+        let line = process.line(0, secs(30));
+        let announced = serde_json::from_str(&line).expect("a server announces itself in JSON");
+        Server { process, announced, lines: 1 }
+    }
+
+    fn ask(&mut self, line: &str) -> Json {
+        self.process.tell(line);
+        let answer = self.process.line(self.lines, secs(10));
+        self.lines += 1;
+        let answer: Json = serde_json::from_str(&answer).expect("a server answers in JSON");
+        assert!(answer.get("error").is_none(), "{line}: {answer}");
+        answer
+    }
+}
+
+fn number(json: &Json) -> u64 {
+    json.as_u64().unwrap_or_else(|| panic!("{json} is no count"))
+}
+
+/// N Modbus TCP devices by pymodbus that write down what they held at every read.
+pub struct Devices {
+    _server: Server,
+    pub ports: Vec<u16>,
+    dir: TempDir,
+}
+
+/// One read of all registers of one device, as its server saw it.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Read {
+    pub device: usize,
+    pub counter: u64,
+    pub values: Vec<u64>,
+    pub at_ms: i64,
+}
+
+impl Devices {
+    pub fn start(count: usize) -> Devices {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let log = dir.path().join("reads.jsonl");
+        let server = Server::start("pymodbus_devices.py", &["--devices", &count.to_string(), "--log", &log.to_string_lossy()]);
+        let ports = serde_json::from_value(server.announced["ports"].clone()).expect("ports are numbers");
+        Devices { _server: server, ports, dir }
+    }
+
+    /// All reads so far.
+    pub fn reads(&self) -> Vec<Read> {
+        let text = std::fs::read_to_string(self.dir.path().join("reads.jsonl")).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+        whole.lines().map(|l| serde_json::from_str(l).expect("the log is JSON lines")).collect()
+    }
+}
+
+/// Many pymodbus units on one paced RTU line.
+pub struct Bus {
+    server: Server,
+    pub path: String,
+    _dir: TempDir,
+}
+
+impl Bus {
+    pub fn start(units: usize, baud: u32) -> Bus {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let args = ["--units", &units.to_string(), "--baud", &baud.to_string(), "--dir", &dir.path().to_string_lossy()];
+        let server = Server::start("pymodbus_rtu.py", &args);
+        let path = server.announced["port"].as_str().expect("a path").to_owned();
+        Bus { server, path, _dir: dir }
+    }
+
+    pub fn silence(&mut self, unit: usize) {
+        self.server.ask(&format!("silence {unit}"));
+    }
+
+    pub fn speak(&mut self, unit: usize) {
+        self.server.ask(&format!("speak {unit}"));
+    }
+
+    /// Reads per unit so far.
+    pub fn reads(&mut self) -> BTreeMap<usize, u64> {
+        let answer = self.server.ask("stats");
+        let reads = answer["reads"].as_object().expect("reads by unit");
+        reads.iter().map(|(unit, n)| (unit.parse().expect("units are numbers"), number(n))).collect()
+    }
+}
+
+/// Servers that misbehave on purpose; the modes are described in tests/field/fault_server.py.
+pub struct Faults {
+    server: Server,
+    _dir: TempDir,
+}
+
+#[derive(Debug)]
+pub struct Counted {
+    pub requests: u64,
+    pub writes: u64,
+    pub faults: u64,
+}
+
+impl Faults {
+    pub fn start(tcp: usize, pty: usize, timeout_ms: u32) -> Faults {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let args = ["--tcp", &tcp.to_string(), "--pty", &pty.to_string(), "--timeout-ms", &timeout_ms.to_string()];
+        let server = Server::start("fault_server.py", &[&args[..], &["--dir", &dir.path().to_string_lossy()]].concat());
+        Faults { server, _dir: dir }
+    }
+
+    fn announced(&self, name: &str) -> &Json {
+        let servers = self.server.announced["servers"].as_array().expect("a list of servers");
+        servers.iter().find(|s| s["name"] == name).unwrap_or_else(|| panic!("no server {name}"))
+    }
+
+    pub fn port(&self, name: &str) -> u16 {
+        u16::try_from(number(&self.announced(name)["port"])).expect("a port")
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.announced(name)["path"].as_str().expect("a path").to_owned()
+    }
+
+    pub fn mode(&mut self, name: &str, mode: &str) {
+        self.server.ask(&format!("mode {name} {mode}"));
+    }
+
+    pub fn counted(&mut self, name: &str) -> Counted {
+        let answer = self.server.ask(&format!("stats {name}"));
+        Counted { requests: number(&answer["requests"]), writes: number(&answer["writes"]), faults: number(&answer["faults"]) }
+    }
+}

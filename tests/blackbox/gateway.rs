@@ -1,0 +1,118 @@
+//! The process under test, with a configuration, data and run directory of its own.
+
+use crate::{
+    process::Process,
+    wait::{now, secs, until},
+};
+use rustix::process::Signal;
+use std::{
+    fmt::Write as _,
+    fs,
+    path::PathBuf,
+    process::{Command, Output},
+    time::Duration,
+};
+use tempfile::TempDir;
+
+pub struct Gateway {
+    pub id: String,
+    dir: TempDir,
+    process: Option<Process>,
+}
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
+
+impl Gateway {
+    /// Writes the configuration: `[gateway]` is added in front of `config`.
+    pub fn new(id: &str, config: &str) -> Gateway {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let show = |name: &str| dir.path().join(name).display().to_string();
+        let head = format!("[gateway]\nid = \"{id}\"\ndata_dir = \"{}\"\nrun_dir = \"{}\"\n\n", show("data"), show("run"));
+        for name in ["data", "run"] {
+            fs::create_dir(dir.path().join(name)).expect("a new directory");
+        }
+        fs::write(dir.path().join("fieldgate.toml"), head + config).expect("the temporary directory takes a file");
+        Gateway { id: id.to_owned(), dir, process: None }
+    }
+
+    /// With `config` as the whole file.
+    pub fn of_file(config: &str) -> Gateway {
+        let gateway = Gateway::new("whole", "");
+        fs::write(gateway.config(), config).expect("the temporary directory takes a file");
+        gateway
+    }
+
+    pub fn started(id: &str, config: &str) -> Gateway {
+        let mut gateway = Gateway::new(id, config);
+        gateway.start();
+        gateway
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.dir.path().join("fieldgate.toml")
+    }
+
+    /// Starts `fieldgate run` and waits for its control socket to answer.
+    pub fn start(&mut self) {
+        assert!(self.process.is_none(), "fieldgate runs already");
+        let mut process = Process::start("fieldgate", Command::new(PROGRAM).arg("run").arg("--config").arg(self.config()));
+        until("fieldgate answers on its socket", secs(20), || {
+            if let Some(status) = process.ended() {
+                panic!("fieldgate ended with {status}: {}", process.said());
+            }
+            (self.command(&["status", "--json"]).status.code() != Some(3)).then_some(())
+        });
+        self.process = Some(process);
+    }
+
+    /// Another subcommand on the same configuration.
+    pub fn command(&self, args: &[&str]) -> Output {
+        Command::new(PROGRAM).args(args).arg("--config").arg(self.config()).output().expect("the program runs")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("fieldgate runs").signal(signal);
+    }
+
+    /// `kill -9`: nothing is flushed, nobody is told.
+    pub fn kill(&mut self) {
+        let mut process = self.process.take().expect("fieldgate runs");
+        process.signal(Signal::KILL);
+        process.wait_end(secs(5));
+    }
+
+    /// SIGTERM: how long it took, and the exit code.
+    #[track_caller]
+    pub fn stop(&mut self) -> (Duration, Option<i32>) {
+        let mut process = self.process.take().expect("fieldgate runs");
+        let begun = now();
+        process.signal(Signal::TERM);
+        let status = process.wait_end(secs(20));
+        (now() - begun, status.code())
+    }
+
+    pub fn log(&self) -> String {
+        self.process.as_ref().map(Process::said).unwrap_or_default()
+    }
+}
+
+/// Sections of a configuration file.
+pub fn uplink(port: u16) -> String {
+    format!("[uplink.cloud]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max = \"1s\"\n\n")
+}
+
+/// A Modbus TCP device with a 32-bit counter `c` at 0 and 16-bit points `r2`… up to `registers`.
+pub fn counting_device(id: &str, port: u16, registers: usize, poll: &str) -> String {
+    let mut out = format!("[device.{id}]\ntcp = \"127.0.0.1:{port}\"\nunit = 1\npoll = \"{poll}\"\n");
+    out.push_str(&counting_points(id, registers));
+    out
+}
+
+pub fn counting_points(id: &str, registers: usize) -> String {
+    let mut out = format!("[device.{id}.point.c]\nregister = \"holding:0\"\ntype = \"u32\"\n");
+    for r in 2..registers {
+        let _ = write!(out, "[device.{id}.point.r{r}]\nregister = \"holding:{r}\"\ntype = \"u16\"\n");
+    }
+    out.push('\n');
+    out
+}

@@ -1,0 +1,27 @@
+//! Black-box tests: the real process, a real mosquitto, Modbus servers that share no code with it.
+//!
+//! One promise of the product per test, named after it. Each test has a gateway, a broker and field servers of its own on
+//! ports that the system chose, so all can run at once. Tests wait for events, never for a length of time, except where
+//! time is what is tested (an outage of ten seconds lasts ten seconds). `FIELDGATE_LONG=1` gives each test the size that
+//! the product is judged at; without it the same test runs in seconds.
+//!
+//! Absent on purpose: the crate's own codecs. The MQTT client, the collector and the servers are written from the
+//! standards, so a mistake that both ends share cannot hide. From the library comes only the clock.
+
+mod broker;
+mod cloud;
+mod field;
+mod gateway;
+mod judge;
+mod mqtt;
+mod process;
+mod wait;
+
+mod check;
+mod commands;
+mod daemon;
+mod delivery;
+mod faults;
+mod links;
+mod publishers;
+mod silence;

@@ -1,0 +1,103 @@
+//! Child processes with their output kept, ended by their own process id when they go out of scope.
+
+use crate::wait::until;
+use rustix::process::{Pid, Signal, kill_process};
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpListener,
+    process::{ChildStdin, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+pub struct Process {
+    name: String,
+    child: std::process::Child,
+    stdin: Option<ChildStdin>,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub fn start(name: &str, command: &mut Command) -> Process {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}; run tests/run once, it installs what is missing"));
+        let stdout = keep(child.stdout.take().expect("stdout is piped"));
+        let stderr = keep(child.stderr.take().expect("stderr is piped"));
+        Process { name: name.to_owned(), stdin: child.stdin.take(), child, stdout, stderr }
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).unwrap_or_else(|e| panic!("cannot signal {}: {e}", self.name));
+    }
+
+    /// How it ended, or `None` while it runs.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    #[track_caller]
+    pub fn wait_end(&mut self, within: Duration) -> ExitStatus {
+        until(&format!("{} ends", self.name.clone()), within, || self.ended())
+    }
+
+    pub fn tell(&mut self, line: &str) {
+        let stdin = self.stdin.as_mut().expect("stdin is open");
+        writeln!(stdin, "{line}").expect("the child reads its stdin");
+    }
+
+    /// The n-th line of stdout, once it is there.
+    #[track_caller]
+    pub fn line(&mut self, n: usize, within: Duration) -> String {
+        let lines = self.stdout.clone();
+        let name = self.name.clone();
+        until(&format!("{name} says line {n}"), within, || {
+            if let Some(line) = lines.lock().expect("no reader panics").get(n) {
+                return Some(line.clone());
+            }
+            if let Some(status) = self.ended() {
+                panic!("{name} ended with {status}: {}", self.said());
+            }
+            None
+        })
+    }
+
+    /// Everything on stderr so far.
+    pub fn said(&self) -> String {
+        self.stderr.lock().expect("no reader panics").join("\n")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if self.ended().is_none() {
+            // SIGKILL to this child alone: it must not outlive its test.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+        if std::thread::panicking() {
+            let said = self.stderr.lock().map(|l| l[l.len().saturating_sub(60)..].join("\n")).unwrap_or_default();
+            eprintln!("--- {} said last ---\n{said}\n---", self.name);
+        }
+    }
+}
+
+fn keep(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let into = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+            into.lock().expect("no holder panics").push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+    lines
+}
+
+/// A port that was free a moment ago. The system does not hand the same one out again soon.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    listener.local_addr().expect("a bound socket has an address").port()
+}

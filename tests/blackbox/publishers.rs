@@ -1,0 +1,152 @@
+//! Promise 1 on our own endpoint: what a local publisher saw acknowledged reaches the cloud, whoever is killed when.
+
+use crate::{
+    broker::Mosquitto,
+    cloud::Cloud,
+    gateway::{Gateway, uplink},
+    mqtt::{Client, Login, Packet},
+    process::free_port,
+    wait::{now, pause, scaled, secs},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+pub const ROUTES: &str = "[mqtt.route.telemetry]\ntopic = \"tele/{device}/SENSOR\"\nkind = \"telemetry\"\nunknown = \"register\"\n\n\
+     [mqtt.route.status]\ntopic = \"devices/say/{device}\"\nkind = \"status\"\nunknown = \"register\"\n\n";
+
+fn listening(port: u16) -> String {
+    format!("[mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n{ROUTES}")
+}
+
+/// A publisher that goes on for ever: what was not acknowledged when a connection died is not sent again, so an arrival
+/// is owed to its acknowledgement alone.
+fn publish_for_ever(port: u16, acknowledged: &Mutex<BTreeSet<u64>>, stop: &AtomicBool) {
+    let mut n = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let Ok(mut client) = Client::connect(port, &Login { id: "plug", ..Login::default() }) else {
+            pause(Duration::from_millis(20));
+            continue;
+        };
+        let mut waiting = BTreeMap::new();
+        let mut dead = false;
+        while !dead && !stop.load(Ordering::Relaxed) {
+            while waiting.len() < 10 && !dead {
+                n += 1;
+                match client.publish("tele/plug-1/SENSOR", format!("{{\"n\":{n}}}").as_bytes()) {
+                    Ok(id) => _ = waiting.insert(id, n),
+                    Err(_) => dead = true,
+                }
+            }
+            match client.next(Duration::from_millis(200)) {
+                Ok(Some(Packet::PubAck(id))) => {
+                    if let Some(n) = waiting.remove(&id) {
+                        acknowledged.lock().expect("no holder panics").insert(n);
+                    }
+                }
+                Ok(_) => {}
+                Err(_) => dead = true,
+            }
+            pause(Duration::from_millis(2));
+        }
+    }
+}
+
+#[test]
+fn every_acknowledged_message_reaches_the_cloud_across_kills() {
+    let port = free_port();
+    let broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "acked");
+    let mut gateway = Gateway::started("acked", &(uplink(broker.port) + &listening(port)));
+    cloud.wait_online();
+    let acknowledged = Arc::new(Mutex::new(BTreeSet::new()));
+    let stop = Arc::new(AtomicBool::new(false));
+    let (book, until_stop) = (acknowledged.clone(), stop.clone());
+    let publisher = std::thread::spawn(move || publish_for_ever(port, &book, &until_stop));
+    let count = || acknowledged.lock().expect("no holder panics").len();
+
+    // Moments spread by the fraction of the clock's microseconds: random enough, and never the same twice.
+    for _ in 0..scaled(3, 20) {
+        let had = count();
+        crate::wait::until("acknowledgements flow", secs(30), || (count() >= had + 20).then_some(()));
+        pause(Duration::from_millis(50 + now().0 % 700));
+        gateway.kill();
+        gateway.start();
+    }
+    let had = count();
+    crate::wait::until("acknowledgements flow after the last kill", secs(30), || (count() >= had + 20).then_some(()));
+    stop.store(true, Ordering::Relaxed);
+    publisher.join().expect("the publisher does not panic");
+
+    let acknowledged = acknowledged.lock().expect("no holder panics").clone();
+    cloud.wait("every acknowledged message", secs(30), |s| {
+        let arrived: BTreeSet<u64> = s.rows.iter().filter(|r| r.device == "plug-1").filter_map(|r| r.values.get("n")?.as_u64()).collect();
+        acknowledged.is_subset(&arrived).then_some(())
+    });
+    let seen = cloud.seen();
+    seen.assert_sound();
+    eprintln!("{} acknowledged, {} rows in the cloud, {} messages resent", acknowledged.len(), seen.rows.len(), seen.resends);
+}
+
+#[test]
+fn acknowledgements_come_while_the_cloud_is_away_and_hold() {
+    let port = free_port();
+    let mut broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "away");
+    let mut gateway = Gateway::started("away", &(uplink(broker.port) + &listening(port)));
+    cloud.wait_online();
+    broker.kill();
+    let mut client = Client::connect(port, &Login { id: "plug", ..Login::default() }).expect("the endpoint accepts");
+    let begun = now();
+    for n in 0..50 {
+        let id = client.publish("tele/plug-1/SENSOR", format!("{{\"n\":{n}}}").as_bytes()).expect("the endpoint reads");
+        let acked =
+            crate::wait::until("the acknowledgement", secs(5), || client.next(Duration::from_millis(50)).expect("the connection stands"));
+        assert_eq!(acked, Packet::PubAck(id));
+    }
+    eprintln!("50 acknowledgements one by one without the cloud: {} ms", (now() - begun).as_millis());
+    gateway.kill();
+    broker.restart();
+    gateway.start();
+    cloud.wait("all fifty", secs(20), |s| {
+        let arrived: BTreeSet<u64> = s.rows.iter().filter_map(|r| r.values.get("n")?.as_u64()).collect();
+        (0..50).all(|n| arrived.contains(&n)).then_some(())
+    });
+    cloud.seen().assert_sound();
+}
+
+#[test]
+fn a_will_is_an_offline_and_local_subscribers_hear_it() {
+    let port = free_port();
+    let broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "will");
+    let gateway = Gateway::started("will", &(uplink(broker.port) + &listening(port)));
+    cloud.wait_online();
+    let mut watcher = Client::connect(port, &Login { id: "watcher", ..Login::default() }).expect("the endpoint accepts");
+    watcher.subscribe("devices/status/+").expect("the endpoint reads");
+    let login = Login { id: "valve", will: Some(("devices/say/valve-1", "offline")), ..Login::default() };
+    let mut valve = Client::connect(port, &login).expect("the endpoint accepts");
+    valve.publish("devices/say/valve-1", b"online").expect("the endpoint reads");
+    expect_status(&mut watcher, "devices/status/valve-1", b"1");
+    drop(valve); // without a DISCONNECT
+    expect_status(&mut watcher, "devices/status/valve-1", b"0");
+    cloud.wait("the event", secs(10), |s| {
+        s.events_of("status").iter().any(|e| e["device"] == "valve-1" && e["state"] == "offline" && e["cause"] == "said").then_some(())
+    });
+    drop(gateway);
+}
+
+#[track_caller]
+fn expect_status(watcher: &mut Client, topic: &str, body: &[u8]) {
+    crate::wait::until(&format!("{topic} {}", String::from_utf8_lossy(body)), secs(10), || {
+        match watcher.next(Duration::from_millis(50)).expect("the connection stands") {
+            Some(Packet::Publish { topic: t, body: b, .. }) if t == topic && b == body => Some(()),
+            _ => None,
+        }
+    });
+}

@@ -1,0 +1,43 @@
+//! Waiting for something to become true, with a limit and a name for the failure.
+
+use fieldgate::{model::Boot, system::clock::Clock};
+use std::time::Duration;
+
+pub fn now() -> Boot {
+    Clock::Real.now()
+}
+
+/// Wall time as the field servers' logs and the messages have it, in milliseconds.
+pub fn wall_ms() -> i64 {
+    Clock::Real.reading().wall(now()).0
+}
+
+/// The size of a test: the first in everyday runs, the second when `FIELDGATE_LONG` is set.
+pub fn scaled<T>(short: T, long: T) -> T {
+    if std::env::var_os("FIELDGATE_LONG").is_some() { long } else { short }
+}
+
+pub const fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// Lets the load run on, or an outage last. Not for waiting until something has happened: that is [`until`].
+pub fn pause(length: Duration) {
+    let end = now() + length;
+    while now() < end {
+        std::thread::park_timeout(end - now());
+    }
+}
+
+/// The first `Some` of `look`, which is asked every few milliseconds; panics with `what` after `within`.
+#[track_caller]
+pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = now() + within;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(now() < end, "after {} s still waiting: {what}", within.as_secs_f64());
+        pause(Duration::from_millis(5));
+    }
+}

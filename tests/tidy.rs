@@ -1,0 +1,316 @@
+//! The house rules that a compiler does not keep: who names whom, what is never used, how long a file may be, and that
+//! the documents speak of what exists. Plain text search, no parsing: it runs in milliseconds and says file and line.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each room and the rooms that it may name with `crate::`. `app` and `cli` may name everything.
+const MAY_NAME: &[(&str, &[&str])] = &[
+    ("model", &[]),
+    ("limits", &[]),
+    ("system", &["model", "limits"]),
+    ("config", &["model", "limits"]),
+    ("logic", &["model", "limits"]),
+    ("drivers", &["model", "config", "limits", "system"]),
+    ("store", &["model", "config", "limits", "system"]),
+    ("uplink", &["model", "config", "limits", "system"]),
+    ("engine", &["model", "config", "logic", "store", "limits", "system"]),
+    ("api", &["model", "config", "store", "engine", "limits", "system"]),
+];
+
+/// Single files that may name one room more. The pump is where the spool meets the connection.
+const BESIDES: &[(&str, &[&str])] = &[("src/uplink/", &["store", "logic"])];
+
+/// Rooms and files that hold no `async`: pure, so that simulation and property tests can drive them.
+const PURE: &[&str] = &["src/model/", "src/logic/", "src/drivers/modbus/", "src/uplink/dialect/"];
+
+/// Longer than 600 lines, and why that is one concern.
+const LONG: &[(&str, &str)] = &[];
+const LINES_MAX: usize = 600;
+
+/// Words that name where this was made instead of what it is: a reader has none of these.
+const FOREIGN: &[&str] = &["/work/", "/root/", "/home/", "co-authored-by"];
+
+struct Source {
+    name: String,
+    text: String,
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files below `folder` with this ending, in order of name, with their text.
+fn files(folder: &str, ending: &str) -> Vec<Source> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![root().join(folder)];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            match entry.path() {
+                path if path.is_dir() => folders.push(path),
+                path => paths.push(path),
+            }
+        }
+    }
+    paths.retain(|p| p.to_string_lossy().ends_with(ending));
+    paths.sort();
+    paths
+        .into_iter()
+        .map(|path| Source {
+            name: path.strip_prefix(root()).unwrap_or(&path).display().to_string(),
+            text: fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())),
+        })
+        .collect()
+}
+
+/// The program without its test files.
+fn sources() -> Vec<Source> {
+    files("src", ".rs").into_iter().filter(|s| !s.is_test()).collect()
+}
+
+impl Source {
+    fn is_test(&self) -> bool {
+        self.name.ends_with("tests.rs") || self.name.contains("/tests/")
+    }
+
+    /// Line numbers with what they hold, without comments and without everything from the first `#[cfg(test)]` on.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate().take_while(|(_, l)| !l.trim_start().starts_with("#[cfg(test)]"));
+        lines.map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default())).filter(|(_, l)| !l.trim().is_empty())
+    }
+
+    fn room(&self) -> &str {
+        let inside = self.name.strip_prefix("src/").unwrap_or(&self.name);
+        inside.split('/').next().unwrap_or(inside).trim_end_matches(".rs")
+    }
+}
+
+/// The rooms that a line names: `crate::model::Boot`, `use crate::{model::Boot, limits};`.
+fn named(line: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    for (at, _) in line.match_indices("crate::") {
+        let rest = &line[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            Some(list) => out.extend(top_level(list)),
+            None => out.push(first_word(rest)),
+        }
+    }
+    out
+}
+
+fn words(line: &str) -> impl Iterator<Item = &str> {
+    line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
+fn first_word(text: &str) -> String {
+    text.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect()
+}
+
+/// The first words of the items of a use-list: `model::{Boot, Key}, limits}` gives model and limits.
+fn top_level(list: &str) -> Vec<String> {
+    let (mut depth, mut begins, mut out) = (0, true, Vec::new());
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && c.is_ascii_alphabetic() => {
+                out.push(first_word(&list[at..]));
+                begins = false;
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+/// A `use crate::{` that goes over several lines, joined; other lines as they are.
+fn joined(source: &Source) -> Vec<(usize, String)> {
+    let mut out: Vec<(usize, String)> = Vec::new();
+    let mut open = false;
+    for (n, line) in source.code() {
+        match out.last_mut() {
+            Some((_, text)) if open => text.push_str(line.trim()),
+            _ => out.push((n, line.to_owned())),
+        }
+        let text = out.last().map(|(_, t)| t.as_str()).unwrap_or_default();
+        open = text.trim_start().trim_start_matches("pub ").starts_with("use ") && !text.contains(';');
+    }
+    out
+}
+
+#[track_caller]
+fn none(what: &str, found: Vec<String>) {
+    assert!(found.is_empty(), "{what}:\n  {}", found.join("\n  "));
+}
+
+#[test]
+fn rooms_name_only_the_rooms_below_them() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let room = source.room().to_owned();
+        let Some((_, may)) = MAY_NAME.iter().find(|(r, _)| *r == room) else { continue };
+        let besides = BESIDES.iter().filter(|(prefix, _)| source.name.starts_with(prefix)).flat_map(|(_, rooms)| rooms.iter());
+        let may: Vec<&str> = may.iter().chain(besides).copied().collect();
+        for (n, line) in joined(&source) {
+            for to in named(&line) {
+                let is_room = MAY_NAME.iter().any(|(r, _)| *r == to) || to == "app" || to == "cli";
+                if is_room && to != room && !may.contains(&to.as_str()) {
+                    wrong.push(format!("{}:{n}: {room} must not name {to}", source.name));
+                }
+            }
+        }
+    }
+    none("docs/ARCHITECTURE.md says who may name whom", wrong);
+}
+
+#[test]
+fn drivers_do_not_name_each_other() {
+    let drivers = ["line", "modbus", "mqtt"];
+    let mut wrong = Vec::new();
+    for source in files("src/drivers", ".rs") {
+        let own = source.name.split('/').nth(2).unwrap_or_default().trim_end_matches(".rs").to_owned();
+        for (n, line) in joined(&source) {
+            for other in drivers.iter().filter(|d| **d != own) {
+                // A line speaks Modbus; that is the one acquaintance.
+                let known = own == "line" && *other == "modbus";
+                if !known && own != "mod" && line.contains(&format!("drivers::{other}")) {
+                    wrong.push(format!("{}:{n}: {own} must not name {other}", source.name));
+                }
+            }
+        }
+    }
+    none("drivers stand side by side", wrong);
+}
+
+#[test]
+fn pure_rooms_hold_no_async_and_read_no_clock() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| PURE.iter().any(|p| s.name.starts_with(p))) {
+        for (n, line) in source.code() {
+            for word in ["async ", ".await", "tokio::", "clock_gettime", "Clock::Real"] {
+                if line.contains(word) {
+                    wrong.push(format!("{}:{n}: {}", source.name, word.trim()));
+                }
+            }
+        }
+    }
+    none("these rooms are driven by whoever brings the time", wrong);
+}
+
+#[test]
+fn every_queue_has_a_limit() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        for (n, line) in source.code() {
+            // std's `mpsc::channel()` without a size is the same thing under another name.
+            if line.contains("unbounded_channel") || line.contains("mpsc::unbounded") || line.contains("mpsc::channel()") {
+                wrong.push(format!("{}:{n}: {}", source.name, line.trim()));
+            }
+        }
+    }
+    none("sizes are in limits.rs, each with its reason", wrong);
+}
+
+#[test]
+fn every_limit_is_used() {
+    let limits = fs::read_to_string(root().join("src/limits.rs")).expect("src/limits.rs is there");
+    let names: Vec<&str> = limits.lines().filter_map(|l| l.strip_prefix("pub const ")?.split(':').next()).collect();
+    assert!(names.len() > 10, "the constants of limits.rs are not found: {names:?}");
+    let elsewhere: Vec<Source> = sources().into_iter().filter(|s| s.name != "src/limits.rs").collect();
+    let used = |name: &str| elsewhere.iter().any(|s| s.code().any(|(_, l)| words(l).any(|w| w == name)));
+    none("a limit that nobody keeps", names.into_iter().filter(|n| !used(n)).map(str::to_owned).collect());
+}
+
+#[test]
+fn files_are_one_concern_long() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let lines = source.text.lines().count();
+        if lines > LINES_MAX && !LONG.iter().any(|(name, _)| *name == source.name) {
+            wrong.push(format!("{}: {lines} lines", source.name));
+        }
+    }
+    none("split it, or list it in tests/tidy.rs with a reason", wrong);
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let silent = sources().into_iter().filter(|s| !s.text.starts_with("//!")).map(|s| s.name);
+    none("a file begins with //!", silent.collect());
+}
+
+#[test]
+fn nothing_is_left_for_later() {
+    let mut wrong = Vec::new();
+    for source in files("src", ".rs") {
+        for (n, line) in source.text.lines().enumerate() {
+            for word in ["TODO", "FIXME", "XXX", "HACK", "todo!(", "unimplemented!("] {
+                if line.contains(word) {
+                    wrong.push(format!("{}:{}: {word}", source.name, n + 1));
+                }
+            }
+        }
+    }
+    none("do it or open an issue", wrong);
+}
+
+#[test]
+fn documents_speak_of_the_product_alone() {
+    let mut wrong = Vec::new();
+    let top = ["README.md", "CHANGELOG.md"].map(|name| Source {
+        name: name.to_owned(),
+        text: fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}")),
+    });
+    let docs = files("docs", ".md").into_iter().chain(top).chain(files("src", ".rs")).chain(files("config", ".toml"));
+    for source in docs.chain(files("systemd", "")).chain(files("tests/field", ".py")) {
+        for (n, line) in source.text.lines().enumerate() {
+            let line = line.to_lowercase();
+            for word in FOREIGN.iter().filter(|w| line.contains(**w)) {
+                wrong.push(format!("{}:{}: {word}", source.name, n + 1));
+            }
+        }
+    }
+    none("a reader is told what it is, not how it came about", wrong);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut wrong = Vec::new();
+    let readme = Source { name: "README.md".into(), text: fs::read_to_string(root().join("README.md")).expect("README.md is there") };
+    for source in files("docs", ".md").into_iter().chain([readme]) {
+        let folder = root().join(&source.name).parent().map(Path::to_path_buf).unwrap_or_default();
+        for (n, line) in source.text.lines().enumerate() {
+            for link in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let path = link.split('#').next().unwrap_or_default();
+                if !path.is_empty() && !path.contains("://") && !folder.join(path).exists() {
+                    wrong.push(format!("{}:{}: {link}", source.name, n + 1));
+                }
+            }
+        }
+    }
+    none("dead links", wrong);
+}
+
+#[test]
+fn every_example_is_named_in_the_documents() {
+    let documents: String = files("docs", ".md").into_iter().map(|s| s.text).collect();
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md is there");
+    let silent = files("config/examples", ".toml").into_iter().map(|s| s.name).filter(|name| {
+        let file = name.rsplit('/').next().unwrap_or(name);
+        !documents.contains(file) && !readme.contains(file)
+    });
+    none("say in docs/ what the example is for", silent.collect());
+}
+
+#[test]
+fn the_rules_find_what_they_look_for() {
+    let source = |text: &str| Source { name: "src/logic/x.rs".into(), text: text.into() };
+    let rooms = |text: &str| joined(&source(text)).iter().flat_map(|(_, l)| named(l)).collect::<Vec<_>>();
+    assert_eq!(rooms("use crate::{\n    limits,\n    model::{Boot, Key},\n    store::Store,\n};"), ["limits", "model", "store"]);
+    assert_eq!(rooms("let x = crate::engine::Engine::new();"), ["engine"]);
+    assert_eq!(rooms("// crate::engine is not named in a comment\n#[cfg(test)]\nuse crate::app;"), [""; 0]);
+}
