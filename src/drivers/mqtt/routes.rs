@@ -89,9 +89,9 @@ impl Routes {
         found
     }
 
-    /// The route that asks for a topic, for a message that is too long to be read.
-    pub fn asked_for(&self, topic: &str) -> Option<&str> {
-        self.listed.iter().find(|route| route.topic.places(topic).is_some()).map(|route| route.id.as_str())
+    /// Whether any route asks for a topic.
+    pub fn asked_for(&self, topic: &str) -> bool {
+        self.listed.iter().any(|route| route.topic.places(topic).is_some())
     }
 }
 

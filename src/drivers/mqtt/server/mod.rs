@@ -14,7 +14,7 @@
 mod connection;
 mod handshake;
 mod hub;
-pub mod message;
+mod message;
 mod retained;
 mod session;
 mod tree;
@@ -22,6 +22,7 @@ mod users;
 
 pub use users::Account;
 
+use super::fate::Fate;
 use crate::{
     limits,
     model::{Boot, LocalMessage, Receipt},
@@ -29,7 +30,6 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use hub::{Hub, Manner};
-use message::Fate;
 use std::{
     cell::{Cell, RefCell},
     future::Future,
