@@ -103,9 +103,9 @@ pub struct Broker {
     pub clock: Clock,
 }
 
-/// The options for a broker of the configuration; `None` for our own endpoint.
-pub fn options(mode: &Mode) -> Result<Option<(MqttOptions, String)>, MqttError> {
-    let Mode::Broker { host, port, tls, username, password, client_id } = mode else { return Ok(None) };
+/// How to connect to the broker of the configuration.
+pub fn options(mode: &Mode) -> Result<MqttOptions, MqttError> {
+    let Mode::Broker { host, port, tls, username, password, client_id } = mode else { return Err(MqttError::NoBroker) };
     let mut options = MqttOptions::new(client_id.clone(), (host.clone(), *port));
     options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_ack_mode(AckMode::Manual);
     options.set_max_packet_size(limits::PAYLOAD_BYTES * 4, limits::PAYLOAD_BYTES * 4);
@@ -118,7 +118,7 @@ pub fn options(mode: &Mode) -> Result<Option<(MqttOptions, String)>, MqttError> 
     if *tls {
         options.set_transport(Transport::try_tls_with_default_config().map_err(|e| MqttError::Tls(e.to_string()))?);
     }
-    Ok(Some((options, format!("{host}:{port}"))))
+    Ok(options)
 }
 
 /// One connection's worth of state.

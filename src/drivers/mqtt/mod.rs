@@ -26,6 +26,9 @@ mod said;
 pub mod server;
 mod topics;
 
+#[cfg(test)]
+mod tests;
+
 use crate::{
     config::{LocalMqtt, Mode, RouteKind, User},
     drivers::Doors,
@@ -51,6 +54,8 @@ pub enum MqttError {
     Server(#[from] ServerError),
     #[error("local MQTT: no TLS towards the broker: {0}")]
     Tls(String),
+    #[error("local MQTT: the configuration names no broker")]
+    NoBroker,
 }
 
 /// Local MQTT as it stands.
@@ -111,42 +116,37 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
     let (replies, urgent) = (intake.replies.clone(), doors.urgent.clone());
     let serve = move |deliver: Deliver| Orders { routes: commands, deliver, replies, urgent, clock };
 
-    if let Some((options, place)) = broker::options(&config.mode)? {
-        let (port, posts) = BrokerPort::new();
-        let counters: Arc<Counters> = Arc::default();
-        let filters = Routes::new(&config.routes).filters();
-        let (urgent, broker_port) = (doors.urgent.clone(), port.clone());
-        let broker =
-            Broker { options, place, filters, intake: intake.clone(), posts, port: broker_port, counters: counters.clone(), urgent, clock };
-        let for_orders = port.clone();
-        let ended = server::on_own_thread("mqtt", move || async move {
-            let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
-            tokio::join!(broker.run(stop.clone()), serve(deliver).run(from_orders, stop));
-        })?;
-        let local: LocalPort = Arc::new(move |message| port.publish(message));
-        return Ok(MqttHandle { orders, local, at: None, counters, intake, ended });
-    }
-
-    let Mode::Listen { at, users } = &config.mode else { unreachable!("a broker was handled above") };
-    let endpoint = Endpoint::bind(Options { listen: *at, accounts: accounts(config, users), clock })?;
-    let (port, for_orders, counters) = (endpoint.port(), endpoint.port(), endpoint.port().counters);
-    let at = port.at;
-    let handler = handler(intake.clone());
-    let up = Urgent::Line {
-        line: LineId::parse("mqtt").expect("a legal line id"),
-        state: LineState::Up,
-        reason: format!("listening on {at}"),
-        at: clock.now(),
+    let (local, at, counters, ended): (LocalPort, _, _, _) = match &config.mode {
+        Mode::Listen { at, users } => {
+            let endpoint = Endpoint::bind(Options { listen: *at, accounts: accounts(config, users), clock })?;
+            let (port, for_orders) = (endpoint.port(), endpoint.port());
+            let (at, counters, handler) = (port.at, port.counters.clone(), handler(intake.clone()));
+            let line = LineId::parse("mqtt").expect("a legal line id");
+            let up = Urgent::Line { line, state: LineState::Up, reason: format!("listening on {at}"), at: clock.now() };
+            let ended = server::on_own_thread("mqtt", move || async move {
+                let _ = doors.urgent.send(up).await;
+                let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
+                tokio::join!(endpoint.run(handler, stop.clone()), serve(deliver).run(from_orders, stop));
+            })?;
+            tracing::info!(%at, "local MQTT clients may connect");
+            (Arc::new(move |message| port.publish(message)), Some(at), counters, ended)
+        }
+        Mode::Broker { host, port, .. } => {
+            let (options, place) = (broker::options(&config.mode)?, format!("{host}:{port}"));
+            let (port, posts) = BrokerPort::new();
+            let (counters, for_orders): (Arc<Counters>, _) = (Arc::default(), port.clone());
+            let filters = Routes::new(&config.routes).filters();
+            let (urgent, shared) = (doors.urgent, (intake.clone(), port.clone(), counters.clone()));
+            let (intake, broker_port, counted) = shared;
+            let broker = Broker { options, place, filters, intake, posts, port: broker_port, counters: counted, urgent, clock };
+            let ended = server::on_own_thread("mqtt", move || async move {
+                let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
+                tokio::join!(broker.run(stop.clone()), serve(deliver).run(from_orders, stop));
+            })?;
+            (Arc::new(move |message| port.publish(message)), None, counters, ended)
+        }
     };
-    let ended = server::on_own_thread("mqtt", move || async move {
-        let _ = doors.urgent.send(up).await;
-        drop(doors);
-        let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
-        tokio::join!(endpoint.run(handler, stop.clone()), serve(deliver).run(from_orders, stop));
-    })?;
-    tracing::info!(%at, "local MQTT clients may connect");
-    let local: LocalPort = Arc::new(move |message| port.publish(message));
-    Ok(MqttHandle { orders, local, at: Some(at), counters, intake, ended })
+    Ok(MqttHandle { orders, local, at, counters, intake, ended })
 }
 
 fn handler(intake: Arc<Intake>) -> Handler {

@@ -20,6 +20,11 @@ mod session;
 mod tree;
 mod users;
 
+#[cfg(test)]
+pub mod raw;
+#[cfg(test)]
+mod tests;
+
 pub use users::Account;
 
 use super::fate::Fate;
