@@ -304,3 +304,48 @@ fn json(value: &Value) -> serde_json::Value {
         Value::Text(v) => (**v).into(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn route(topic: &str, payload: &[(&str, &str)]) -> Commands {
+        let payload = payload.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
+        Commands { topic: Template::parse(topic), payload, reply: None, qos: 1 }
+    }
+
+    #[track_caller]
+    fn check(route: &Commands, values: &[(&str, Value)], want: &[(&str, &str)]) {
+        let device = DeviceId::parse("plug-1").unwrap();
+        let values = values.iter().map(|(point, value)| (PointId::parse(point).unwrap(), value.clone())).collect();
+        let pieces = route.pieces(&device, &values).unwrap_or_default();
+        let got: Vec<(&str, &str)> = pieces.iter().map(|piece| (piece.topic.as_str(), piece.body.as_str())).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_command_becomes_what_the_device_understands() {
+        let on_off = [("true", "ON"), ("false", "OFF")];
+        let tasmota = route("cmnd/{device}/{point}", &on_off);
+        check(&tasmota, &[("POWER", Value::Bool(true))], &[("cmnd/plug-1/POWER", "ON")]);
+        let two = [("Dimmer", Value::Uint(40)), ("POWER", Value::Bool(false))];
+        check(&tasmota, &two, &[("cmnd/plug-1/Dimmer", "40"), ("cmnd/plug-1/POWER", "OFF")]);
+        check(&tasmota, &[("Color", Value::Text("FF0000".into()))], &[("cmnd/plug-1/Color", "FF0000")]);
+
+        let zigbee = route("zigbee2mqtt/{device}/set", &on_off);
+        let two = [("brightness", Value::Int(128)), ("state", Value::Bool(true))];
+        check(&zigbee, &two, &[("zigbee2mqtt/plug-1/set", r#"{"brightness":128,"state":"ON"}"#)]);
+        let plain = route("set/{device}", &[]);
+        check(&plain, &[("t", Value::Float(21.5)), ("x", Value::Text("eco".into()))], &[("set/plug-1", r#"{"t":21.5,"x":"eco"}"#)]);
+        check(&route("set/{device}/+", &[]), &[("t", Value::Int(1))], &[]);
+    }
+
+    #[test]
+    fn the_least_certain_part_decides() {
+        let end = |phase, reason: &str| End { phase, reason: reason.into(), value: None };
+        let all = together(vec![end(Phase::Confirmed, ""), end(Phase::Unknown, "no reply"), end(Phase::Failed, "other")]);
+        assert_eq!((all.phase, all.reason.as_str()), (Phase::Unknown, "no reply; other"));
+        assert_eq!(together(vec![end(Phase::Confirmed, ""), end(Phase::Confirmed, "")]).phase, Phase::Confirmed);
+        assert_eq!(together(vec![end(Phase::Confirmed, ""), end(Phase::Expired, "late")]).phase, Phase::Expired);
+    }
+}
