@@ -1,1 +1,5 @@
 //! Pure state machines, fn(now, input) -> effects: online state, commands, reporting, batching, replay policy, backoff.
+
+pub mod batch;
+pub mod registry;
+pub mod report;
