@@ -1,5 +1,6 @@
 //! Pure state machines, fn(now, input) -> effects: online state, commands, reporting, batching, replay policy, backoff.
 
 pub mod batch;
+pub mod commands;
 pub mod registry;
 pub mod report;
