@@ -95,10 +95,9 @@ impl Commands {
         }
     }
 
-    /// The port gave the order back: its queue is full.
-    pub fn bounced(&mut self, now: Boot, id: &CommandId, out: &mut Vec<Effect>) {
-        let reason = "busy: too many orders wait for this line; send it again under a new id".to_owned();
-        self.end(now, id, outcome(Phase::Rejected, reason), out);
+    /// The port gave the order back: its queue is full, or nobody is there.
+    pub fn bounced(&mut self, now: Boot, id: &CommandId, reason: &str, out: &mut Vec<Effect>) {
+        self.end(now, id, outcome(Phase::Rejected, reason.to_owned()), out);
     }
 
     /// When [`Commands::expire`] must be called next.

@@ -163,7 +163,7 @@ fn refusals_that_need_no_rule() {
     let (mut c, mut out) = (commands(), vec![]);
     c.admit(at(0), write("1", "nobody", "x", Value::Null, 0), false, CLOCK, &mut out);
     c.admit(at(0), write("2", "a", "set", Value::Uint(30), 0), true, CLOCK, &mut out);
-    c.bounced(at(0), &CommandId::parse("2").unwrap(), &mut out);
+    c.bounced(at(0), &CommandId::parse("2").unwrap(), "busy", &mut out);
     c.stop(at(0), &mut out);
     c.admit(at(0), write("3", "a", "set", Value::Uint(30), 0), true, CLOCK, &mut out);
     let got = words(&out);
@@ -252,7 +252,7 @@ proptest! {
                 }
                 Op::Bounce => {
                     let Some(id) = ports.values().next().cloned() else { continue };
-                    c.bounced(at(now), &CommandId::parse(&id).unwrap(), &mut out);
+                    c.bounced(at(now), &CommandId::parse(&id).unwrap(), "busy", &mut out);
                 }
                 Op::Wait(ms) => {
                     now += u64::from(ms);

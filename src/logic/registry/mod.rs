@@ -120,11 +120,12 @@ impl Registry {
         back
     }
 
-    /// A poll or probe that got no valid answer.
-    pub fn missed(&mut self, id: &DeviceId, at: Boot, out: &mut Vec<Effect>) {
+    /// A poll or probe that got no valid answer. What follows from it is judged by [`Registry::expire`]: evidence from
+    /// before the miss may still wait in a queue.
+    pub fn missed(&mut self, id: &DeviceId, at: Boot) {
         let Some(entry) = self.devices.get_mut(id) else { return };
         if entry.miss(at) {
-            self.judge(id, at, out);
+            self.rearm(id, at);
         }
     }
 
@@ -212,7 +213,11 @@ impl Registry {
     /// Makes sure that the device is looked at when its time is over, and not only later.
     fn rearm(&mut self, id: &DeviceId, now: Boot) {
         let Some(entry) = self.devices.get_mut(id) else { return };
-        let Verdict::Keep(Some(at)) = entry.judge(now) else { return };
+        let at = match entry.judge(now) {
+            Verdict::Keep(Some(at)) => at,
+            Verdict::Turn(_) => now,
+            Verdict::Keep(None) => return,
+        };
         if entry.due.is_some_and(|d| d <= at) {
             return;
         }

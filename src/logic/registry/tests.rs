@@ -44,7 +44,10 @@ fn run(registry: &mut Registry, step: Do, out: &mut Vec<Effect>) {
     let d = id("d");
     match step {
         Heard(t) => drop(registry.heard(&d, EvidenceKind::Poll, at(t), out)),
-        Missed(t) => registry.missed(&d, at(t), out),
+        Missed(t) => {
+            registry.missed(&d, at(t));
+            registry.expire(at(t), out);
+        }
         Expire(t) => registry.expire(at(t), out),
         Said(t, online, will, retained, session) => {
             registry.said(&d, Saying { online, will, retained, session, at: at(t) }, out);
@@ -259,7 +262,7 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
                 model.set(State::Online, None);
             }
             Op::Missed => {
-                registry.missed(&d, at(now), &mut out);
+                registry.missed(&d, at(now));
                 if !model.down {
                     model.misses += 1;
                 }
@@ -351,7 +354,7 @@ proptest! {
             out.clear();
             match what {
                 0 => { latest = latest.max(t); registry.heard(&d, EvidenceKind::Poll, at(t), &mut out); }
-                1 => registry.missed(&d, at(t), &mut out),
+                1 => registry.missed(&d, at(t)),
                 _ => registry.expire(at(t), &mut out),
             }
             for effect in &out {
