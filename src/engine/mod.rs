@@ -214,6 +214,10 @@ impl Engine {
             self.on_landed(landed).await;
         }
         self.run_timers().await;
+        for _ in 0..handle::ASKS {
+            let Ok(answer) = self.asks.try_recv() else { break };
+            drop(answer.send(self.snapshot()));
+        }
         for _ in 1..BULK_TURN {
             let Some(message) = self.bulk.try_next() else { break };
             self.on_bulk(message).await;

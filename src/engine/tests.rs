@@ -6,10 +6,10 @@ use crate::{
         self, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WordOrder, WriteRule,
     },
     model::{
-        Action, Cause, Command, CommandId, DeviceId, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order, Outcome, Phase,
-        PointId, Reading, Receipt, RouteId, Said, Settled, State, Value, WriteDone,
+        Action, Cause, Command, CommandId, DeviceId, DeviceStatus, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order,
+        Outcome, Phase, PointId, Reading, Receipt, RouteId, Said, Settled, State, Value, WriteDone,
     },
-    store::{Backing, Options},
+    store::{Backing, Options, RestoredDevice},
 };
 use std::sync::Mutex;
 
@@ -104,12 +104,18 @@ struct House {
 
 impl House {
     fn start() -> House {
+        House::start_after(|_| {})
+    }
+
+    /// With something to be remembered.
+    fn start_after(past: impl FnOnce(&mut Restored)) -> House {
         let clock = Clock::Paused { start: tokio::time::Instant::now(), base: BASE, offset_ms: 1_700_000_000_000 };
         let dir = tempfile::tempdir().unwrap();
         let config = Arc::new(config());
         let options =
             Options { data_dir: dir.path().into(), buffer: config.buffer.clone(), clock, backing: Backing::Inline, epoch_seed: Some(7) };
-        let (store, restored) = Store::open(options).unwrap();
+        let (store, mut restored) = Store::open(options).unwrap();
+        past(&mut restored);
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
         let (cards_out, cards) = watch::channel(Arc::default());
@@ -440,10 +446,116 @@ async fn stopping_empties_the_doors_and_seals_what_there_is() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn after_a_restart_devices_have_a_grace_and_open_commands_an_end() {
+    let write = |id: &str| Command {
+        id: CommandId::parse(id).unwrap(),
+        device: device("meter"),
+        action: Action::Write(BTreeMap::from([(PointId::parse("u").unwrap(), Value::Uint(50))])),
+        from: "uplink cloud".into(),
+        received: BASE.saturating_sub(Duration::from_secs(10)),
+        issued_at: None,
+        expires_in: Duration::from_secs(60),
+        from_stored_session: false,
+    };
+    let row = |name: &str, via: Option<&str>, quarantined| RestoredDevice {
+        status: DeviceStatus {
+            device: device(name),
+            line: None,
+            state: State::Online,
+            cause: None,
+            since: BASE,
+            evidence: None,
+            missed: 0,
+        },
+        boot: crate::model::BootIndex(1),
+        via: via.map(str::to_owned),
+        offline_after: Some(Duration::from_secs(9)),
+        quarantined,
+    };
+    let house = House::start_after(|restored| {
+        restored.open_commands = vec![(write("c1"), Phase::Sent), (write("c2"), Phase::Accepted)];
+        restored.devices =
+            vec![row("meter", None, false), row("plug", Some("open"), false), row("odd", Some("gone"), true), row("old", None, false)];
+    });
+    let want = [
+        "epoch",
+        "c1 unknown the gateway restarted between sending and the answer",
+        "c2 rejected the gateway restarted before it was sent; send it again under a new id",
+    ];
+    assert_eq!(house.events().await, want);
+    assert!(house.orders.lock().unwrap().is_empty(), "nothing is executed again");
+    for name in ["meter", "plug", "odd"] {
+        assert_eq!(house.state(name).await, (State::Unknown, Some(Cause::Restored)), "{name}");
+    }
+    assert!(house.handle.snapshot().await.unwrap().devices.iter().all(|d| d.device != device("old")), "no longer configured");
+    house.wait(59_000).await;
+    assert_eq!(house.state("odd").await.0, State::Offline, "what was stored with it counts where its route is gone");
+    assert_eq!(house.state("plug").await.0, State::Unknown, "the route of today allows 60 s");
+    house.wait(2_000).await;
+    assert_eq!(house.events().await, ["progress 2", "plug offline silent"], "quarantine is nothing to the cloud");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_of_status_does_not_starve_telemetry() {
+    let house = House::start();
+    house.wait(10).await;
+    let urgent = house.urgent.clone();
+    let flood = tokio::spawn(async move {
+        loop {
+            let said = Urgent::Poll { device: device("meter"), heard: Heard::Answered, at: BASE };
+            if urgent.send(said).await.is_err() {
+                return;
+            }
+        }
+    });
+    for n in 0..1000 {
+        house.reading(&points(&["u"]), &[n]).await;
+    }
+    // The flood never pauses, so time stands still: only a turn that is shared lets the readings through.
+    while house.handle.snapshot().await.unwrap().readings_in < 1000 {
+        tokio::task::yield_now().await;
+    }
+    flood.abort();
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_watchdog_sees_turns_also_when_nothing_happens() {
     let house = House::start();
     house.wait(10).await;
     let before = house.handle.turns();
     house.wait(10_000).await;
     assert!(house.handle.turns() >= before + 9);
+}
+
+/// The cost of a reading of 100 points, from its door to the spool. Run it optimised:
+/// `CARGO_PROFILE_TEST_OPT_LEVEL=3 cargo test --lib cost_of_a_reading -- --ignored --nocapture`.
+#[tokio::test]
+#[ignore = "a measurement, not a check"]
+async fn cost_of_a_reading() {
+    const READINGS: u32 = 20_000;
+    let house = House::start();
+    let names: Vec<String> = (0..100).map(|n| format!("point-{n}")).collect();
+    let points = points(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let ready: Vec<Reading> = (0..READINGS)
+        .map(|n| {
+            let values = vec![Value::Float(f64::from(n)); 100];
+            Reading {
+                device: device("meter"),
+                at: BASE + Duration::from_micros(n.into()),
+                points: Arc::clone(&points),
+                values,
+                quality: None,
+            }
+        })
+        .collect();
+    let begun = tokio::time::Instant::now();
+    for reading in ready {
+        house.bulk.send(Bulk::Reading(reading)).await.unwrap();
+        if house.store.spool().has_live() {
+            while let Some(o) = house.store.spool().next_live() {
+                house.store.spool().acknowledged(o.sealed.key, BASE);
+            }
+        }
+    }
+    println!("{:?} a reading", begun.elapsed() / READINGS);
 }
