@@ -30,6 +30,33 @@ pub const DEAD_LETTER_BYTES: usize = 4096;
 pub const DEAD_LETTERS: u64 = 10_000;
 /// Events kept for the cloud. Full: the oldest progress and status events go first, announced by a gap event.
 pub const EVENTS: u64 = 200_000;
+/// Events that share one message and number. More in one transaction: several messages.
+pub const EVENTS_PER_MESSAGE: usize = 256;
+/// The text of one event message as stored; also several messages.
+pub const EVENT_MESSAGE_BYTES: usize = 64 * 1024;
+/// Event messages read ahead of the uplink. More: they wait on the disk.
+pub const EVENTS_IN_RAM: usize = 256;
+/// Rows of status history, of all devices together. Full: the oldest go.
+pub const STATUS_HISTORY: u64 = 200_000;
+
+/// Telemetry in RAM that is not acknowledged: several seconds at full speed, for a disk that is slow. Full (the disk is
+/// failing or full while the cloud is away): the oldest unsaved batch goes, announced by a gap event.
+pub const SPOOL_RAM_BYTES: usize = 8 * 1024 * 1024;
+/// The same in batches, so that many small ones are bounded too.
+pub const SPOOL_RAM_BATCHES: usize = 8_192;
+/// A segment's body is split above this, so that one transaction and its log stay small.
+pub const SPOOL_SEGMENT_BYTES: usize = 256 * 1024;
+/// And above so many samples: reading a segment back costs about 30 bytes of RAM for each.
+pub const SPOOL_SEGMENT_SAMPLES: u64 = 40_000;
+/// Series in the spool's dictionary, which only grows. Full: new series are named in full in each segment.
+pub const SPOOL_SERIES: usize = 50_000;
+/// A failed write to the disk is tried again after this…
+pub const WRITE_RETRY_MIN: Duration = Duration::from_secs(1);
+/// …doubling up to this.
+pub const WRITE_RETRY_MAX: Duration = Duration::from_secs(10);
+/// The writer comes round at least this often, for the watchdog.
+pub const WRITER_TURN: Duration = Duration::from_secs(5);
+
 /// A payload from a local publisher or the cloud. Larger: dead letter, acknowledged.
 pub const PAYLOAD_BYTES: usize = 256 * 1024;
 /// Connections to our own MQTT endpoint. Full: refused with "server unavailable".
