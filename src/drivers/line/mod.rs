@@ -1,1 +1,9 @@
 //! One owner per line: a pure core, driven by a thread on a serial port and by a task on TCP.
+
+pub mod event;
+mod exchange;
+mod figures;
+mod guard;
+mod schedule;
+#[cfg(test)]
+mod testing;
