@@ -157,10 +157,6 @@ impl Exchange {
         &self.ask
     }
 
-    pub fn unit(&self) -> u8 {
-        self.unit
-    }
-
     pub fn tid(&self) -> u16 {
         self.tid
     }
@@ -227,6 +223,22 @@ impl Exchange {
         }
     }
 
+    /// Judges what came although nothing is awaited. A reply to the last request is a second one.
+    pub fn judge_stray(&self) -> Judged {
+        match self.scan() {
+            Scan::More { .. } if self.rx.len() < RX_MAX => Judged::Wait,
+            Scan::More { .. } => Judged::Garbled(Garbled::Malformed { bytes: self.rx.len() }),
+            Scan::Reply { pdu, .. } => Judged::Reply(pdu),
+            Scan::Foreign { end, why } => Judged::Foreign { end, why },
+            Scan::Garbled(why) => Judged::Garbled(why),
+        }
+    }
+
+    /// Drops everything received.
+    pub fn forget(&mut self) {
+        self.rx.clear();
+    }
+
     fn scan(&self) -> Scan {
         match self.wire.framing {
             Framing::Mbap => mbap::scan(&self.rx, self.tid, self.unit, &self.ask),
@@ -237,10 +249,6 @@ impl Exchange {
     /// A frame that belongs to nobody here came while the reply was awaited.
     pub fn mark_strange(&mut self, why: Garbled) {
         self.strange = Some(why);
-    }
-
-    pub fn strange(&self) -> Option<Garbled> {
-        self.strange
     }
 
     /// Drops the first bytes of the receive buffer.
@@ -279,11 +287,6 @@ impl Exchange {
             Framing::Rtu => rtu::leftover(&self.rx, self.unit, &self.ask),
         };
         partial.or(self.strange)
-    }
-
-    /// Whether the stream stands in the middle of a frame.
-    pub fn is_amid_frame(&self) -> bool {
-        self.wire.framing == Framing::Mbap && !self.rx.is_empty()
     }
 }
 

@@ -147,19 +147,19 @@ impl Schedule {
         let patient_until = ready + PROBE_PATIENCE;
         let missing = cost.saturating_sub(self.reserve);
         if missing.is_zero() && patient_until <= now {
-            self.reserve -= cost;
             return Ok(());
         }
         let share = u32::try_from(limits::PROBE_SHARE_PERCENT).unwrap_or(1).max(1);
         Err(patient_until.max(now + missing * 100 / share).max(now + Duration::from_millis(1)))
     }
 
-    pub fn missed(&self) -> u64 {
-        self.missed
+    /// A probe is sent. One in idle time spends what reserve there is, too.
+    pub fn spend(&mut self, cost: Duration) {
+        self.reserve = self.reserve.saturating_sub(cost);
     }
 
-    pub fn is_dead(&self, device: usize) -> bool {
-        self.polls[device].dead.is_some()
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// The request that a poll of the device sends next.
@@ -360,6 +360,7 @@ mod tests {
                 Pick::Probe(n) => {
                     now = now + MS * 300;
                     probing += MS * 300;
+                    s.spend(MS * 300);
                     s.probe_failed(now, n);
                 }
                 Pick::Wait(at) => panic!("idle until {at:?}"),
