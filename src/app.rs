@@ -49,7 +49,6 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let started = clock.now();
     make_dir(&config.gateway.data_dir)?;
     make_dir(&config.gateway.run_dir)?;
-    let _lock = lock(&config.gateway.data_dir)?;
     let (store, restored) =
         Store::open(Options { data_dir: config.gateway.data_dir.clone(), buffer: config.buffer.clone(), clock, backing: Backing::Thread, epoch_seed: None })
             .context("cannot open the store")?;
@@ -194,15 +193,6 @@ async fn start_mqtt(config: &Config, doors: &Doors, clock: Clock, stop: &Cancell
 
 fn make_dir(path: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
-}
-
-/// Two daemons on one spool would number different data alike.
-fn lock(data_dir: &Path) -> anyhow::Result<fs::File> {
-    let path = data_dir.join("lock");
-    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow::anyhow!("another fieldgate already runs on {}; stop it first: systemctl stop fieldgate", data_dir.display()))?;
-    Ok(file)
 }
 
 fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
