@@ -19,6 +19,8 @@ mod owner;
 mod report;
 mod schedule;
 mod serial;
+#[cfg(test)]
+mod sim;
 mod tcp;
 #[cfg(test)]
 mod testing;

@@ -1,0 +1,2 @@
+//! Orders.
+use super::*;

@@ -1,0 +1,2 @@
+//! Connections that come and go.
+use super::*;
