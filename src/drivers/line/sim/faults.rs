@@ -181,3 +181,55 @@ fn the_same_seed_gives_the_same_run() {
     };
     assert_eq!(run(), run());
 }
+
+#[test]
+fn a_unit_slower_than_the_longest_timeout_gives_no_value_rather_than_a_wrong_one() {
+    for transport in [rtu(19_200), mbap(), rtu_over_tcp()] {
+        for late in [610, 2030, 2500] {
+            let mut sim = Sim::new(transport.clone(), &[device(7, 5, Duration::ZERO)], 9);
+            sim.fault(7, Fault::After(MS * late));
+            sim.run_requests(2_000);
+            assert_eq!(sim.wrong, [""; 0], "{transport:?} {late} ms");
+        }
+    }
+}
+
+#[test]
+fn faults_that_come_and_go_on_three_units_give_no_wrong_value() {
+    let menu = [
+        Fault::None,
+        Fault::None,
+        Fault::After(MS * 330),
+        Fault::After(MS * 900),
+        Fault::OneInHundredLate(MS * 610),
+        Fault::WrongFunction,
+        Fault::ShortCount,
+        Fault::LongCount,
+        Fault::Truncated,
+        Fault::CorruptCrc,
+        Fault::Silent,
+        Fault::Noise,
+        Fault::Refuses(2),
+        Fault::Refuses(0x0b),
+    ];
+    for seed in 0..12 {
+        let transport = [rtu(19_200), mbap(), rtu_over_tcp()][seed as usize % 3].clone();
+        let devices = [device(1, 3, Duration::ZERO), device(2, 3, MS * 200), device(3, 1, MS * 1000)];
+        let mut sim = Sim::new(transport.clone(), &devices, seed);
+        for _ in 0..300 {
+            let unit = 1 + u8::try_from(sim.bus.rng.below(3)).expect("small");
+            let n = sim.bus.rng.below(menu.len() as u64);
+            sim.fault(unit, menu[usize::try_from(n).expect("small")]);
+            let pause = sim.bus.rng.micros(MS * 5_000);
+            sim.run_for(pause);
+        }
+        assert_eq!(sim.wrong, [""; 0], "{transport:?} seed {seed}");
+        (1..=3).for_each(|unit| sim.fault(unit, Fault::None));
+        sim.run_for(limits::PROBE_MAX * 2);
+        let before = sim.readings.clone();
+        sim.run_for(MS * 20_000);
+        for (id, n) in &sim.readings {
+            assert!(*n > before[id] + 10, "{transport:?} seed {seed}: {id} came back");
+        }
+    }
+}
