@@ -23,7 +23,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Edge gateway: polls Modbus, listens to local MQTT, keeps every value until the cloud has acknowledged it.
 #[derive(Debug, Parser)]
 #[command(name = "fieldgate", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 78 configuration. More: docs/operations.md")]
+#[command(
+    after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 78 configuration. More: docs/operations.md"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,

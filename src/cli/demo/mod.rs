@@ -10,8 +10,8 @@ mod field;
 mod gateway;
 mod keys;
 mod ledger;
-mod script;
 mod screen;
+mod script;
 mod summary;
 
 use super::{Global, Out, simulate};
@@ -23,15 +23,14 @@ use gateway::Gateway;
 use screen::Picture;
 use script::{Cue, Script};
 use serde_json::Value;
-use std::{
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldgate demo                        about 80 s, four acts\n  fieldgate demo --for 60s --json       for a script: exit 0 only if nothing is missing and nothing came twice\n  fieldgate demo --messages             what the cloud receives, line by line\n  fieldgate demo --broker mqtt://127.0.0.1:1883     with your own mosquitto as the cloud;\n                                        read along: mosquitto_sub -t 'fieldgate/demo/#' -v\n\nKeys: space holds the picture, o pulls or plugs the cable, k kills or revives a meter, q ends.")]
+#[command(
+    after_help = "Examples:\n  fieldgate demo                        about 80 s, four acts\n  fieldgate demo --for 60s --json       for a script: exit 0 only if nothing is missing and nothing came twice\n  fieldgate demo --messages             what the cloud receives, line by line\n  fieldgate demo --broker mqtt://127.0.0.1:1883     with your own mosquitto as the cloud;\n                                        read along: mosquitto_sub -t 'fieldgate/demo/#' -v\n\nKeys: space holds the picture, o pulls or plugs the cable, k kills or revives a meter, q ends."
+)]
 pub struct Args {
     /// End by itself after this time
     #[arg(long = "for", value_name = "TIME", value_parser = super::duration)]
@@ -58,7 +57,11 @@ const CLOSING: Duration = Duration::from_secs(5);
 const COMMAND: (&str, &str, f64) = ("plc", "setpoint", 67.0);
 
 pub fn run(_global: &Global, out: &Out, args: &Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime needs only memory and an epoll descriptor");
     match play(&runtime, out, args) {
         Ok(code) => code,
         Err(error) => {
@@ -234,7 +237,10 @@ fn act(stage: &mut Stage, cue: Cue, story: &mut Story, ended: &mut bool) {
     match cue {
         Cue::PullCable => {
             stage.cable.pull();
-            story.say(&["The cable to the cloud was pulled. Polling goes on, nothing is thrown away;", "every value waits on disk with its time and number."]);
+            story.say(&[
+                "The cable to the cloud was pulled. Polling goes on, nothing is thrown away;",
+                "every value waits on disk with its time and number.",
+            ]);
         }
         Cue::PlugCable => {
             stage.cable.plug();
@@ -252,7 +258,10 @@ fn act(stage: &mut Stage, cue: Cue, story: &mut Story, ended: &mut bool) {
             for _ in 0..3 {
                 stage.cloud.command(&format!("demo-{}", stage.commands), device, point, value);
             }
-            story.say(&["The cloud sends a command, three times with one id: plc setpoint = 67 °C.", "It is written once, read back, and its result goes up as an event."]);
+            story.say(&[
+                "The cloud sends a command, three times with one id: plc setpoint = 67 °C.",
+                "It is written once, read back, and its result goes up as an event.",
+            ]);
         }
         Cue::End => *ended = true,
     }
@@ -296,7 +305,8 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     p.groups = [("meters", "meter-"), ("plc", "plc"), ("mqtt", "plug-")]
         .iter()
         .map(|(name, start)| {
-            let mine: Vec<_> = s["all"].as_array().into_iter().flatten().filter(|d| d["id"].as_str().is_some_and(|id| id.starts_with(start))).collect();
+            let mine: Vec<_> =
+                s["all"].as_array().into_iter().flatten().filter(|d| d["id"].as_str().is_some_and(|id| id.starts_with(start))).collect();
             ((*name).to_owned(), mine.iter().filter(|d| d["state"] == "online").count() as u64, mine.len() as u64)
         })
         .collect();
@@ -307,7 +317,12 @@ fn interrupt(runtime: &tokio::runtime::Runtime) -> CancellationToken {
     let hit = token.clone();
     runtime.spawn(async move {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-        let term = async { match &mut term { Some(t) => t.recv().await, None => std::future::pending().await } };
+        let term = async {
+            match &mut term {
+                Some(t) => t.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => {}
