@@ -57,11 +57,8 @@ pub struct Global {
     /// Plain characters instead of glyphs and bars
     #[arg(long, global = true)]
     pub ascii: bool,
-    /// Times in UTC
-    #[arg(long, global = true)]
-    pub utc: bool,
     /// How long to wait for the daemon
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10s", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
 }
 

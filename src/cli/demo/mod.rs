@@ -14,7 +14,7 @@ mod screen;
 mod script;
 mod summary;
 
-use super::{Global, Out, simulate};
+use super::{Global, Out, out::count, simulate};
 use crate::config::Parity;
 use anyhow::Context;
 use cable::Cable;
@@ -278,6 +278,7 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     p.resends = books.resends;
     p.received_per_s = p.received_rate.per_s(elapsed, books.received);
     Picture::remember(&mut p.arriving_history, p.received_per_s);
+    let offline = |d: &str| status.is_some_and(|s| s["exceptions"].as_array().into_iter().flatten().any(|e| e["id"] == d));
     p.values = ["meter-1", "meter-2", "meter-3"]
         .iter()
         .filter_map(|d| {
@@ -287,7 +288,10 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
             while recent.len() > 16 {
                 recent.pop_front();
             }
-            Some(((*d).to_owned(), format!("{v:.0} W"), recent))
+            // An old value stays readable and looks old.
+            let mark = if offline(d) { "old " } else { "" };
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // watts of a small meter
+            Some(((*d).to_owned(), format!("{mark}{} W", count(v.max(0.0) as u64)), recent))
         })
         .collect();
     let holes = books.holes();

@@ -80,8 +80,8 @@ pub fn render(p: &Picture, out: &Out) -> Vec<String> {
     ));
     lines.push(String::new());
     let values: Vec<String> =
-        p.values.iter().map(|(name, value, recent)| format!("{name} {value:>9} {}", chart(recent.iter().copied(), 4, out))).collect();
-    lines.push(format!("  {}", values.join("   ")));
+        p.values.iter().map(|(name, value, recent)| format!("{name} {value:>11} {}", chart(recent.iter().copied(), 4, out))).collect();
+    lines.push(format!("  {}", values.join("  ")));
     lines.push(String::new());
     for n in 0..3 {
         lines.push(p.caption.get(n).map_or(String::new(), |c| format!("  {c}")));

@@ -139,11 +139,10 @@ fn say(
     );
     row("missing", count(missing), "written to disk", crate::cli::out::bytes(status["spool"]["bytes_written"].as_u64().unwrap_or(0)));
     row("twice", count(books.twice), "drained in", drained.map_or("-".into(), |d| format!("{d:.1} s")));
-    row(
-        "resent",
-        format!("{} messages", books.resends),
-        "command",
-        command_result(books).map_or("none".into(), |r| format!("{r} ({writes} write)")),
-    );
-    out.next("fieldgate check config/examples/rtu-meters.toml     start your own configuration");
+    row("resent", format!("{} messages", books.resends), "command", format!("sent {} times, {writes} write", stage.commands * 3));
+    if let Some(result) = command_result(books) {
+        out.say(&format!("\n   {result}"));
+    }
+    out.say("");
+    out.next("fieldgate check config/examples/rtu-meters.toml");
 }
