@@ -294,9 +294,11 @@ impl<'a> Keys<'a> {
 
     /// Reports a value of the wrong kind. `example` is what should stand behind `key =`.
     pub fn wrong(&self, key: &str, node: &Node, want: &str, example: &str, out: &mut Problems) {
+        // A table is written under its own header, everything else behind its key.
+        let line = if want == "a table" && example.starts_with('[') { example.to_owned() } else { format!("{key} = {example}") };
         out.error(Code::WrongType, node.at, self.key(key), format!("`{key}` must be {want}"))
             .because(format!("this is {}", node.value.kind()))
-            .want(format!("{key} = {example}"));
+            .want(line);
     }
 }
 

@@ -183,9 +183,9 @@ impl Problems {
         }
     }
 
-    /// The TOML on this line could not be read.
-    pub fn mark_broken(&mut self, at: Place) {
-        self.broken.insert((at.file, self.sources.line_of(at)));
+    /// The TOML on this line could not be read. False if that is known already.
+    pub fn mark_broken(&mut self, at: Place) -> bool {
+        self.broken.insert((at.file, self.sources.line_of(at)))
     }
 
     pub fn has_errors(&self) -> bool {

@@ -14,8 +14,11 @@ pub enum Secrets {
     Unread,
 }
 
+/// Looks up an environment variable.
+pub type Lookup = Box<dyn Fn(&str) -> Option<String>>;
+
 pub struct Surroundings {
-    pub env: Box<dyn Fn(&str) -> Option<String>>,
+    pub env: Lookup,
     /// As in /etc/machine-id.
     pub machine_id: Option<String>,
     /// Later ones win. `profiles/` beside the main file and $FIELDGATE_PROFILES come after these.

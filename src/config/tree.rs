@@ -69,7 +69,10 @@ pub fn parse(file: u32, out: &mut Problems) -> Table {
     for error in errors.iter().take(5) {
         let span = error.span().unwrap_or(0..0);
         let at = place(file, span);
-        out.mark_broken(at);
+        // One fault on a line is enough: the second follows from the first.
+        if !out.mark_broken(at) {
+            continue;
+        }
         let message = error.message();
         if message == "duplicate key" {
             let name = out.sources.slice(at).to_owned();

@@ -79,19 +79,19 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let (line_id, rtu) = (line.as_ref().map(|l| l.0.clone()), line.as_ref().map(|l| l.1));
     let unit = unit(&keys, rtu, desk);
     let (poll, offline_after) = times(&keys, desk);
-    if let (Some(id), Some(line), Some(unit)) = (&device_id, &line_id, unit) {
-        if let Some(other) = seen.units.insert((line.clone(), unit), id.clone()) {
-            desk.out
-                .warning(
-                    Code::SameUnit,
-                    keys.value_at("unit"),
-                    keys.key("unit"),
-                    format!("{other} and {id} are both unit {unit} on line {line}"),
-                )
-                .because("two devices with one address answer at once; one device read twice costs twice")
-                .want_when("another `unit` on one of them", "if they are two devices")
-                .want_when("one [device.…] with all points", "if it is one device");
-        }
+    if let (Some(id), Some(line), Some(unit)) = (&device_id, &line_id, unit)
+        && let Some(other) = seen.units.insert((line.clone(), unit), id.clone())
+    {
+        desk.out
+            .warning(
+                Code::SameUnit,
+                keys.value_at("unit"),
+                keys.key("unit"),
+                format!("{other} and {id} are both unit {unit} on line {line}"),
+            )
+            .because("two devices with one address answer at once; one device read twice costs twice")
+            .want_when("another `unit` on one of them", "if they are two devices")
+            .want_when("one [device.…] with all points", "if it is one device");
     }
     let points = points(&keys, profile.is_err(), poll, seen, desk);
     let out = &mut desk.out;
@@ -217,9 +217,9 @@ fn times(keys: &Keys<'_>, desk: &mut Desk<'_>) -> (Duration, Duration) {
 
 fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut Seen, desk: &mut Desk<'_>) -> Vec<Point> {
     let trail = keys.trail.then("point");
-    let table = keys.sub("point", "a table for each point: [device.name.point.power]", &mut desk.out);
+    let table = keys.sub("point", "[device.name.point.power]", &mut desk.out);
     let Some((table, at)) = table.filter(|(t, _)| !t.is_empty()) else {
-        if !profile_missing && !keys.entry("point").is_some_and(|e| e.node.table().is_none()) {
+        if !profile_missing && keys.entry("point").is_none_or(|e| e.node.table().is_some()) {
             desk.out
                 .error(Code::NoPoints, keys.at, keys.trail, format!("{} has no points", keys.trail))
                 .because("there is nothing to read, so it would never be seen")
@@ -231,7 +231,7 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
     seen.points += table.len();
     if seen.points > limits::CONFIG_POINTS {
         desk.out
-            .error(Code::TooMany, at, &trail, format!("more than {} points", limits::CONFIG_POINTS))
+            .error(Code::TooMany, at, trail, format!("more than {} points", limits::CONFIG_POINTS))
             .because("one gateway takes so many")
             .want("spread them over several gateways");
         return Vec::new();

@@ -84,7 +84,7 @@ fn rows(name: &str, table: &Table, at: Place, desk: &mut Desk<'_>) -> Option<Vec
         (false, true) => from_csv(&keys, desk),
         (both, _) => {
             let found = if both { "has both `each` and `csv`" } else { "makes no devices" };
-            let p = desk.out.error(Code::BadEach, at, &trail, format!("{trail} {found}")).because("one of `each` and `csv` says how many");
+            let p = desk.out.error(Code::BadEach, at, trail, format!("{trail} {found}")).because("one of `each` and `csv` says how many");
             p.want_when("each = \"1..8\"", "with {n} in id and unit").want_when("csv = \"meters.csv\"", "with a column for each key");
             None
         }

@@ -34,13 +34,13 @@ fn api(root: &Keys<'_>, desk: &mut Desk<'_>) {
     let Some((table, at)) = root.sub("api", "[api]", &mut desk.out) else { return };
     let trail = root.trail.then("api");
     let keys = Keys::open(table, at, &trail, "[api]", &["listen"], &mut desk.out);
-    if let Some(listen) = keys.text("listen", &mut desk.out) {
-        if let Err(why) = words::endpoint(listen.it) {
-            desk.out
-                .error(Code::BadAddress, listen.at, keys.key("listen"), format!("`{}` is no address", listen.it))
-                .because(why)
-                .want("listen = \"127.0.0.1:8080\"");
-        }
+    if let Some(listen) = keys.text("listen", &mut desk.out)
+        && let Err(why) = words::endpoint(listen.it)
+    {
+        desk.out
+            .error(Code::BadAddress, listen.at, keys.key("listen"), format!("`{}` is no address", listen.it))
+            .because(why)
+            .want("listen = \"127.0.0.1:8080\"");
     }
     desk.out
         .warning(Code::NotInVersion, keys.key_at("listen"), "api.listen", "the HTTP API is not in this version")

@@ -44,7 +44,7 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
         lines.declared.insert(name.to_owned());
         let trail = section.then(name);
         let keys = Keys::open(table, at, &trail, "a line", KEYS, &mut desk.out);
-        let line_id = id(name, at, &trail, LineId::parse, desk);
+        let line_id = id(name, at, trail, LineId::parse, desk);
         let Some((transport, end)) = transport(&keys, desk) else { continue };
         let timings = timings(&keys, &transport, desk);
         let Some(line_id) = line_id else { continue };
@@ -53,7 +53,7 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             (Transport::Serial(serial), _) => {
                 if let Some(other) = ports.insert(serial.path.clone(), name.to_owned()) {
                     desk.out
-                        .error(Code::SamePort, end, &trail, format!("lines {other} and {name} have one port"))
+                        .error(Code::SamePort, end, trail, format!("lines {other} and {name} have one port"))
                         .because("two masters on one bus disturb each other")
                         .want(format!("line = \"{other}\" on the devices of both"));
                 }
@@ -61,7 +61,7 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             (_, Some(end_point)) => {
                 if let Some(other) = lines.by_end.get(&end_point) {
                     desk.out
-                        .warning(Code::SameEndpoint, end, &trail, format!("lines {other} and {name} have one host and port"))
+                        .warning(Code::SameEndpoint, end, trail, format!("lines {other} and {name} have one host and port"))
                         .because("many devices take one connection only")
                         .want(format!("line = \"{other}\" on the devices of both"));
                 } else {

@@ -69,7 +69,7 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
 
 /// The tables of a section of things, each under its id. What is no table is reported.
 pub fn things<'a>(keys: &Keys<'a>, section: &str, desk: &mut Desk<'_>) -> Vec<(&'a str, &'a Table, Place)> {
-    let Some((table, _)) = keys.sub(section, &format!("… as a table of its own: [{section}.name]"), &mut desk.out) else {
+    let Some((table, _)) = keys.sub(section, &format!("[{section}.name]"), &mut desk.out) else {
         return Vec::new();
     };
     let mut out = Vec::new();

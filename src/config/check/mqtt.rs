@@ -19,7 +19,7 @@ pub fn check(root: &Keys<'_>, gateway: &str, desk: &mut Desk<'_>) -> Option<Loca
     let routes = route::check(&keys, desk);
     if routes.is_empty() && !keys.has("route") {
         desk.out
-            .warning(Code::NoRoutes, at, &trail, "[mqtt] has no routes")
+            .warning(Code::NoRoutes, at, trail, "[mqtt] has no routes")
             .because("nothing says which topics are devices")
             .want("[mqtt.route.telemetry] with topic = \"tele/{device}/SENSOR\", kind = \"telemetry\"");
     }
@@ -35,7 +35,7 @@ pub fn check(root: &Keys<'_>, gateway: &str, desk: &mut Desk<'_>) -> Option<Loca
         }
         (false, false) => {
             desk.out
-                .error(Code::MissingKey, at, &trail, "[mqtt] needs `listen` or `broker`")
+                .error(Code::MissingKey, at, trail, "[mqtt] needs `listen` or `broker`")
                 .because("where do the devices publish?")
                 .want_when("listen = \"192.168.1.2:1883\"", "fieldgate is their broker")
                 .want_when("broker = \"mqtt://127.0.0.1:1883\"", "a mosquitto is already there");

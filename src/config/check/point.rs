@@ -22,7 +22,7 @@ const ORDERS: &[(&str, WordOrder)] =
 pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, poll: Duration, desk: &mut Desk<'_>) -> Option<Point> {
     let trail = up.then(name);
     let keys = Keys::open(table, at, &trail, "a point", KEYS, &mut desk.out);
-    let point_id = id(name, at, &trail, PointId::parse, desk);
+    let point_id = id(name, at, trail, PointId::parse, desk);
     let register = register(&keys, desk);
     let kind = kind(&keys, register, desk);
     let order = keys.word("order", ORDERS, &mut desk.out).unwrap_or_default();

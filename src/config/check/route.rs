@@ -33,7 +33,7 @@ pub fn check(mqtt: &Keys<'_>, desk: &mut Desk<'_>) -> Vec<Route> {
         .filter_map(|(name, table, at)| {
             let trail = section.then(name);
             let keys = Keys::open(table, at, &trail, "a route", ALL, &mut desk.out);
-            let route_id = id(name, at, &trail, RouteId::parse, desk);
+            let route_id = id(name, at, trail, RouteId::parse, desk);
             one(&keys, route_id, desk)
         })
         .collect()
@@ -122,12 +122,12 @@ fn status(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
                 .want("online = \"Online\" and offline = \"Offline\"");
         }
     }
-    if let (Some(a), Some(b)) = (&online, &offline) {
-        if a.it == b.it {
-            desk.out
-                .error(Code::BadValue, b.at, keys.key("offline"), "`online` and `offline` are the same text")
-                .want("online = \"Online\" and offline = \"Offline\"");
-        }
+    if let (Some(a), Some(b)) = (&online, &offline)
+        && a.it == b.it
+    {
+        desk.out
+            .error(Code::BadValue, b.at, keys.key("offline"), "`online` and `offline` are the same text")
+            .want("online = \"Online\" and offline = \"Offline\"");
     }
     RouteKind::Status { online: online.map(|t| t.it.to_owned()), offline: offline.map(|t| t.it.to_owned()) }
 }

@@ -29,7 +29,7 @@ pub fn check(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<Secret> 
             } else {
                 format!("a secret has one place, this names {}", given.join(" and "))
             };
-            desk.out.error(Code::BadSecret, at, &trail, found).want(format!("{key} = {FORMS}"));
+            desk.out.error(Code::BadSecret, at, trail, found).want(format!("{key} = {FORMS}"));
         }
         return None;
     };
@@ -55,7 +55,7 @@ pub fn check(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<Secret> 
         },
         _ if name.it.contains('/') || name.it.is_empty() || name.it == ".." => {
             desk.out
-                .error(Code::BadSecret, at, &trail, format!("`{}` is no name of a credential", name.it))
+                .error(Code::BadSecret, at, trail, format!("`{}` is no name of a credential", name.it))
                 .want("credential = \"cloud-password\"");
             None
         }

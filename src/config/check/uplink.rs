@@ -32,12 +32,12 @@ pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) 
         let trail = section.then(name);
         if n > 0 {
             desk.out
-                .error(Code::SecondUplink, at, &trail, format!("uplink {name} is a second one"))
+                .error(Code::SecondUplink, at, trail, format!("uplink {name} is a second one"))
                 .because("there is one uplink in this version")
                 .want("keep one [uplink.…]");
         }
         let keys = Keys::open(table, at, &trail, "an uplink", KEYS, &mut desk.out);
-        let uplink_id = id(name, at, &trail, UplinkId::parse, desk);
+        let uplink_id = id(name, at, trail, UplinkId::parse, desk);
         let uplink = one(&keys, uplink_id, gateway, desk);
         first = first.or(uplink);
     }
@@ -145,7 +145,7 @@ fn tls(keys: &Keys<'_>, url: Option<&Url>, desk: &mut Desk<'_>) -> Option<Tls> {
     let inner = Keys::open(table, at, &trail, "`tls`", &["ca", "cert", "key"], &mut desk.out);
     if let Some(u) = url.filter(|u| !u.tls) {
         desk.out
-            .error(Code::MisplacedKey, at, &trail, "`tls` with an mqtt:// address")
+            .error(Code::MisplacedKey, at, trail, "`tls` with an mqtt:// address")
             .because("mqtt:// is not encrypted, so nothing would be verified")
             .want(format!("url = \"mqtts://{}:8883\"", u.host));
     }

@@ -51,12 +51,12 @@ pub fn check(keys: &Keys<'_>, register: Register, kind: DataType, desk: &mut Des
 fn rule(keys: &Keys<'_>, register: Register, kind: DataType, desk: &mut Desk<'_>) -> WriteRule {
     let out = &mut desk.out;
     let (min, max) = (keys.number("min", out), keys.number("max", out));
-    if let (Some(lo), Some(hi)) = (min, max) {
-        if lo > hi {
-            out.error(Code::MinAboveMax, keys.value_at("min"), keys.key("min"), format!("`min` {lo} is above `max` {hi}"))
-                .because("no value fits between them")
-                .want(format!("min = {hi}, max = {lo}"));
-        }
+    if let (Some(lo), Some(hi)) = (min, max)
+        && lo > hi
+    {
+        out.error(Code::MinAboveMax, keys.value_at("min"), keys.key("min"), format!("`min` {lo} is above `max` {hi}"))
+            .because("no value fits between them")
+            .want(format!("min = {hi}, max = {lo}"));
     }
     let verify = keys.flag("verify", out).unwrap_or(true);
     let min_interval = keys.duration("min_interval", Duration::ZERO..=Duration::from_secs(86_400), out).unwrap_or_default();

@@ -93,6 +93,11 @@ impl Reader {
         self.rest = if self.rest.is_empty() { BytesMut::new() } else { BytesMut::from(&self.rest[..]) };
     }
 
+    /// Whether what came first can be a CONNECT: a web browser is not kept waiting.
+    pub fn starts_connect(&self) -> bool {
+        self.rest.first().is_none_or(|first| *first == 0x10)
+    }
+
     fn starts_publish(&self) -> bool {
         self.rest.first().is_some_and(|first| first >> 4 == 3)
     }

@@ -104,6 +104,18 @@ impl Template {
         self.levels.iter().map(level).collect::<Vec<_>>().join("/")
     }
 
+    /// The same for one device and point: a topic, if no wildcard is left.
+    pub fn filter_for(&self, device: &str, point: &str) -> String {
+        let level = |level: &Level| match level {
+            Level::Text(text) => text.clone(),
+            Level::Device => device.to_owned(),
+            Level::Point => point.to_owned(),
+            Level::Any => "+".to_owned(),
+            Level::Rest => "#".to_owned(),
+        };
+        self.levels.iter().map(level).collect::<Vec<_>>().join("/")
+    }
+
     pub fn has_point(&self) -> bool {
         self.levels.contains(&Level::Point)
     }

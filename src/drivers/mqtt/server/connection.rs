@@ -32,7 +32,6 @@ pub async fn serve(shared: &Rc<Shared>, stream: TcpStream, peer: SocketAddr) {
     let stream = Rc::new(stream);
     prepare(&stream);
     let Some(admitted) = handshake::admit(shared, &stream, peer).await else { return };
-    shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     let (client, rights) = (admitted.client.clone(), admitted.rights.clone());
     let (session, number) = (admitted.session, admitted.number);
     let connection = Connection::new(shared, stream, admitted);

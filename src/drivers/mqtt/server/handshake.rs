@@ -67,6 +67,9 @@ async fn first_packet(shared: &Shared, stream: &TcpStream, reader: &mut Reader) 
         if !super::connection::read(shared, stream, reader) {
             return Ok(None);
         }
+        if !reader.starts_connect() {
+            return Err(Garbage::Packet("the first packet is no CONNECT".into()));
+        }
         let found = reader.next(codec::CONNECT)?;
         reader.shrink();
         match found {
@@ -115,6 +118,7 @@ async fn arrive(shared: &Shared, stream: &Rc<TcpStream>, connect: Connect, right
         stuck: None,
         stream: stream.clone(),
     };
+    shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     let mut hub = shared.hub.borrow_mut();
     let (session, present) = hub.arrive(name, connect.clean_session, outlet);
     if let Some(outlet) = hub.own(session, number).and_then(|s| s.outlet.as_mut()) {

@@ -4,11 +4,12 @@
 
 use super::super::{
     codec::{LastWill, QoS, SubscribeReasonCode},
+    fate::{Fate, Fated},
     topics,
 };
 use super::{
     Counters,
-    message::{Fate, Fated, Message},
+    message::Message,
     retained::Retained,
     session::{Closed, Offered, Outlet, Session},
     tree::{Hit, LEVELS, Tree},

@@ -14,14 +14,20 @@
 mod connection;
 mod handshake;
 mod hub;
-pub mod message;
+mod message;
 mod retained;
 mod session;
 mod tree;
 mod users;
 
+#[cfg(test)]
+pub mod raw;
+#[cfg(test)]
+mod tests;
+
 pub use users::Account;
 
+use super::fate::Fate;
 use crate::{
     limits,
     model::{Boot, LocalMessage, Receipt},
@@ -29,7 +35,6 @@ use crate::{
 };
 use bytes::{Bytes, BytesMut};
 use hub::{Hub, Manner};
-use message::Fate;
 use std::{
     cell::{Cell, RefCell},
     future::Future,

@@ -19,7 +19,8 @@ mod crc;
 mod decode;
 mod encode;
 
-pub use decode::{Contents, decode, directory};
+pub use bytes::{Bytes, put};
+pub use decode::{decode, directory};
 pub use encode::encode;
 
 use crate::model::{DeviceId, PointId};

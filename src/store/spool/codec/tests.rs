@@ -1,4 +1,4 @@
-use super::*;
+use super::{decode::Contents, *};
 use crate::model::{Boot, BootIndex, Epoch, Frame, Key, Quality, Row, Sealed, Stream, Value};
 use proptest::prelude::*;
 use std::{cell::RefCell, collections::BTreeMap, sync::Arc};
