@@ -23,6 +23,11 @@ class Row:
         self.arrived, self.device, self.read, self.age_ms, self.values = arrived, device, read, age_ms, values
 
 
+def is_telemetry(topic):
+    """ThingsBoard's gateway also reports on itself, below `v1/devices/me`."""
+    return topic.endswith("/telemetry") and not topic.startswith("v1/devices/me/")
+
+
 def tables(body):
     """(device, {point: value}) for every row, of fieldgate's own dialect and of ThingsBoard's."""
     message = json.loads(body)
@@ -46,7 +51,7 @@ class Judge:
         self.bodies = []  # (arrival, bytes of telemetry)
         last = {}
         for arrived, topic, body in messages:
-            if not topic.endswith("telemetry"):
+            if not is_telemetry(topic):
                 continue
             self.bodies.append((arrived, len(body)))
             try:

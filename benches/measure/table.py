@@ -15,7 +15,8 @@ def summary(figures, floor=None):
     row = {
         "gateway": figures["gateway"],
         "complete": min(window["complete"] for window in windows),
-        "lost": figures["reads_answered"] - figures["reads_arrived"],
+        "lost": sum(window["lost_reads"] for window in windows),
+        "lost at end": figures["reads_answered"] - figures["reads_arrived"],
         "twice": sum(window["duplicate_reads"] for window in windows),
         "wrong": figures["values_wrong"],
         "cpu s/M": middle("cpu_s_per_million"),

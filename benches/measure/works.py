@@ -7,7 +7,7 @@ from .clock import now_ms
 from .devices import Devices
 from .gateways import TARGET, Work
 from .process import difference
-from .rows import Judge
+from .rows import Judge, is_telemetry
 from .sink import Sink
 
 FIRST_ROW_S = 60
@@ -96,7 +96,7 @@ def until_first_row(process, sink):
     while now_ms() < end:
         process.assert_runs()
         for arrived, topic, _ in list(sink.messages):
-            if topic.endswith("telemetry"):
+            if is_telemetry(topic):
                 return arrived
         time.sleep(0.05)
     raise RuntimeError(f"{process.name}: no telemetry within {FIRST_ROW_S} s; see {process.log}")
