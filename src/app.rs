@@ -4,7 +4,10 @@
 //! sent) → store (the rest is on disk, marked as a clean stop). Each has its share of `limits::SHUTDOWN`.
 
 use crate::{
-    api::{control, status::Sources},
+    api::{
+        control,
+        status::{Figures, Sources},
+    },
     config::Config,
     drivers::{Doors, line, mqtt},
     engine::{self, Engine},
@@ -46,7 +49,6 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let started = clock.now();
     make_dir(&config.gateway.data_dir)?;
     make_dir(&config.gateway.run_dir)?;
-    let _lock = lock(&config.gateway.data_dir)?;
     let (store, restored) =
         Store::open(Options { data_dir: config.gateway.data_dir.clone(), buffer: config.buffer.clone(), clock, backing: Backing::Thread, epoch_seed: None })
             .context("cannot open the store")?;
@@ -64,7 +66,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         if devices.is_empty() {
             continue;
         }
-        let handle = Arc::new(line::start(l, devices, doors.clone(), clock, field_stop.clone()));
+        let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
         ports.insert(l.id.clone(), handle.orders.clone());
         lines.push(handle);
     }
@@ -109,13 +111,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         gateway: config.gateway.id.clone(),
         engine: handle.clone(),
         store: store.clone(),
-        lines: lines
-            .iter()
-            .map(|l| {
-                let l = l.clone();
-                Box::new(move || l.figures()) as Box<dyn Fn() -> crate::model::LineFigures + Send + Sync>
-            })
-            .collect(),
+        lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         uplink: uplink_figures,
         clock,
         started,
@@ -129,9 +125,9 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     }
     let (turns, age) = (handle.clone(), store.clone());
     tokio::spawn(notify::feed_watchdog(move || turns.turns(), move || age.writer_age(), surface_stop.clone()));
-    let devices = config.devices.len();
-    tracing::info!(gateway = %config.gateway.id, %epoch, lines = lines.len(), devices, version = env!("CARGO_PKG_VERSION"), "fieldgate runs");
-    notify::ready(&format!("{} lines, {devices} devices", lines.len()));
+    let (devices, busses) = (config.devices.len(), lines.len());
+    tracing::info!(gateway = %config.gateway.id, %epoch, lines = busses, devices, version = env!("CARGO_PKG_VERSION"), "fieldgate runs");
+    notify::ready(&format!("{busses} lines, {devices} devices"));
 
     stop.cancelled().await;
     notify::stopping();
@@ -140,10 +136,10 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     drop(doors);
     field_stop.cancel();
     let field = async {
-        for l in &lines {
+        for l in lines {
             l.ended().await;
         }
-        if let Some(l) = &local {
+        if let Some(l) = local {
             l.ended().await;
         }
     };
@@ -197,15 +193,6 @@ async fn start_mqtt(config: &Config, doors: &Doors, clock: Clock, stop: &Cancell
 
 fn make_dir(path: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(path).with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
-}
-
-/// Two daemons on one spool would number different data alike.
-fn lock(data_dir: &Path) -> anyhow::Result<fs::File> {
-    let path = data_dir.join("lock");
-    let file = fs::File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| anyhow::anyhow!("another fieldgate already runs on {}; stop it first: systemctl stop fieldgate", data_dir.display()))?;
-    Ok(file)
 }
 
 fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {

@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 
-type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
+/// Reads the figures of one line.
+pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
 
 /// Everything that the document is made from.
 pub struct Sources {

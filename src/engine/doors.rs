@@ -57,7 +57,7 @@ impl Arrived for Urgent {
             Urgent::Said(said) => said.at,
             Urgent::Command { command, .. } => command.received,
             Urgent::Done(done) => done.at,
-            Urgent::DeadLetter(letter) => letter.at,
+            Urgent::DeadLetter(letter) | Urgent::DeadLetterHeld { letter, .. } => letter.at,
         }
     }
 }

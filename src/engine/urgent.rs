@@ -33,6 +33,7 @@ impl Engine {
             Urgent::Command { command, receipt } => self.on_command(command, receipt).await,
             Urgent::Done(done) => self.on_done(done).await,
             Urgent::DeadLetter(letter) => self.on_dead_letter(letter, Receipt::none()).await,
+            Urgent::DeadLetterHeld { letter, receipt } => self.on_dead_letter(letter, receipt).await,
         }
     }
 

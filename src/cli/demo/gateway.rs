@@ -12,7 +12,6 @@ use std::{
 
 pub struct Gateway {
     child: Child,
-    pub config: PathBuf,
     pub log: PathBuf,
     socket: PathBuf,
 }
@@ -103,7 +102,7 @@ impl Gateway {
             .env_remove("NOTIFY_SOCKET")
             .env_remove("JOURNAL_STREAM")
             .spawn()?;
-        Ok(Gateway { child, config: config_path, log, socket: dir.join("run/control.sock") })
+        Ok(Gateway { child, log, socket: dir.join("run/control.sock") })
     }
 
     /// `None` while it starts or stops.

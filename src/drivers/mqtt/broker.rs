@@ -42,10 +42,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// A larger message ends the connection, and the broker sends it again for ever: `message_size_limit` of mosquitto is to
+/// keep it out. Up to this size it becomes a dead letter.
+const LARGEST: usize = 64 * 1024 * 1024;
 /// A connection that lasted so long was a good one: the next attempt comes soon.
 const GOOD: Duration = Duration::from_secs(10);
 /// While our doors are full nothing is read and no ping goes out: longer than any hiccup of the engine.
-const KEEP_ALIVE: u16 = 60;
+const KEEP_ALIVE: u16 = 30;
 /// Stopping: acknowledgements that become due within this time still go out.
 const DRAIN: Duration = Duration::from_millis(1_500);
 /// Events between the event loop's task and ours. Full: the socket is not read.
@@ -108,7 +111,7 @@ pub fn options(mode: &Mode) -> Result<MqttOptions, MqttError> {
     let Mode::Broker { host, port, tls, username, password, client_id } = mode else { return Err(MqttError::NoBroker) };
     let mut options = MqttOptions::new(client_id.clone(), (host.clone(), *port));
     options.set_keep_alive(KEEP_ALIVE).set_clean_session(false).set_ack_mode(AckMode::Manual);
-    options.set_max_packet_size(limits::PAYLOAD_BYTES * 4, limits::PAYLOAD_BYTES * 4);
+    options.set_max_packet_size(LARGEST, limits::PAYLOAD_BYTES);
     // The packet ids, not a window: with few of them a late acknowledgement would collide with a newer message.
     options.set_inflight(2_000).set_max_request_batch(64);
     if let Some(username) = username {
@@ -225,14 +228,14 @@ impl Broker {
             Event::Incoming(Packet::ConnAck(_)) => {
                 link.since = Some(Instant::now());
                 self.counters.connections.store(1, Ordering::Relaxed);
-                let filters = self.filters.iter().map(|filter| rumqttc::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce));
-                if !self.filters.is_empty()
-                    && let Err(error) = link.client.try_subscribe_many(filters.collect::<Vec<_>>())
-                {
+                self.port.up.store(true, Ordering::Relaxed);
+                let filters: Vec<_> =
+                    self.filters.iter().map(|filter| rumqttc::SubscribeFilter::new(filter.clone(), QoS::AtLeastOnce)).collect();
+                if filters.is_empty() {
+                    self.up(told).await;
+                } else if let Err(error) = link.client.try_subscribe_many(filters) {
                     tracing::error!(%error, "cannot subscribe at the local broker");
                 }
-                self.port.up.store(true, Ordering::Relaxed);
-                self.tell(told, LineState::Up, &format!("connected to {}", self.place)).await;
             }
             Event::Incoming(Packet::SubAck(ack)) => {
                 for (filter, code) in self.filters.iter().zip(ack.return_codes) {
@@ -240,6 +243,7 @@ impl Broker {
                         tracing::error!(filter, "the local broker refuses our subscription; give this user the right to read it");
                     }
                 }
+                self.up(told).await;
             }
             Event::Incoming(Packet::Publish(publish)) => self.publish(link, &publish, echo),
             Event::Incoming(_) | Event::Outgoing(_) => {}
@@ -311,6 +315,11 @@ impl Broker {
             let _ = tokio::time::timeout(Duration::from_millis(300), gone).await;
         }
         self.counters.held.store(0, Ordering::Relaxed);
+    }
+
+    /// It is up once it hears what we asked for.
+    async fn up(&self, told: &mut LineState) {
+        self.tell(told, LineState::Up, &format!("connected to {}", self.place)).await;
     }
 
     /// One event per change.

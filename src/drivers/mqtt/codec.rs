@@ -48,6 +48,8 @@ pub struct TooLarge {
 #[derive(Debug, Default)]
 pub struct Reader {
     rest: BytesMut,
+    /// `rest` is a part of the common read buffer.
+    borrowed: bool,
     skipping: Option<Skipping>,
 }
 
@@ -67,6 +69,7 @@ impl Reader {
     pub fn feed(&mut self, fresh: &mut BytesMut) {
         if self.rest.is_empty() {
             self.rest = fresh.split();
+            self.borrowed = true;
         } else {
             self.rest.extend_from_slice(fresh);
             fresh.clear();
@@ -90,7 +93,11 @@ impl Reader {
 
     /// Call it when nothing more can be taken out for now: half a packet must not pin a whole read buffer.
     pub fn shrink(&mut self) {
-        self.rest = if self.rest.is_empty() { BytesMut::new() } else { BytesMut::from(&self.rest[..]) };
+        if self.rest.is_empty() {
+            self.rest = BytesMut::new();
+        } else if std::mem::take(&mut self.borrowed) {
+            self.rest = BytesMut::from(&self.rest[..]);
+        }
     }
 
     /// Whether what came first can be a CONNECT: a web browser is not kept waiting.

@@ -25,6 +25,7 @@ mod routes;
 mod said;
 pub mod server;
 mod topics;
+mod walk;
 
 #[cfg(test)]
 mod tests;

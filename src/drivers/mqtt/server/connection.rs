@@ -96,12 +96,25 @@ struct Connection<'a> {
     more: bool,
     heard: Instant,
     draining: Option<Instant>,
+    /// That it has no right to a topic was said once.
+    told: bool,
 }
 
 impl<'a> Connection<'a> {
     fn new(shared: &'a Shared, stream: Rc<TcpStream>, me: Admitted) -> Connection<'a> {
         let ledger = Ledger::new(me.wake.clone());
-        Connection { shared, stream, me, ledger, waiting: None, stalled: None, more: true, heard: Instant::now(), draining: None }
+        Connection {
+            shared,
+            stream,
+            me,
+            ledger,
+            waiting: None,
+            stalled: None,
+            more: true,
+            heard: Instant::now(),
+            draining: None,
+            told: false,
+        }
     }
 
     /// Gives how many messages were still held at the end.
@@ -118,7 +131,7 @@ impl<'a> Connection<'a> {
             if self.due() < timer.deadline() {
                 timer.as_mut().reset(self.due());
             }
-            if self.more && self.may_work() {
+            if self.more && self.may_work() && self.ahead() < AHEAD {
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -272,13 +285,17 @@ impl<'a> Connection<'a> {
             self.stalled = Some(publish);
             return Ok(());
         }
-        if qos == 2 && self.is_taken(publish.pkid) {
+        if qos == 2 && self.is_taken(publish.pkid)? {
             return self.outlet(|outlet| codec::pubrec(&mut outlet.out, publish.pkid));
         }
         let Ok(topic) = std::str::from_utf8(&publish.topic) else { return Err(Closed::Theirs("a topic is no text".into())) };
         let refused = (!self.me.rights.may_publish(topic))
             .then(|| format!("{} may not publish there", self.me.rights.user.as_deref().unwrap_or("anybody")));
-        if refused.is_none() {
+        if let Some(why) = &refused {
+            if !std::mem::replace(&mut self.told, true) {
+                tracing::warn!(client = ?self.me.client, topic = ?topic, why, "a local publication is refused");
+            }
+        } else {
             let manner = Manner { qos: qos.min(1), retain: publish.retain, ..Manner::default() };
             self.shared.hub.borrow_mut().publish(topic, &publish.payload, manner);
         }
@@ -288,7 +305,7 @@ impl<'a> Connection<'a> {
     }
 
     fn too_large(&mut self, large: TooLarge) -> Result<(), Closed> {
-        if large.qos == 2 && self.is_taken(large.pkid) {
+        if large.qos == 2 && self.is_taken(large.pkid)? {
             return self.outlet(|outlet| codec::pubrec(&mut outlet.out, large.pkid));
         }
         let why = format!("{} bytes are more than {}", large.size, limits::PAYLOAD_BYTES);
@@ -297,8 +314,14 @@ impl<'a> Connection<'a> {
         Ok(())
     }
 
-    fn is_taken(&self, pkid: u16) -> bool {
-        self.shared.hub.borrow_mut().own(self.me.session, self.me.number).is_some_and(|session| session.taken.contains(&pkid))
+    /// Whether a QoS 2 message is here already. `Err`: its client never releases any.
+    fn is_taken(&self, pkid: u16) -> Result<bool, Closed> {
+        let mut hub = self.shared.hub.borrow_mut();
+        let session = hub.own(self.me.session, self.me.number).ok_or(Closed::TakenOver)?;
+        if session.taken.len() > limits::MQTT_QUEUE {
+            return Err(Closed::Theirs("does not release its QoS 2 messages".into()));
+        }
+        Ok(session.taken.contains(&pkid))
     }
 
     fn hand_over(&mut self, topic: String, payload: bytes::Bytes, qos: u8, pkid: u16, retain: bool, refused: Option<String>) {

@@ -192,8 +192,8 @@ fn a_will_is_told_unless_the_client_says_goodbye() {
 #[test]
 fn a_silent_client_is_gone_after_one_and_a_half_keep_alives() {
     let (server, from) = start(Vec::new());
-    let mut silent = Raw::join(server.local_addr(), &Hello { keep_alive: 1, will: Some(("w", "0", false)), ..HELLO }).0;
-    assert_eq!(silent.soon(Duration::from_millis(1_200)), None);
+    let mut silent = Raw::join(server.local_addr(), &Hello { keep_alive: 2, will: Some(("w", "0", false)), ..HELLO }).0;
+    assert_eq!(silent.soon(Duration::from_millis(1_500)), None);
     silent.send(&Packet::PingReq);
     assert_eq!(silent.receive(), Some(Packet::PingResp));
     assert!(silent.is_closed());
