@@ -185,7 +185,7 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn a_unit_slower_than_the_longest_timeout_gives_no_value_rather_than_a_wrong_one() {
     for transport in [rtu(19_200), mbap(), rtu_over_tcp()] {
-        for late in [610, 2030, 2500] {
+        for late in [610, 1200, 2030, 2500] {
             let mut sim = Sim::new(transport.clone(), &[device(7, 5, Duration::ZERO)], 9);
             sim.fault(7, Fault::After(MS * late));
             sim.run_requests(2_000);
