@@ -19,11 +19,9 @@ pub fn decode(device: &Device, request: &Request, data: &[u8]) -> (Vec<Value>, O
     let mut quality: Option<Vec<Quality>> = None;
     let bits = request.table.is_bits();
     for (n, field) in request.fields.iter().enumerate() {
-        let value = match device.points.get(field.point) {
-            Some(point) if bits => bit(point, field, data),
-            Some(point) => registers(point, field, data),
-            None => Err(Quality::Bad),
-        };
+        // Points are wide and rarely have sentinels: the loop stays within the fields unless they do.
+        let na = if field.codec.has_na { device.points.get(field.point).map_or(&[][..], |point| &point.na) } else { &[] };
+        let value = if bits { bit(field, data, na) } else { registers(field, data, na) };
         values.push(value.unwrap_or_else(|not_good| {
             quality.get_or_insert_with(|| vec![Quality::Good; request.fields.len()])[n] = not_good;
             Value::Null
@@ -33,96 +31,131 @@ pub fn decode(device: &Device, request: &Request, data: &[u8]) -> (Vec<Value>, O
 }
 
 /// A coil or discrete input: least significant bit of the first byte first.
-fn bit(point: &Point, field: &Field, data: &[u8]) -> Result<Value, Quality> {
+fn bit(field: &Field, data: &[u8], na: &[u64]) -> Result<Value, Quality> {
     let byte = data.get(usize::from(field.offset / 8)).ok_or(Quality::Bad)?;
-    let on = byte >> (field.offset % 8) & 1;
-    available(point, u64::from(on))?;
-    Ok(Value::Bool(on == 1))
+    let on = u64::from(byte >> (field.offset % 8) & 1);
+    if na.contains(&on) { Err(Quality::NotAvailable) } else { Ok(Value::Bool(on == 1)) }
 }
 
 #[inline]
-fn registers(point: &Point, field: &Field, data: &[u8]) -> Result<Value, Quality> {
-    let words = usize::from(point.kind.words());
-    let from = usize::from(field.offset) * 2;
+fn registers(field: &Field, data: &[u8], na: &[u64]) -> Result<Value, Quality> {
     // A reply that passed the check is long enough; a request made for another device is not trusted.
-    let bytes = data.get(from..from + words * 2).ok_or(Quality::Bad)?;
-    value(point, raw(bytes, point.order))
+    let bytes = data.get(usize::from(field.offset) * 2..).ok_or(Quality::Bad)?;
+    let raw = match field.codec.words {
+        1 => raw(bytes.first_chunk::<2>(), field.codec.order),
+        2 => raw(bytes.first_chunk::<4>(), field.codec.order),
+        _ => raw(bytes.first_chunk::<8>(), field.codec.order),
+    };
+    field.codec.value(raw.ok_or(Quality::Bad)?, na)
 }
 
 /// The registers as one pattern, first register of the standard order most significant.
 #[inline]
-pub(super) fn raw(bytes: &[u8], order: WordOrder) -> u64 {
-    let word = |pair: &[u8; 2]| match order {
-        WordOrder::Abcd | WordOrder::Cdab => u64::from(u16::from_be_bytes(*pair)),
-        WordOrder::Badc | WordOrder::Dcba => u64::from(u16::from_le_bytes(*pair)),
-    };
-    let (words, _) = bytes.as_chunks::<2>();
-    match order {
-        WordOrder::Abcd | WordOrder::Badc => words.iter().fold(0, |all, pair| all << 16 | word(pair)),
-        WordOrder::Cdab | WordOrder::Dcba => words.iter().rev().fold(0, |all, pair| all << 16 | word(pair)),
-    }
+fn raw<const N: usize>(bytes: Option<&[u8; N]>, order: WordOrder) -> Option<u64> {
+    let (words, _) = bytes?.as_chunks::<2>();
+    let big = |all: u64, pair: &[u8; 2]| all << 16 | u64::from(u16::from_be_bytes(*pair));
+    let little = |all: u64, pair: &[u8; 2]| all << 16 | u64::from(u16::from_le_bytes(*pair));
+    Some(match order {
+        WordOrder::Abcd => words.iter().fold(0, big),
+        WordOrder::Cdab => words.iter().rev().fold(0, big),
+        WordOrder::Badc => words.iter().fold(0, little),
+        WordOrder::Dcba => words.iter().rev().fold(0, little),
+    })
 }
 
-/// The pattern of `words` registers as a value of the point.
-#[inline]
-#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // each cast keeps exactly the type's own width
-pub(super) fn value(point: &Point, raw: u64) -> Result<Value, Quality> {
-    match point.kind {
-        DataType::Bool => whole(point, raw).map(|raw| Value::Bool(raw != 0)),
-        DataType::Bits(Bits { first, count }) => {
-            let run = raw.checked_shr(first.into()).unwrap_or(0) & !u64::MAX.checked_shl(count.into()).unwrap_or(0);
-            available(point, run)?;
-            if count == 1 { Ok(Value::Bool(run == 1)) } else { unsigned(point, run) }
+/// What decoding needs of a point, small and worked out once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Codec {
+    kind: DataType,
+    order: WordOrder,
+    words: u16,
+    has_na: bool,
+    scaling: Scaling,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Scaling {
+    /// Integers stay integers.
+    Plain,
+    /// (raw + shift) / ten + add
+    Divide {
+        shift: f64,
+        ten: f64,
+        add: f64,
+    },
+    Multiply {
+        scale: f64,
+        offset: f64,
+    },
+}
+
+impl Codec {
+    pub fn of(point: &Point) -> Codec {
+        let (scale, offset) = (point.scale, point.offset);
+        let scaling = match float::divisor(scale) {
+            _ if scale == 1.0 && offset == 0.0 => Scaling::Plain,
+            // 642 with scale 0.1 and offset -40 is 24.2, not 24.200000000000003: shift before dividing, while it is exact.
+            Some(ten) if (offset * ten).fract() == 0.0 => Scaling::Divide { shift: offset * ten, ten, add: 0.0 },
+            Some(ten) => Scaling::Divide { shift: 0.0, ten, add: offset },
+            None => Scaling::Multiply { scale, offset },
+        };
+        Codec { kind: point.kind, order: point.order, words: point.kind.words(), has_na: !point.na.is_empty(), scaling }
+    }
+
+    /// The pattern of the point's registers as a value.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // each cast keeps exactly the type's own width
+    pub fn value(&self, registers: u64, na: &[u64]) -> Result<Value, Quality> {
+        let raw = match self.kind {
+            DataType::U8 | DataType::I8 => registers & 0xff,
+            DataType::Bits(bits) => run(bits, registers),
+            _ => registers,
+        };
+        if na.contains(&raw) {
+            return Err(Quality::NotAvailable);
         }
-        DataType::U8 => whole(point, raw & 0xff).and_then(|raw| unsigned(point, raw)),
-        DataType::I8 => whole(point, raw & 0xff).and_then(|raw| signed(point, i64::from(raw as u8 as i8))),
-        DataType::U16 | DataType::U32 | DataType::U64 => whole(point, raw).and_then(|raw| unsigned(point, raw)),
-        DataType::I16 => whole(point, raw).and_then(|raw| signed(point, i64::from(raw as u16 as i16))),
-        DataType::I32 => whole(point, raw).and_then(|raw| signed(point, i64::from(raw as u32 as i32))),
-        DataType::I64 => whole(point, raw).and_then(|raw| signed(point, raw as i64)),
-        DataType::F16 => whole(point, raw).and_then(|raw| real(point, float::from_half(raw as u16))),
-        DataType::F32 => whole(point, raw).and_then(|raw| real(point, float::widen(f32::from_bits(raw as u32)))),
-        DataType::F64 => whole(point, raw).and_then(|raw| real(point, f64::from_bits(raw))),
+        match self.kind {
+            DataType::Bool => Ok(Value::Bool(raw != 0)),
+            DataType::Bits(Bits { count: 1, .. }) => Ok(Value::Bool(raw == 1)),
+            DataType::Bits(_) | DataType::U8 | DataType::U16 | DataType::U32 | DataType::U64 => self.unsigned(raw),
+            DataType::I8 => self.signed(i64::from(raw as u8 as i8)),
+            DataType::I16 => self.signed(i64::from(raw as u16 as i16)),
+            DataType::I32 => self.signed(i64::from(raw as u32 as i32)),
+            DataType::I64 => self.signed(raw as i64),
+            DataType::F16 => self.real(float::from_half(raw as u16)),
+            DataType::F32 => self.real(float::widen(f32::from_bits(raw as u32))),
+            DataType::F64 => self.real(f64::from_bits(raw)),
+        }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_precision_loss)] // a scaled 64-bit counter has the 53 bits of a double
+    fn unsigned(&self, raw: u64) -> Result<Value, Quality> {
+        if self.scaling == Scaling::Plain { Ok(Value::Uint(raw)) } else { self.real(raw as f64) }
+    }
+
+    #[inline]
+    #[allow(clippy::cast_precision_loss)]
+    fn signed(&self, raw: i64) -> Result<Value, Quality> {
+        if self.scaling == Scaling::Plain { Ok(Value::Int(raw)) } else { self.real(raw as f64) }
+    }
+
+    #[inline]
+    fn real(&self, raw: f64) -> Result<Value, Quality> {
+        let value = match self.scaling {
+            Scaling::Plain => raw,
+            Scaling::Divide { shift, ten, add } => (raw + shift) / ten + add,
+            Scaling::Multiply { scale, offset } => raw * scale + offset,
+        };
+        if value.is_finite() { Ok(Value::Float(value)) } else { Err(Quality::NotAvailable) }
     }
 }
 
+/// A run of bits, or 0 where the register has none.
 #[inline]
-fn whole(point: &Point, raw: u64) -> Result<u64, Quality> {
-    available(point, raw).map(|()| raw)
+fn run(Bits { first, count }: Bits, register: u64) -> u64 {
+    register.checked_shr(first.into()).unwrap_or(0) & !u64::MAX.checked_shl(count.into()).unwrap_or(0)
 }
 
-#[inline]
-fn available(point: &Point, raw: u64) -> Result<(), Quality> {
-    if point.na.contains(&raw) { Err(Quality::NotAvailable) } else { Ok(()) }
-}
-
-#[inline]
-#[allow(clippy::cast_precision_loss)] // a scaled 64-bit counter has 53 bits: stated in the documentation of `scale`
-fn unsigned(point: &Point, raw: u64) -> Result<Value, Quality> {
-    if is_plain(point) { Ok(Value::Uint(raw)) } else { real(point, raw as f64) }
-}
-
-#[inline]
-#[allow(clippy::cast_precision_loss)]
-fn signed(point: &Point, raw: i64) -> Result<Value, Quality> {
-    if is_plain(point) { Ok(Value::Int(raw)) } else { real(point, raw as f64) }
-}
-
-#[inline]
-fn real(point: &Point, raw: f64) -> Result<Value, Quality> {
-    let value = if is_plain(point) { raw } else { scaled(raw, point.scale, point.offset) };
-    if value.is_finite() { Ok(Value::Float(value)) } else { Err(Quality::NotAvailable) }
-}
-
-fn is_plain(point: &Point) -> bool {
-    point.scale == 1.0 && point.offset == 0.0
-}
-
-fn scaled(raw: f64, scale: f64, offset: f64) -> f64 {
-    match float::divisor(scale) {
-        // 642 with scale 0.1 and offset -40 is 24.2, not 24.200000000000003: shift before dividing, while it is exact.
-        Some(ten) if (offset * ten).fract() == 0.0 => (raw + offset * ten) / ten,
-        Some(ten) => raw / ten + offset,
-        None => raw * scale + offset,
-    }
-}
+#[cfg(test)]
+mod tests;

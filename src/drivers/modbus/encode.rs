@@ -3,7 +3,7 @@
 //! What cannot be written exactly is refused instead of bent: 21.54 into steps of 0.1 would read back as another value than
 //! was commanded. Absent on purpose: the operator's `min`, `max` and `min_interval`, which the engine keeps.
 
-use super::{decode, float, pdu::Ask};
+use super::{decode::Codec, float, pdu::Ask};
 use crate::{
     config::device::{DataType, Point, Table, WordOrder},
     model::{Quality, Value},
@@ -90,7 +90,11 @@ fn pattern(point: &Point, value: &Value, wanted: f64) -> Result<u64, Unwritable>
         DataType::I64 => integer(point, value, wanted, i64::MIN.into(), i64::MAX.into())?,
     };
     // Whatever was encoded must read back as a value.
-    if decode::value(point, pattern) == Err(Quality::NotAvailable) { Err(Unwritable::Sentinel { value: wanted }) } else { Ok(pattern) }
+    if Codec::of(point).value(pattern, &point.na) == Err(Quality::NotAvailable) {
+        Err(Unwritable::Sentinel { value: wanted })
+    } else {
+        Ok(pattern)
+    }
 }
 
 /// A whole number in two's complement.
@@ -144,3 +148,6 @@ fn unscaled(point: &Point, wanted: f64) -> f64 {
 fn is_plain(point: &Point) -> bool {
     point.scale == 1.0 && point.offset == 0.0
 }
+
+#[cfg(test)]
+mod tests;

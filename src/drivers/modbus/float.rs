@@ -83,3 +83,6 @@ pub fn to_half(v: f64) -> u16 {
     let biased = (exponent + 14) as u16;
     sign | ((biased << 10) + steps)
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,8 @@ pub mod mbap;
 pub mod pdu;
 pub mod plan;
 pub mod rtu;
+#[cfg(test)]
+mod samples;
 
 pub use decode::decode;
 pub use encode::{Unwritable, write_asks};

@@ -177,3 +177,92 @@ fn check_echo<'a>(ask: &Ask, rest: &[u8]) -> Result<Answer<'a>, Garbled> {
 fn saturated(n: usize) -> u16 {
     u16::try_from(n).unwrap_or(u16::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const READ: Ask = Ask::Read { table: Table::Holding, start: 0x6b, count: 3 };
+    const BITS: Ask = Ask::Read { table: Table::Coil, start: 0x13, count: 19 };
+
+    /// The examples of the Modbus Application Protocol 1.1b3, sections 6.1 to 6.12.
+    #[test]
+    fn requests_are_those_of_the_specification() {
+        check_request(&BITS, &[1, 0, 0x13, 0, 0x13]);
+        check_request(&Ask::Read { table: Table::Discrete, start: 0xc4, count: 0x16 }, &[2, 0, 0xc4, 0, 0x16]);
+        check_request(&READ, &[3, 0, 0x6b, 0, 3]);
+        check_request(&Ask::Read { table: Table::Input, start: 8, count: 1 }, &[4, 0, 8, 0, 1]);
+        check_request(&Ask::WriteCoil { address: 0xac, on: true }, &[5, 0, 0xac, 0xff, 0]);
+        check_request(&Ask::WriteCoil { address: 0xac, on: false }, &[5, 0, 0xac, 0, 0]);
+        check_request(&Ask::WriteRegister { address: 1, value: 3 }, &[6, 0, 1, 0, 3]);
+        let bits = [1, 0, 1, 1, 0, 0, 1, 1, 1, 0].map(|b| b == 1).to_vec();
+        check_request(&Ask::WriteCoils { start: 0x13, bits }, &[15, 0, 0x13, 0, 10, 2, 0xcd, 1]);
+        check_request(&Ask::WriteRegisters { start: 1, words: vec![10, 0x102] }, &[16, 0, 1, 0, 2, 4, 0, 10, 1, 2]);
+    }
+
+    #[track_caller]
+    fn check_request(ask: &Ask, want: &[u8]) {
+        let mut got = Vec::new();
+        ask.encode(&mut got);
+        assert_eq!(got, want, "{ask:?}");
+        assert_eq!(ask.request_len(), want.len(), "{ask:?}");
+        assert_eq!(ask.function(), want[0]);
+    }
+
+    #[test]
+    fn replies_are_data_only_if_they_are_what_was_asked() {
+        use Garbled::{Malformed, WrongFunction, WrongLength};
+        check_reply(&READ, &[3, 6, 2, 0x2b, 0, 0, 0, 0x64], Ok(Answer::Data(&[2, 0x2b, 0, 0, 0, 0x64])));
+        check_reply(&BITS, &[1, 3, 0xcd, 0x6b, 5], Ok(Answer::Data(&[0xcd, 0x6b, 5])));
+        check_reply(&READ, &[], Err(Malformed { bytes: 0 }));
+        check_reply(&READ, &[4, 6, 2, 0x2b, 0, 0, 0, 0x64], Err(WrongFunction { asked: 3, got: 4 }));
+        check_reply(&READ, &[3], Err(WrongLength { asked: 6, got: 0 }));
+        check_reply(&READ, &[3, 4, 2, 0x2b, 0, 0], Err(WrongLength { asked: 6, got: 4 }));
+        check_reply(&READ, &[3, 8, 0, 0, 0, 0, 0, 0, 0, 0], Err(WrongLength { asked: 6, got: 8 }));
+        check_reply(&READ, &[3, 6, 2, 0x2b, 0, 0, 0], Err(WrongLength { asked: 6, got: 5 }));
+        check_reply(&READ, &[3, 6, 2, 0x2b, 0, 0, 0, 0x64, 0], Err(WrongLength { asked: 6, got: 7 }));
+    }
+
+    #[test]
+    fn a_refusal_is_of_the_asked_function_and_has_one_code() {
+        check_reply(&READ, &[0x83, 2], Ok(Answer::Exception(2)));
+        check_reply(&READ, &[0x84, 2], Err(Garbled::WrongFunction { asked: 3, got: 0x84 }));
+        check_reply(&READ, &[0x83], Err(Garbled::WrongLength { asked: 2, got: 1 }));
+        check_reply(&READ, &[0x83, 2, 0], Err(Garbled::WrongLength { asked: 2, got: 3 }));
+    }
+
+    #[test]
+    fn a_write_is_done_only_if_address_and_value_come_back() {
+        let register = Ask::WriteRegister { address: 1, value: 3 };
+        check_reply(&register, &[6, 0, 1, 0, 3], Ok(Answer::Written));
+        check_reply(&register, &[6, 0, 2, 0, 3], Err(Garbled::WrongEcho { address: 1, asked: 3, got_address: 2, got: 3 }));
+        check_reply(&register, &[6, 0, 1, 0, 4], Err(Garbled::WrongEcho { address: 1, asked: 3, got_address: 1, got: 4 }));
+        check_reply(&register, &[6, 0, 1, 0], Err(Garbled::WrongLength { asked: 4, got: 3 }));
+        let coil = Ask::WriteCoil { address: 0xac, on: true };
+        check_reply(&coil, &[5, 0, 0xac, 0xff, 0], Ok(Answer::Written));
+        check_reply(&coil, &[5, 0, 0xac, 0, 0], Err(Garbled::WrongEcho { address: 0xac, asked: 0xff00, got_address: 0xac, got: 0 }));
+        let several = Ask::WriteRegisters { start: 1, words: vec![10, 0x102] };
+        check_reply(&several, &[16, 0, 1, 0, 2], Ok(Answer::Written));
+        check_reply(&several, &[16, 0, 1, 0, 1], Err(Garbled::WrongEcho { address: 1, asked: 2, got_address: 1, got: 1 }));
+        check_reply(&several, &[0x90, 4], Ok(Answer::Exception(4)));
+        check_reply(&Ask::WriteCoils { start: 0x13, bits: vec![true; 10] }, &[15, 0, 0x13, 0, 10], Ok(Answer::Written));
+    }
+
+    #[track_caller]
+    fn check_reply(ask: &Ask, pdu: &[u8], want: Result<Answer<'_>, Garbled>) {
+        assert_eq!(check(ask, pdu), want, "{ask:?} answered by {pdu:02x?}");
+        if let Ok(Answer::Data(_) | Answer::Written) = want {
+            assert_eq!(ask.reply_len(), pdu.len(), "{ask:?}");
+        }
+    }
+
+    #[test]
+    fn no_request_is_too_large_for_its_length_fields_to_be_computed() {
+        let huge = Ask::Read { table: Table::Holding, start: 0xffff, count: 0xffff };
+        assert_eq!(huge.reply_len(), 252);
+        assert_eq!(check(&huge, &[3, 250]), Err(Garbled::WrongLength { asked: 250, got: 0 }));
+        let mut out = Vec::new();
+        Ask::WriteRegisters { start: 0, words: vec![0; 1000] }.encode(&mut out);
+        assert_eq!(out[5], 255);
+    }
+}

@@ -6,7 +6,7 @@
 //!
 //! Limits count the span, not the points: ten points far apart make a large read.
 
-use super::pdu::Ask;
+use super::{decode::Codec, pdu::Ask};
 use crate::{
     config::device::{Device, Point, Table},
     model::PointId,
@@ -29,12 +29,14 @@ pub struct Request {
     pub fields: Vec<Field>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Field {
     /// Index in `device.points`.
     pub point: usize,
     /// Registers or bits from `start`.
     pub offset: u16,
+    /// How the point's bytes become a value, worked out once.
+    pub(super) codec: Codec,
 }
 
 impl Request {
@@ -137,6 +139,13 @@ fn request(device: &Device, points: &[usize]) -> Request {
         start,
         count: u16::try_from(end - u32::from(start)).unwrap_or(u16::MAX),
         points: points.iter().map(|n| of(n).id.clone()).collect(),
-        fields: points.iter().map(|n| Field { point: *n, offset: of(n).register.address - start }).collect(),
+        fields: points.iter().map(|n| field(*n, of(n), start)).collect(),
     }
 }
+
+fn field(n: usize, point: &Point, start: u16) -> Field {
+    Field { point: n, offset: point.register.address - start, codec: Codec::of(point) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -223,3 +223,6 @@ fn crc_fits(frame: &[u8]) -> bool {
     let Some((body, crc)) = frame.split_last_chunk::<2>() else { return false };
     crc16(body) == u16::from_le_bytes(*crc)
 }
+
+#[cfg(test)]
+mod tests;
