@@ -104,6 +104,7 @@ impl Owner {
                 Want::Silence(until) => {
                     self.hand_over();
                     sleep_until(until);
+                    // A line that polls without a pause is never idle: an order takes its turn here.
                     match self.orders.try_recv() {
                         Ok(order) => Came::Order(order),
                         Err(_) => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),

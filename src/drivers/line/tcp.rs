@@ -71,7 +71,11 @@ impl Owner {
                 Want::Silence(until) => {
                     self.report.deliver(&mut self.core).await;
                     self.clock.sleep_until(until).await;
-                    stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer))
+                    // A line that polls without a pause is never idle: an order takes its turn here.
+                    match self.orders.try_recv() {
+                        Ok(order) => Came::Order(order),
+                        Err(_) => stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer)),
+                    }
                 }
                 Want::Idle(until) => {
                     self.report.deliver(&mut self.core).await;

@@ -185,7 +185,7 @@ fn the_same_seed_gives_the_same_run() {
 #[test]
 fn a_unit_slower_than_the_longest_timeout_gives_no_value_rather_than_a_wrong_one() {
     for transport in [rtu(19_200), mbap(), rtu_over_tcp()] {
-        for late in [610, 2030, 2500] {
+        for late in [610, 1200, 2030, 2500] {
             let mut sim = Sim::new(transport.clone(), &[device(7, 5, Duration::ZERO)], 9);
             sim.fault(7, Fault::After(MS * late));
             sim.run_requests(2_000);
@@ -231,5 +231,34 @@ fn faults_that_come_and_go_on_three_units_give_no_wrong_value() {
         for (id, n) in &sim.readings {
             assert!(*n > before[id] + 10, "{transport:?} seed {seed}: {id} came back");
         }
+    }
+}
+
+#[test]
+fn retries_are_made_behind_the_bar_and_within_the_poll() {
+    let retrying = Device { retries: Some(2), ..device(7, 1, MS * 10_000) };
+    let mut sim = Sim::new(rtu(19_200), &[retrying], 10);
+    sim.fault(7, Fault::CorruptCrc);
+    sim.run_for(MS * 59_000);
+    assert_eq!((sim.bus.requests, sim.heard.len()), (18, 6), "three tries and one verdict in each of six polls");
+    assert!(sim.heard.iter().all(|(_, _, heard)| matches!(heard, Heard::Garbled(_))));
+}
+
+#[test]
+fn a_device_without_points_is_asked_whether_it_lives() {
+    let mut sim = Sim::new(rtu(19_200), &[device(7, 0, MS * 1000)], 10);
+    sim.run_for(MS * 9_500);
+    assert_eq!((sim.heard.len(), sim.readings.len()), (10, 0));
+    assert!(sim.heard.iter().all(|(_, _, heard)| *heard == Heard::Answered));
+}
+
+#[test]
+fn utilisation_is_the_share_of_busy_time() {
+    // 8 + 7 characters of 10 bits at 9600, 4 to 6 ms of thought, 3.65 ms of silence: about 24 ms.
+    for (poll, want) in [(Duration::ZERO, 0.93..1.0), (MS * 1000, 0.022..0.028), (MS * 100, 0.22..0.28)] {
+        let mut sim = Sim::new(rtu(9600), &[device(7, 1, poll)], 10);
+        sim.run_for(MS * 70_000);
+        let share = sim.core.usage().share(sim.now);
+        assert!(want.contains(&share), "poll {poll:?}: {share}");
     }
 }

@@ -37,6 +37,8 @@ fn rtu_over_tcp() -> Transport {
 enum Door {
     Open,
     Refused,
+    /// Accepted, and closed at once.
+    Slammed,
 }
 
 struct Sim {
@@ -130,7 +132,14 @@ impl Sim {
                     self.now = self.now + MS;
                     self.bus.reconnect();
                     self.opened += 1;
-                    if self.door == Door::Open { Event::Opened } else { Event::Failed("connection refused") }
+                    match self.door {
+                        Door::Open => Event::Opened,
+                        Door::Refused => Event::Failed("connection refused"),
+                        Door::Slammed => {
+                            let _ = self.core.step(self.now, Event::Opened);
+                            Event::Lost("the peer closed the connection")
+                        }
+                    }
                 }
                 Want::Send(frame) => {
                     self.bus.frame(self.now, frame);

@@ -106,3 +106,18 @@ fn orders_and_polls_of_a_line_that_is_down_wait_for_their_deadline_only() {
     assert_eq!(sim.done.len(), 1);
     assert_eq!(sim.done[0].outcome.reason, "the deadline passed before it was sent: the line is down");
 }
+
+#[test]
+fn a_server_that_accepts_and_closes_is_down_and_not_stormed() {
+    let mut sim = sim(mbap(), Duration::ZERO);
+    sim.door = Door::Slammed;
+    sim.run_for(MS * 60_000);
+    assert!((8..=30).contains(&sim.opened), "{} connections in a minute", sim.opened);
+    assert_eq!(
+        sim.lines.last().map(|(_, state, reason)| (*state, reason.as_str())),
+        Some((LineState::Down, "the peer closed the connection"))
+    );
+    sim.door = Door::Open;
+    let readings = sim.rate(MS * 20_000);
+    assert!(readings > 500, "{readings}");
+}
