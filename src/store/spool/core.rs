@@ -94,6 +94,8 @@ pub struct Core {
     ram_bytes: usize,
     /// Not before this moment: the last write failed.
     retry_at: Option<Boot>,
+    /// The same for the gap events, which go to the other file.
+    gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
 }
@@ -118,6 +120,7 @@ impl Core {
             loaded: VecDeque::new(),
             ram_bytes: 0,
             retry_at: None,
+            gaps_retry_at: None,
             flush_at: None,
         }
     }
@@ -347,6 +350,10 @@ impl Core {
             return;
         };
         let epoch = segment.epoch;
+        // After a restart the samples of a segment that was delivered in part were an estimate.
+        let left = batches.iter().filter(|b| !self.ring.is_delivered(n, b.key.seq)).map(Sealed::samples).sum();
+        let estimate = self.ring.set_samples(n, left);
+        self.counts.waiting_samples = (self.counts.waiting_samples + left).saturating_sub(estimate);
         let is_next = self.ring.from(self.cursor).next().is_some_and(|(next, _)| next == n);
         for sealed in batches {
             let place = (epoch, sealed.key.seq);

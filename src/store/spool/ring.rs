@@ -90,6 +90,15 @@ impl Ring {
         }
     }
 
+    /// Samples that are not delivered, now that they are known. Gives what was thought.
+    pub fn set_samples(&mut self, n: u64, samples: u64) -> u64 {
+        let Some(segment) = self.segments.get_mut(&n) else {
+            return samples;
+        };
+        let now = u32::try_from(samples).unwrap_or(u32::MAX);
+        u64::from(std::mem::replace(&mut segment.samples, now))
+    }
+
     /// Takes the segment out; its slot is in nobody's hands until it is freed.
     pub fn remove(&mut self, n: u64) -> Option<(Segment, BTreeSet<u64>)> {
         let segment = self.segments.remove(&n)?;
