@@ -119,7 +119,11 @@ impl Spool {
                 true
             }
             Err(e) => {
-                core.counts.trouble = format!("cannot read spool.db: {e}");
+                let trouble = format!("cannot read spool.db: {e}");
+                if core.counts.trouble != trouble {
+                    tracing::error!(error = %e, "spooled telemetry cannot be read now; it is tried again");
+                }
+                core.counts.trouble = trouble;
                 false
             }
         }

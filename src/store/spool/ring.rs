@@ -151,7 +151,12 @@ impl Ring {
     pub fn alive(&self) -> Vec<u8> {
         const BYTES_MAX: usize = 3000;
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        for n in self.segments.keys() {
+        let (first, last) = (self.segments.keys().next(), self.segments.keys().next_back());
+        let unbroken = first.zip(last).filter(|(first, last)| *last - *first + 1 == self.segments.len() as u64);
+        if let Some((first, _)) = unbroken {
+            runs.push((*first, self.segments.len() as u64));
+        }
+        for n in self.segments.keys().filter(|_| unbroken.is_none()) {
             let full = runs.len() * 6 > BYTES_MAX;
             match runs.last_mut() {
                 Some((first, count)) if *first + *count == *n => *count += 1,

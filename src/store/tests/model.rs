@@ -240,10 +240,10 @@ impl Harness {
 
     fn hear_receipts(&mut self) {
         while let Ok((tag, how)) = self.told.try_recv() {
-            if how == Settled::Kept {
-                if let Some(b) = self.batches.values_mut().find(|b| b.receipt == Some(tag)) {
-                    b.kept = true;
-                }
+            if how == Settled::Kept
+                && let Some(b) = self.batches.values_mut().find(|b| b.receipt == Some(tag))
+            {
+                b.kept = true;
             }
         }
     }

@@ -63,7 +63,7 @@ fn bytes_per_sample_and_time_per_batch() {
         store.spool().acknowledged(out.sealed.key, now);
     }
     println!("read back {back} samples in {:?}", Clock::Real.now() - begun);
-    assert!(per(bodies) < 4.0, "{}", per(bodies));
+    assert!(per(bodies) < 5.0, "{}", per(bodies));
 }
 
 #[test]
