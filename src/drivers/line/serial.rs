@@ -122,6 +122,10 @@ impl Owner {
                 drop(tty.take());
             }
         }
+        // Every order that was taken is answered.
+        while let Ok(order) = self.orders.try_recv() {
+            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
     }

@@ -41,6 +41,11 @@ impl Owner {
             () = stop.cancelled() => {}
             () = self.serve() => {}
         }
+        // Every order that was taken is answered.
+        self.orders.close();
+        while let Ok(order) = self.orders.try_recv() {
+            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
     }

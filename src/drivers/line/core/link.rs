@@ -24,6 +24,7 @@ impl Core {
 
     pub(super) fn on_opened(&mut self, now: Boot) {
         self.exchange.reset();
+        self.asked = false;
         self.silent = 0;
         (self.opened, self.served) = (now, false);
         self.state = State::Ready;

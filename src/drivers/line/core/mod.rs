@@ -96,6 +96,8 @@ pub struct Core {
     /// Timeouts in a row on this connection.
     silent: u32,
     stopped: bool,
+    /// Something was asked since opening.
+    asked: bool,
     echo_noted: bool,
     counters: Counters,
     usage: Usage,
@@ -132,6 +134,7 @@ impl Core {
             served: false,
             silent: 0,
             stopped: false,
+            asked: false,
             echo_noted: false,
             counters: Counters::default(),
             usage: Usage::default(),
@@ -157,8 +160,10 @@ impl Core {
             Event::Time => self.on_time(now),
             Event::Bytes(bytes) => self.on_bytes(now, bytes),
             Event::Sent => self.on_sent(now),
-            Event::Opened => self.on_opened(now),
-            Event::Failed(reason) => self.close(now, reason),
+            // Unasked they would forget a request that is on its way.
+            Event::Opened if self.state == State::Opening => self.on_opened(now),
+            Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
+            Event::Opened | Event::Failed(_) => {}
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
             Event::Stop => {
@@ -187,13 +192,16 @@ impl Core {
         match self.state {
             State::Closed { again } if again <= now && !self.stopped => self.state = State::Opening,
             State::Draining { since } if now - since > DRAIN_MAX => self.begin(now),
-            State::Lapsed | State::Ready => {
-                if self.next_turn(now).is_ok() {
-                    let open = self.state == State::Ready;
-                    self.state = if open { State::Draining { since: self.quiet_at().max(now) } } else { State::Opening };
-                }
-            }
+            State::Lapsed | State::Ready => self.take_turn(now),
             _ => {}
+        }
+    }
+
+    /// Somebody's turn: silence first, on an open line.
+    fn take_turn(&mut self, now: Boot) {
+        if self.next_turn(now).is_ok() {
+            let is_open = self.state == State::Ready;
+            self.state = if is_open { State::Draining { since: self.quiet_at().max(now) } } else { State::Opening };
         }
     }
 
@@ -218,6 +226,12 @@ impl Core {
         }
         let guard = &self.guard;
         let free_at = |device| guard.barred_until(device);
+        // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
+        // request is a read if one is due.
+        let reads_first = !self.asked && self.exchange.echoes().is_none();
+        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+            return Ok(Turn::Poll(device));
+        }
         if let Some(n) = self.orders.pick(now, free_at) {
             return Ok(Turn::Order(n));
         }
@@ -256,6 +270,7 @@ impl Core {
         };
         self.exchange.begin(now, self.devices[device].unit, &ask);
         self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap);
+        self.asked = true;
         self.job = Some(Job { kind, device });
         self.state = State::Sending;
     }

@@ -103,7 +103,7 @@ impl Core {
         self.served = true;
         self.silent = 0;
         self.backoff = RECONNECT_MIN;
-        if self.exchange.echoes() && !self.echo_noted {
+        if self.exchange.echoes() == Some(true) && !self.echo_noted {
             self.echo_noted = true;
             self.out.notes.push_back(Note::Echo);
         }

@@ -184,6 +184,14 @@ impl Bus {
         self.send(start, &[noise, bytes].concat());
     }
 
+    /// The reply to a frame, right now.
+    pub fn reply_to(&mut self, frame: &[u8], reply: &mut Vec<u8>) {
+        if !frame.is_empty() {
+            self.frame(Boot(0), frame);
+            reply.extend(self.take(Boot(u64::MAX)));
+        }
+    }
+
     fn wrap(&mut self, head: &[u8], unit: u8, mut pdu: Vec<u8>, fault: Fault) -> Vec<u8> {
         let unit = if fault == Fault::WrongUnit { unit + 1 } else { unit };
         match fault {

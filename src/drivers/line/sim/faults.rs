@@ -213,7 +213,11 @@ fn faults_that_come_and_go_on_three_units_give_no_wrong_value() {
         Fault::Refuses(0x0b),
     ];
     for seed in 0..12 {
-        let transport = [rtu(19_200), mbap(), rtu_over_tcp()][seed as usize % 3].clone();
+        let transport = match seed % 3 {
+            0 => rtu(19_200),
+            1 => mbap(),
+            _ => rtu_over_tcp(),
+        };
         let devices = [device(1, 3, Duration::ZERO), device(2, 3, MS * 200), device(3, 1, MS * 1000)];
         let mut sim = Sim::new(transport.clone(), &devices, seed);
         for _ in 0..300 {

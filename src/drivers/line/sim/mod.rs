@@ -1,6 +1,7 @@
 //! The real core in virtual time: the owner of these tests is a loop over a heap of moments.
 
 mod bus;
+mod chaos;
 mod faults;
 mod orders;
 mod tcp;

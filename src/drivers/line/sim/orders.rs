@@ -133,3 +133,17 @@ fn a_stop_settles_every_order() {
     let phases: Vec<Phase> = sim.done.iter().map(|d| d.outcome.phase).collect();
     assert_eq!(phases, [Phase::Unknown, Phase::Rejected], "{:?}", sim.done);
 }
+
+#[test]
+fn an_echo_is_no_reply_to_a_write_not_even_to_the_first() {
+    // Nobody else is there to show that the line echoes.
+    for (fault, phase) in [(Fault::Silent, Phase::Unknown), (Fault::None, Phase::Confirmed)] {
+        let mut sim = Sim::new(rtu(9600), &[device(7, 1, MS * 60_000)], 23);
+        sim.bus.echoes = true;
+        sim.fault(7, fault);
+        let order = blind(write(&sim, 7, &[("r0", 5)], MS * 5_000));
+        sim.script.push((sim.now, Scripted::Order(order)));
+        sim.run_for(MS * 10_000);
+        assert_eq!(sim.done.iter().map(|d| d.outcome.phase).collect::<Vec<_>>(), [phase], "{:?}", sim.done);
+    }
+}
