@@ -170,7 +170,8 @@ impl Disk {
 
     /// Bytes by which the file would grow over its limit with such a body.
     pub fn missing(&self, body: usize) -> rusqlite::Result<u64> {
-        let needed = body as u64 / PAGE_BODY + 8 + self.series.pending().count() as u64 / 32;
+        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
+        let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
         let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
         Ok((pages.saturating_sub(unused) + needed).saturating_sub(self.sizes.pages_max) * PAGE)
     }

@@ -53,6 +53,8 @@ struct Known {
 struct Harness {
     _dir: TempDir,
     tuning: Tuning,
+    /// Makes batches larger.
+    times: usize,
     options: Options,
     store: Option<Store>,
     now: Boot,
@@ -82,6 +84,7 @@ impl Harness {
         let mut h = Harness {
             _dir: dir,
             tuning: of,
+            times: 1,
             options,
             store: None,
             now: Clock::Real.now(),
@@ -178,7 +181,7 @@ impl Harness {
     fn append(&mut self, points: usize, awaited: bool) {
         let tag = self.receipts;
         self.receipts += 1;
-        let frames = frames(tag, points, self.now);
+        let frames = frames(tag, points * self.times, self.now);
         let receipts = if awaited { vec![(self.receipt)(tag)] } else { vec![] };
         let seq = self.store().spool().append(frames.clone(), receipts, self.now);
         let ms = frames.into_iter().map(|mut f| {
@@ -289,7 +292,7 @@ impl Harness {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_doubled_or_disordered(ops in prop::collection::vec(op(), 1..80), zero in prop::bool::weighted(0.2)) {
@@ -305,10 +308,11 @@ proptest! {
         let mut h = Harness::new(WINDOW, |t| {
             t.sizes.segment_bytes = 120;
             t.sizes.segment_samples = 50;
-            t.sizes.pages_max = 22;
+            t.sizes.pages_max = 19;
             t.sizes.disk_max = 1 << 17;
-            t.room = Room { ram_bytes: 30_000, ram_batches: 6 };
+            t.room = Room { ram_bytes: 100_000, ram_batches: 6 };
         });
+        h.times = 20;
         ops.iter().for_each(|op| h.step(op));
         h.drain();
     }
