@@ -99,12 +99,8 @@ fn cloud(p: &Picture, out: &Out) -> [String; 3] {
         },
         _ => format!("{} not connected yet", out.glyph("unknown")),
     };
-    let sums = if p.resends > 0 {
-        format!("{} missing, {} twice, {} resent", p.missing, p.twice, p.resends)
-    } else {
-        format!("{} missing, {} twice", p.missing, p.twice)
-    };
-    [first, format!("{}/s received", count(p.received_per_s)), sums]
+    let resent = if p.resends > 0 { format!(", {} resent", p.resends) } else { String::new() };
+    [first, format!("{}/s received{resent}", count(p.received_per_s)), format!("{} missing, {} twice", p.missing, p.twice)]
 }
 
 fn clock(s: u64) -> String {
