@@ -99,8 +99,9 @@ fn cloud(p: &Picture, out: &Out) -> [String; 3] {
         },
         _ => format!("{} not connected yet", out.glyph("unknown")),
     };
-    let resent = if p.resends > 0 { format!(", {} resent", p.resends) } else { String::new() };
-    [first, format!("{}/s received{resent}", count(p.received_per_s)), format!("{} missing, {} twice", p.missing, p.twice)]
+    let rate = count(p.received_per_s);
+    let received = if p.resends > 0 { format!("{rate}/s, {} resent", p.resends) } else { format!("{rate}/s received") };
+    [first, received, format!("{} missing, {} twice", p.missing, p.twice)]
 }
 
 fn clock(s: u64) -> String {
