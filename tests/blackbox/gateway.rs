@@ -20,7 +20,7 @@ pub struct Gateway {
     process: Option<Process>,
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
 
 impl Gateway {
     /// Writes the configuration: `[gateway]` is added in front of `config`.
@@ -48,14 +48,25 @@ impl Gateway {
         gateway
     }
 
+    /// A file of its data directory, in bytes; 0 if it is not there.
+    pub fn data_bytes(&self, name: &str) -> u64 {
+        fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |m| m.len())
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("fieldgate.toml")
     }
 
     /// Starts `fieldgate run` and waits for its control socket to answer.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.process.is_none(), "fieldgate runs already");
-        let mut process = Process::start("fieldgate", Command::new(PROGRAM).arg("run").arg("--config").arg(self.config()));
+        let mut command = Command::new(PROGRAM);
+        command.arg("run").arg("--config").arg(self.config()).envs(environment.iter().copied());
+        let mut process = Process::start("fieldgate", &mut command);
         until("fieldgate answers on its socket", secs(20), || {
             if let Some(status) = process.ended() {
                 panic!("fieldgate ended with {status}: {}", process.said());

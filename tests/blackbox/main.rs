@@ -21,6 +21,7 @@ mod check;
 mod commands;
 mod daemon;
 mod delivery;
+mod demo;
 mod faults;
 mod links;
 mod publishers;
