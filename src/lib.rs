@@ -13,6 +13,7 @@
 //! Who may name whom is kept by `tests/tidy.rs`; `docs/ARCHITECTURE.md` explains the rooms.
 
 pub mod api;
+pub mod app;
 pub mod cli;
 pub mod config;
 pub mod drivers;

@@ -30,12 +30,58 @@ pub const DEAD_LETTER_BYTES: usize = 4096;
 pub const DEAD_LETTERS: u64 = 10_000;
 /// Events kept for the cloud. Full: the oldest progress and status events go first, announced by a gap event.
 pub const EVENTS: u64 = 200_000;
+/// Events that share one message and number. More in one transaction: several messages.
+pub const EVENTS_PER_MESSAGE: usize = 256;
+/// The text of one event message as stored; also several messages.
+pub const EVENT_MESSAGE_BYTES: usize = 64 * 1024;
+/// Event messages read ahead of the uplink. More: they wait on the disk.
+pub const EVENTS_IN_RAM: usize = 256;
+/// Rows of status history, of all devices together. Full: the oldest go.
+pub const STATUS_HISTORY: u64 = 200_000;
+
+/// Telemetry in RAM that is not acknowledged: several seconds at full speed, for a disk that is slow. Full (the disk is
+/// failing or full while the cloud is away): the oldest unsaved batch goes, announced by a gap event.
+pub const SPOOL_RAM_BYTES: usize = 8 * 1024 * 1024;
+/// The same in batches, so that many small ones are bounded too.
+pub const SPOOL_RAM_BATCHES: usize = 8_192;
+/// A segment's body is split above this, so that one transaction and its log stay small.
+pub const SPOOL_SEGMENT_BYTES: usize = 256 * 1024;
+/// And above so many samples: reading a segment back costs about 30 bytes of RAM for each.
+pub const SPOOL_SEGMENT_SAMPLES: u64 = 40_000;
+/// Series in the spool's dictionary, which only grows. Full: new series are named in full in each segment.
+pub const SPOOL_SERIES: usize = 50_000;
+/// A failed write to the disk is tried again after this…
+pub const WRITE_RETRY_MIN: Duration = Duration::from_secs(1);
+/// …doubling up to this.
+pub const WRITE_RETRY_MAX: Duration = Duration::from_secs(10);
+/// The writer comes round at least this often, for the watchdog.
+pub const WRITER_TURN: Duration = Duration::from_secs(5);
+
 /// A payload from a local publisher or the cloud. Larger: dead letter, acknowledged.
 pub const PAYLOAD_BYTES: usize = 256 * 1024;
 /// Connections to our own MQTT endpoint. Full: refused with "server unavailable".
 pub const MQTT_CONNECTIONS: usize = 2_000;
 /// Unacknowledged messages of one local publisher. Full: its socket is not read until one is settled.
 pub const MQTT_HELD: usize = 100;
+/// Messages waiting for one local subscriber. Full: QoS 0 is dropped and counted; QoS 1 disconnects a subscriber that
+/// reads too slowly, and is dropped for one that is away. Retained messages at subscribing do not count.
+pub const MQTT_QUEUE: usize = 1_000;
+/// Bytes waiting for one local subscriber. Full: as above.
+pub const MQTT_QUEUE_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes waiting for all local subscribers together, so that many slow ones cannot fill the memory. Full: as above.
+pub const MQTT_QUEUE_BYTES_ALL: usize = 64 * 1024 * 1024;
+/// QoS 1 messages on their way to one local subscriber. Full: the rest waits in its queue.
+pub const MQTT_IN_FLIGHT: usize = 64;
+/// Retained topics. Full: a further one is delivered, but not retained, and that is said once.
+pub const MQTT_RETAINED: usize = 20_000;
+/// Bytes of retained payloads and topics. Full: as above.
+pub const MQTT_RETAINED_BYTES: usize = 32 * 1024 * 1024;
+/// Sessions of clients that are away (clean session not set). Full: the one that is away longest is forgotten.
+pub const MQTT_SESSIONS: usize = 1_000;
+/// Subscriptions of one client. Full: refused in the SUBACK.
+pub const MQTT_SUBSCRIPTIONS: usize = 1_000;
+/// Unacknowledged messages from an external broker. Full: it is not read until one is settled.
+pub const MQTT_BROKER_HELD: usize = 20_000;
 /// Points that one MQTT payload may become. More: dead letter.
 pub const MQTT_LEAVES: usize = 1_000;
 /// Nesting of a JSON payload. Deeper: dead letter.
@@ -47,6 +93,15 @@ pub const COMMANDS_KEPT: u64 = 100_000;
 pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
+
+/// A configuration file, profile or CSV. Larger: refused by `check` and `run`.
+pub const CONFIG_BYTES: usize = 32 << 20;
+/// Devices that a configuration's groups may make. More: a problem.
+pub const CONFIG_DEVICES: usize = 5_000;
+/// Points of all devices together. More: a problem.
+pub const CONFIG_POINTS: usize = 500_000;
+/// Problems collected of one configuration; further ones are not kept.
+pub const CONFIG_PROBLEMS: usize = 2_000;
 
 /// The bar after a timeout or a garbled frame is at least this long (and twice the worst lateness seen).
 pub const BAR_MIN: Duration = Duration::from_secs(1);
@@ -65,3 +120,8 @@ pub const SHUTDOWN: Duration = Duration::from_secs(5);
 pub const TURN_GAP: Duration = Duration::from_secs(2);
 /// The cloud hears of progress at this interval.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+
+/// Clients of the control socket at once. More: their connection is closed.
+pub const CONTROL_CLIENTS: usize = 16;
+/// The longest request on the control socket, in bytes. Longer: answered as unreadable.
+pub const CONTROL_LINE: u64 = 64 * 1024;

@@ -1,1 +1,7 @@
-fn main() {}
+//! Exit codes and nothing else: what there is to do is in `cli`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fieldgate::cli::main()
+}

@@ -1,1 +1,4 @@
-//! Surfaces for people and programs on this machine: the control socket.
+//! Surfaces for people and programs on this machine: the control socket, and the status document that it serves.
+
+pub mod control;
+pub mod status;

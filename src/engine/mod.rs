@@ -1,1 +1,243 @@
 //! The one loop that owns the state machines.
+//!
+//! Doors hand in what they heard; the registry, the command lanes, the report filter and the batch decide (all pure, in
+//! `logic`); the loop carries their effects to the store, the spool, the lines and local subscribers. Nothing else
+//! changes the state of a device or of a command.
+//!
+//! Order is policy, written once in [`Engine::run`]: stop, then status, replies and commands, then what the store has
+//! committed, then timers, then telemetry. A turn gives each of them a bounded share, so that nobody starves.
+//! Absent on purpose: wire formats, SQL, waiting for anything but the doors and a full queue to the store.
+
+mod cards;
+mod commands;
+mod doors;
+mod duties;
+mod guests;
+mod handle;
+mod latest;
+mod letters;
+mod setup;
+mod status;
+mod stop;
+mod telemetry;
+#[cfg(test)]
+mod tests;
+mod urgent;
+
+pub use handle::{Handle, Snapshot};
+
+use crate::{
+    config::Config,
+    limits,
+    logic::{
+        batch::{Batch, Full},
+        commands::Commands,
+        registry::Registry,
+        report::Filter,
+    },
+    model::{Boot, Bulk, DeviceCard, LineId, LocalPort, OrderPort, Urgent},
+    store::{Restored, Store},
+    system::clock::Clock,
+};
+use commands::Landed;
+use doors::Door;
+use duties::Duties;
+use guests::Guests;
+use latest::Latest;
+use letters::Letters;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+/// Readings taken in one turn, so that a wake-up is shared by many of them and an urgent message waits below a millisecond.
+const BULK_TURN: usize = 64;
+/// A turn comes at least this often, also when nothing happens: the watchdog counts turns, and a suspended process is
+/// known by a turn that came too late.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Everything the engine is made of.
+pub struct Parts {
+    pub config: Arc<Config>,
+    pub restored: Restored,
+    pub store: Store,
+    pub clock: Clock,
+    pub urgent: mpsc::Receiver<Urgent>,
+    pub bulk: mpsc::Receiver<Bulk>,
+    pub ports: BTreeMap<LineId, OrderPort>,
+    pub mqtt: Option<(OrderPort, LocalPort)>,
+    pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    pub stop: CancellationToken,
+}
+
+pub struct Engine {
+    config: Arc<Config>,
+    restored: Option<Restored>,
+    store: Store,
+    clock: Clock,
+    urgent: Door<Urgent>,
+    bulk: Door<Bulk>,
+    ports: BTreeMap<LineId, OrderPort>,
+    order_mqtt: Option<OrderPort>,
+    /// `None`: nobody is to be told locally.
+    tell_mqtt: Option<LocalPort>,
+    cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    stop: CancellationToken,
+    asks: mpsc::Receiver<oneshot::Sender<Snapshot>>,
+    landed: mpsc::Receiver<Landed>,
+    land: mpsc::Sender<Landed>,
+    /// Commands at the store that have not landed yet; never more than `landed` can hold.
+    in_store: usize,
+
+    registry: Registry,
+    commands: Commands,
+    filter: Filter,
+    batch: Batch,
+    guests: Guests,
+    latest: Latest,
+    letters: Letters,
+    duties: Duties,
+
+    /// Effects of the message in hand, empty between messages.
+    moves: Vec<crate::logic::registry::Effect>,
+    orders: VecDeque<crate::logic::commands::Effect>,
+    full: Vec<Full>,
+
+    last_turn: Boot,
+    /// Since when the telemetry door was found full: whoever feeds it could not hand in what it heard.
+    throttled: Option<Boot>,
+    turns: Arc<AtomicU64>,
+    store_failing: Arc<AtomicBool>,
+    samples_in: u64,
+    readings_in: u64,
+}
+
+/// What woke the engine.
+enum Woke {
+    Stop,
+    Urgent(Urgent),
+    Landed(Landed),
+    Timer,
+    Asked(oneshot::Sender<Snapshot>),
+    Bulk(Bulk),
+}
+
+impl Engine {
+    pub fn new(parts: Parts) -> (Engine, Handle) {
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, cards, stop } = parts;
+        let (ask, asks) = mpsc::channel(handle::ASKS);
+        let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
+        let turns = Arc::new(AtomicU64::new(0));
+        let handle = Handle::new(ask, Arc::clone(&turns));
+        let now = clock.now();
+        let (order_mqtt, tell_mqtt) = mqtt.unzip();
+        let engine = Engine {
+            registry: Registry::default(),
+            commands: setup::commands(&config),
+            filter: setup::filter(&config),
+            batch: Batch::new(setup::linger(&config)),
+            guests: Guests::default(),
+            latest: Latest::default(),
+            letters: Letters::default(),
+            duties: Duties::new(now),
+            restored: Some(restored),
+            store,
+            clock,
+            urgent: Door::new(urgent),
+            bulk: Door::new(bulk),
+            ports,
+            order_mqtt,
+            tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
+            cards,
+            stop,
+            asks,
+            landed,
+            land,
+            in_store: 0,
+            moves: vec![],
+            orders: VecDeque::new(),
+            full: vec![],
+            last_turn: now,
+            throttled: None,
+            turns,
+            store_failing: Arc::default(),
+            samples_in: 0,
+            readings_in: 0,
+            config,
+        };
+        (engine, handle)
+    }
+
+    /// Runs until it is told to stop, then empties the doors, seals what there is and returns.
+    pub async fn run(mut self) {
+        self.begin().await;
+        loop {
+            let due = self.next_due();
+            // Order is policy: stop, then status, replies and commands, then commits, timers, questions, telemetry.
+            let woke = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => Woke::Stop,
+                Some(message) = self.urgent.next() => Woke::Urgent(message),
+                Some(landed) = self.landed.recv() => Woke::Landed(landed),
+                () = self.clock.sleep_until(due) => Woke::Timer,
+                Some(answer) = self.asks.recv() => Woke::Asked(answer),
+                Some(message) = self.bulk.next() => Woke::Bulk(message),
+            };
+            self.look_at_the_clock();
+            match woke {
+                Woke::Stop => break,
+                Woke::Urgent(message) => self.on_urgent(message).await,
+                Woke::Landed(landed) => self.on_landed(landed).await,
+                Woke::Timer => {}
+                Woke::Asked(answer) => drop(answer.send(self.snapshot())),
+                Woke::Bulk(message) => self.on_bulk(message).await,
+            }
+            self.turn().await;
+        }
+        self.wind_down().await;
+    }
+
+    /// One round over everything that is ready, each with a bound.
+    async fn turn(&mut self) {
+        for _ in 1..limits::URGENT_TURN {
+            let Some(message) = self.urgent.try_next() else { break };
+            self.on_urgent(message).await;
+        }
+        for _ in 0..limits::STORE_CHANGES {
+            let Ok(landed) = self.landed.try_recv() else { break };
+            self.on_landed(landed).await;
+        }
+        self.run_timers().await;
+        for _ in 0..handle::ASKS {
+            let Ok(answer) = self.asks.try_recv() else { break };
+            drop(answer.send(self.snapshot()));
+        }
+        for _ in 1..BULK_TURN {
+            let Some(message) = self.bulk.try_next() else { break };
+            self.on_bulk(message).await;
+        }
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A turn that comes far too late, or a door that stood full, means that nobody was looking: no silence counts.
+    fn look_at_the_clock(&mut self) {
+        let now = self.clock.now();
+        let gap = now.since(self.last_turn);
+        self.last_turn = now;
+        if gap > limits::TURN_GAP {
+            tracing::warn!(gap_s = gap.as_secs_f64(), "the process stood still; silence of devices in that time is not counted");
+            self.registry.blind(gap, now);
+        }
+        if self.bulk.is_full() {
+            self.throttled.get_or_insert(now);
+        } else if let Some(since) = self.throttled.take() {
+            self.registry.blind(now.since(since), now);
+        }
+    }
+}

@@ -32,6 +32,8 @@ pub enum Urgent {
     Done(WriteDone),
     /// Something unreadable at a door.
     DeadLetter(DeadLetter),
+    /// The same, from a publisher who waits for its acknowledgement: keep the receipt once the letter is durable.
+    DeadLetterHeld { letter: DeadLetter, receipt: Receipt },
 }
 
 /// Telemetry: last in the engine's order.

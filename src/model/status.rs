@@ -59,6 +59,8 @@ pub struct SpoolFigures {
     pub bytes_written: u64,
     pub disk_bytes: u64,
     pub disk_max: u64,
+    /// Why the last write failed; empty while writing works.
+    pub trouble: String,
 }
 
 /// One device as the cloud learns it at birth and on change.

@@ -1,1 +1,159 @@
-//! SQLite with one writer: state.db and spool.db.
+//! SQLite with one writer: state.db for what things are, spool.db for telemetry on its way.
+//!
+//! ```text
+//!  engine ──submit, accept──► inbox ──┐
+//!                                     ▼
+//!  engine ──append──► spool ──due──► WRITER ──► state.db (changes with their events), spool.db (segments)
+//!                      │  ▲           │
+//!  uplink ◄──next──────┘  └──saved────┘
+//! ```
+//! - Two files, so that the spool's churn never checkpoints the state. A commit over both is not atomic, so nothing
+//!   relies on one: the gap event is committed before its rows go, and an event lives with its change in state.db.
+//! - WAL and `synchronous=FULL`; one transaction for all that waits (group commit).
+//! - One writer: a thread, or with [`Backing::Inline`] whoever calls. Readers have connections of their own.
+//! - A disk that fails stops nobody: spooling goes on in RAM up to its limit, changes are refused to their `done`.
+//!
+//! Absent on purpose: what states and commands mean (engine, logic), wire formats (uplink).
+
+mod boots;
+mod change;
+mod db;
+mod error;
+mod events;
+mod inbox;
+mod open;
+mod queries;
+mod spool;
+mod state;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use change::{Accepted, Backing, Before, Change, Options, Restored, RestoredDevice};
+pub use error::StoreError;
+pub use events::{EventQueue, OutgoingEvents};
+pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
+pub use spool::{Outgoing, Spool};
+
+use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId};
+use inbox::Job;
+use open::{Driver, Handle, Tuning};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+/// The handle that everybody shares. The last one that is dropped without [`Store::close`] kills the writer.
+#[derive(Clone)]
+pub struct Store {
+    handle: Arc<Handle>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens or creates both databases and draws this run's epoch, which is committed before this returns.
+    pub fn open(o: Options) -> Result<(Store, Restored), StoreError> {
+        let tuning = Tuning::of(o.buffer.disk_max);
+        open::open(&o, tuning)
+    }
+
+    /// Writes the changes in one transaction with their neighbours, then calls `done`, from the writer's thread.
+    /// Waits only while the queue is full.
+    pub async fn submit(&self, changes: Vec<Change>, done: impl FnOnce(Result<(), Arc<StoreError>>) + Send + 'static) {
+        self.send(Job::Submit(changes, Box::new(done))).await;
+    }
+
+    /// Remembers the command's id and says whether it is new. New means committed as about to be sent.
+    pub async fn accept(&self, command: Command, done: impl FnOnce(Result<Accepted, Arc<StoreError>>) + Send + 'static) {
+        self.send(Job::Accept(Box::new(command), Box::new(done))).await;
+    }
+
+    async fn send(&self, job: Job) {
+        match &self.handle.driver {
+            Driver::Thread(_) => self.handle.shared.inbox.send(job).await,
+            Driver::Inline(_) => self.run_inline(vec![job], self.handle.shared.clock.now()),
+        }
+    }
+
+    fn run_inline(&self, jobs: Vec<Job>, now: Boot) {
+        if let Driver::Inline(writer) = &self.handle.driver {
+            let after = writer.lock().unwrap_or_else(PoisonError::into_inner).turn(jobs, now);
+            after.into_iter().for_each(|call| call());
+        }
+    }
+
+    pub fn spool(&self) -> &Spool {
+        &self.handle.shared.spool
+    }
+
+    pub fn events(&self) -> &EventQueue {
+        &self.handle.shared.events
+    }
+
+    /// Inline only: runs the commits that are due, and says when the next one is. Sealing a batch runs them too.
+    pub fn poll(&self, now: Boot) -> Option<Boot> {
+        let Driver::Inline(writer) = &self.handle.driver else {
+            return None;
+        };
+        self.run_inline(Vec::new(), now);
+        writer.lock().unwrap_or_else(PoisonError::into_inner).due()
+    }
+
+    /// How long ago the writer last came round, whether with success or not. At most some seconds while it lives.
+    pub fn writer_age(&self) -> Duration {
+        match &self.handle.driver {
+            Driver::Thread(_) => writer::age(&self.handle.shared.inbox, self.handle.shared.clock.now()),
+            Driver::Inline(_) => Duration::ZERO,
+        }
+    }
+
+    /// Writes everything that is in RAM, marks the stop as clean and ends the writer. Nothing may be sealed after it.
+    pub async fn close(&self) {
+        let (told, closed) = tokio::sync::oneshot::channel();
+        match &self.handle.driver {
+            Driver::Thread(_) => self.handle.shared.inbox.put(Job::Close(told), None),
+            Driver::Inline(_) => self.run_inline(vec![Job::Close(told)], self.handle.shared.clock.now()),
+        }
+        // An error means that it was closed before.
+        let _ = closed.await;
+    }
+
+    /// This boot's offset to wall time has become known or changed. Nothing is written if it is what is known.
+    pub fn set_clock(&self, reading: ClockReading) {
+        if self.handle.shared.clocks.set(reading) {
+            match &self.handle.driver {
+                Driver::Thread(_) => self.handle.shared.inbox.put(Job::Clock, None),
+                Driver::Inline(_) => self.run_inline(vec![Job::Clock], self.handle.shared.clock.now()),
+            }
+        }
+    }
+
+    /// How the clock of a boot maps to wall time, as far as is known.
+    pub fn clock_of(&self, boot: BootIndex) -> ClockReading {
+        self.handle.shared.clocks.of(boot)
+    }
+
+    /// The same of all boots.
+    pub fn offsets(&self) -> BTreeMap<BootIndex, ClockReading> {
+        self.handle.shared.clocks.all()
+    }
+
+    /// The newest transitions of a device, newest first. These three read from the disk: some milliseconds.
+    pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
+        self.handle.queries.history(device, limit)
+    }
+
+    pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        self.handle.queries.commands(limit)
+    }
+
+    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.handle.queries.dead_letters(limit)
+    }
+}

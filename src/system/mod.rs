@@ -1,3 +1,5 @@
-//! The machine: the clock and its trust, systemd, signals. Names only `limits`, and `model`'s time types.
+//! The machine: the clock and its trust, systemd, where log lines go. Names only `model` (its time types) and `limits`.
 
 pub mod clock;
+pub mod logging;
+pub mod notify;

@@ -1,1 +1,9 @@
 //! The cloud side: MQTT session, pump (spool -> batches -> acknowledgement -> release), dialects.
+
+pub mod broker;
+pub mod client;
+pub mod dialect;
+pub mod pump;
+pub mod simulated;
+
+pub use pump::{Parts, run, run_with};

@@ -10,7 +10,6 @@ use crate::{
 };
 use rustix::process::Signal;
 use serde_json::Value as Json;
-use std::os::unix::net::UnixDatagram;
 
 #[test]
 fn status_tells_well_from_trouble_from_not_running() {
@@ -81,22 +80,4 @@ fn a_second_copy_on_the_same_data_is_refused() {
     let second = gateway.command(&["run"]);
     assert!(!second.status.success(), "two daemons on one database");
     assert_eq!(gateway.command(&["status", "--json"]).status.code().map(|c| c != 3), Some(true), "the first one still answers");
-}
-
-#[test]
-fn systemd_hears_that_it_is_ready_and_that_it_stops() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = dir.path().join("notify");
-    let socket = UnixDatagram::bind(&path).expect("a new socket");
-    let mut gateway = Gateway::new("notify", "");
-    gateway.start_with(&[("NOTIFY_SOCKET", &path.to_string_lossy())]);
-    gateway.stop();
-    socket.set_nonblocking(true).expect("a socket can be told");
-    let mut heard = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(length) = socket.recv(&mut buffer) {
-        heard.extend(String::from_utf8_lossy(&buffer[..length]).lines().map(str::to_owned));
-    }
-    let at = |word: &str| heard.iter().position(|l| l == word).unwrap_or_else(|| panic!("no {word} in {heard:?}"));
-    assert!(at("READY=1") < at("STOPPING=1"), "{heard:?}");
 }

@@ -1,10 +1,11 @@
 //! The README's first command: it ends well by itself, and what it shows is what a broker of your own receives.
 
-use crate::{broker::Mosquitto, cloud::Cloud, gateway::PROGRAM, wait::secs};
+use crate::{broker::Mosquitto, cloud::Cloud, gateway::PROGRAM, turn, wait::secs};
 use serde_json::Value as Json;
 use std::process::{Command, Output};
 
 fn demo(args: &[&str]) -> Output {
+    let _turn = turn::shared();
     Command::new(PROGRAM).arg("demo").args(args).output().expect("the program runs")
 }
 

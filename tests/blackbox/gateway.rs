@@ -2,6 +2,7 @@
 
 use crate::{
     process::Process,
+    turn::{self, Turn},
     wait::{now, secs, until},
 };
 use rustix::process::Signal;
@@ -10,6 +11,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output},
+    rc::Rc,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -18,6 +20,7 @@ pub struct Gateway {
     pub id: String,
     dir: TempDir,
     process: Option<Process>,
+    _turn: Rc<Turn>,
 }
 
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
@@ -32,7 +35,7 @@ impl Gateway {
             fs::create_dir(dir.path().join(name)).expect("a new directory");
         }
         fs::write(dir.path().join("fieldgate.toml"), head + config).expect("the temporary directory takes a file");
-        Gateway { id: id.to_owned(), dir, process: None }
+        Gateway { id: id.to_owned(), dir, process: None, _turn: turn::shared() }
     }
 
     /// With `config` as the whole file.
@@ -62,6 +65,7 @@ impl Gateway {
         self.start_with(&[]);
     }
 
+    /// The same with more in its environment, as systemd adds.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.process.is_none(), "fieldgate runs already");
         let mut command = Command::new(PROGRAM);

@@ -15,6 +15,7 @@ mod gateway;
 mod judge;
 mod mqtt;
 mod process;
+mod turn;
 mod wait;
 
 mod check;
@@ -26,3 +27,4 @@ mod faults;
 mod links;
 mod publishers;
 mod silence;
+mod systemd;

@@ -1,1 +1,122 @@
 //! One owner per line: a pure core, driven by a thread on a serial port and by a task on TCP.
+//!
+//! ```text
+//!   OrderPort ──► owner (serial.rs: thread, tcp.rs: task) ──► Doors (readings, polls, line state, outcomes)
+//!                   │ event          ▲ want
+//!                   └──► core.rs ────┘    orders.rs, schedule.rs: whose turn; exchange.rs: frames; guard.rs: bars
+//! ```
+//!
+//! Everything on a wire or socket goes through one core in turn. Tests drive the same core in virtual time (`sim`).
+//! Promise kept here: a late, foreign, short, corrupt or echoed reply is never published as data.
+
+pub mod core;
+pub mod event;
+mod exchange;
+mod figures;
+mod guard;
+#[cfg(test)]
+mod live;
+mod orders;
+mod owner;
+mod report;
+mod schedule;
+mod serial;
+#[cfg(test)]
+mod sim;
+mod tcp;
+#[cfg(test)]
+mod testing;
+mod tty;
+
+use crate::{
+    config::{Device, Line, Transport},
+    drivers::Doors,
+    limits,
+    model::{LineFigures, LineId, OrderPort},
+    system::clock::Clock,
+};
+use std::sync::{Arc, mpsc::sync_channel};
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+/// A running line.
+pub struct LineHandle {
+    pub id: LineId,
+    /// Gives an order back when `limits::LINE_ORDERS` are waiting, or when the line has ended.
+    pub orders: OrderPort,
+    cell: report::Cell,
+    clock: Clock,
+    /// Dropped by the owner when it ends.
+    ended: oneshot::Receiver<()>,
+}
+
+impl LineHandle {
+    pub fn figures(&self) -> LineFigures {
+        self.cell.figures(&self.id, self.clock.now())
+    }
+
+    /// Reads the figures for as long as somebody wants them, also after the handle was used up by `ended`.
+    pub fn reader(&self) -> impl Fn() -> LineFigures + Send + Sync + 'static {
+        let (cell, id, clock) = (self.cell.clone(), self.id.clone(), self.clock);
+        move || cell.figures(&id, clock.now())
+    }
+
+    /// Resolves when the owner has ended, after the stop signal.
+    pub async fn ended(self) {
+        let _ = self.ended.await;
+    }
+}
+
+/// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
+/// connection by itself and for ever, until `stop`.
+pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
+    let core = core::Core::new(line, devices);
+    let report = report::Report::new(line.id.clone(), doors);
+    let cell = report.cell();
+    let (ending, ended) = oneshot::channel::<()>();
+    let orders = match &line.transport {
+        Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
+        Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
+            let (give, orders) = mpsc::channel(limits::LINE_ORDERS);
+            let owner = tcp::Owner { host: host.clone(), port: *port, core, report, orders, clock, stop };
+            tokio::spawn(async move {
+                owner.run().await;
+                drop(ending);
+            });
+            Arc::new(move |order| give.try_send(order).map_err(mpsc::error::TrySendError::into_inner)) as OrderPort
+        }
+    };
+    LineHandle { id: line.id.clone(), orders, cell, clock, ended }
+}
+
+fn start_thread(
+    id: &LineId,
+    serial: &crate::config::Serial,
+    core: core::Core,
+    report: report::Report,
+    clock: Clock,
+    stop: CancellationToken,
+    ending: oneshot::Sender<()>,
+) -> OrderPort {
+    let (give, orders) = sync_channel(limits::LINE_ORDERS);
+    let bell = serial::Bell::new().expect("an eventfd needs a free descriptor, and the gateway is just starting");
+    let owner = serial::Owner::new(serial.clone(), core, report, orders, bell.clone(), clock, stop.clone());
+    let name: String = format!("line {id}").chars().take(15).collect();
+    let thread = std::thread::Builder::new().name(name).spawn(move || {
+        owner.run();
+        drop(ending);
+    });
+    thread.expect("a thread per serial line can be started at start-up");
+    let at_stop = bell.clone();
+    tokio::spawn(async move {
+        stop.cancelled().await;
+        at_stop.ring();
+    });
+    Arc::new(move |order| {
+        give.try_send(order).map_err(|full| match full {
+            std::sync::mpsc::TrySendError::Full(order) | std::sync::mpsc::TrySendError::Disconnected(order) => order,
+        })?;
+        bell.ring();
+        Ok(())
+    })
+}

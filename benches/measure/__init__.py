@@ -1,0 +1,1 @@
+"""Pieces of benches/run. Python 3 standard library only."""

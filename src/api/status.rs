@@ -1,0 +1,136 @@
+//! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
+
+use crate::{
+    engine::Handle,
+    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, State, UplinkFigures, UplinkId, UplinkState},
+    store::Store,
+    system::clock::Clock,
+};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio::sync::watch;
+
+/// Reads the figures of one line.
+pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
+
+/// Everything that the document is made from.
+pub struct Sources {
+    pub gateway: GatewayId,
+    pub engine: Handle,
+    pub store: Store,
+    pub lines: Vec<Figures>,
+    pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    pub clock: Clock,
+    pub started: Boot,
+    pub epoch: String,
+}
+
+impl Sources {
+    /// `None`: the engine has stopped.
+    pub async fn document(&self, all: bool) -> Option<Value> {
+        let snapshot = self.engine.snapshot().await?;
+        let now = self.clock.now();
+        let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
+        let spool = self.store.spool().figures(now);
+        let reading = self.clock.reading();
+        let uplinks: Vec<Value> = self.uplink.iter().map(|(id, f)| uplink(id, &f.borrow(), now)).collect();
+        let well = !snapshot.devices.iter().any(|d| d.state == State::Offline)
+            && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
+            && !self.uplink.iter().any(|(_, f)| f.borrow().state == UplinkState::Down)
+            && spool.dropped_samples == 0;
+        let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
+        exceptions.sort_by_key(|d| (rank(d.state), d.since));
+        let mut document = json!({
+            "v": 1,
+            "verdict": if well { "well" } else { "trouble" },
+            "gateway": {"id": self.gateway, "version": env!("CARGO_PKG_VERSION"), "running_s": seconds(now, self.started), "epoch": self.epoch},
+            "uplinks": uplinks,
+            "spool": {
+                "waiting": spool.waiting_samples,
+                "waiting_batches": spool.waiting_batches,
+                "oldest_age_s": spool.oldest_age_ms.map(|ms| ms / 1000),
+                "sealed": spool.sealed_samples,
+                "acknowledged": spool.acknowledged_samples,
+                "dropped": spool.dropped_samples,
+                "commits": spool.commits,
+                "bytes_written": spool.bytes_written,
+            },
+            "lines": lines(&snapshot.lines, &figures, &snapshot.devices),
+            "devices": counts(&snapshot.devices),
+            "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
+            "clock": {"quality": reading.quality, "offset_ms": reading.offset_ms},
+            "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
+            "samples_in": snapshot.samples_in,
+        });
+        if all {
+            document["all"] = snapshot.devices.iter().map(|d| device(d, now)).collect();
+        }
+        Some(document)
+    }
+}
+
+/// Trouble first.
+const fn rank(state: State) -> u8 {
+    match state {
+        State::Offline => 0,
+        State::Suspect => 1,
+        State::Unknown => 2,
+        State::Online => 3,
+    }
+}
+
+fn seconds(now: Boot, since: Boot) -> u64 {
+    (now - since).as_secs()
+}
+
+fn uplink(id: &UplinkId, f: &UplinkFigures, now: Boot) -> Value {
+    json!({
+        "id": id, "state": f.state, "since_s": seconds(now, f.since), "reason": f.reason, "answer_ms": f.answer_ms,
+        "sent": f.messages_sent, "acknowledged": f.messages_acknowledged, "bytes_sent": f.bytes_sent, "connects": f.connects,
+    })
+}
+
+fn device(d: &DeviceStatus, now: Boot) -> Value {
+    json!({
+        "id": d.device, "line": d.line, "state": d.state, "cause": d.cause, "since_s": seconds(now, d.since), "missed": d.missed,
+        "evidence": d.evidence.map(|e| json!({"kind": e.kind, "age_s": seconds(now, e.at)})),
+    })
+}
+
+fn counts(devices: &[DeviceStatus]) -> BTreeMap<&'static str, usize> {
+    let mut out: BTreeMap<&'static str, usize> =
+        [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).collect();
+    for d in devices {
+        *out.entry(d.state.word()).or_default() += 1;
+    }
+    out
+}
+
+fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], devices: &[DeviceStatus]) -> Vec<Value> {
+    states
+        .iter()
+        .map(|(id, state, reason)| {
+            let mine = || devices.iter().filter(|d| d.line.as_ref() == Some(id));
+            let mut row = json!({
+                "id": id, "state": state, "reason": reason,
+                "devices": mine().count(), "online": mine().filter(|d| d.state == State::Online).count(),
+            });
+            if let Some(f) = figures.iter().find(|f| f.line == *id) {
+                row["utilisation"] = json!(f.utilisation);
+                for (key, n) in [
+                    ("requests", f.requests),
+                    ("answers", f.answers),
+                    ("silent", f.silent),
+                    ("garbled", f.garbled),
+                    ("refused", f.refused),
+                    ("late", f.late),
+                    ("foreign", f.foreign),
+                    ("missed", f.missed),
+                ] {
+                    row[key] = json!(n);
+                }
+            }
+            row
+        })
+        .collect()
+}

@@ -1,0 +1,220 @@
+//! Builds every part from the configuration, joins them, and takes them down in order. The only file that sees everything.
+//!
+//! Order of the stop: field (nothing new comes in) → engine (what came in is sealed) → uplink (what can be sent is
+//! sent) → store (the rest is on disk, marked as a clean stop). Each has its share of `limits::SHUTDOWN`.
+
+use crate::{
+    api::{
+        control,
+        status::{Figures, Sources},
+    },
+    config::Config,
+    drivers::{Doors, line, mqtt},
+    engine::{self, Engine},
+    limits,
+    model::{Boot, LineId, LineState, UplinkFigures, UplinkState, Urgent},
+    store::{Backing, Options, Store},
+    system::{clock::Clock, notify},
+    uplink,
+};
+use anyhow::Context;
+use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::sync::CancellationToken;
+
+/// Shares of `limits::SHUTDOWN` (5 s): field 0.5, engine 1, uplink 2, store 1.5.
+const FIELD_STOPS_IN: Duration = Duration::from_millis(500);
+const ENGINE_STOPS_IN: Duration = Duration::from_secs(1);
+const UPLINK_STOPS_IN: Duration = Duration::from_secs(2);
+const STORE_STOPS_IN: Duration = Duration::from_millis(1500);
+const _: () = assert!(
+    FIELD_STOPS_IN.as_millis() + ENGINE_STOPS_IN.as_millis() + UPLINK_STOPS_IN.as_millis() + STORE_STOPS_IN.as_millis()
+        <= limits::SHUTDOWN.as_millis()
+);
+
+/// Runs until SIGTERM or SIGINT. An error is one of starting: once it runs, every fault is a state that is shown.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    tokio::spawn(signals(stop.clone())?);
+    run_until(config, stop).await
+}
+
+/// As [`run`], for the demo and for tests: stops when told.
+pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let clock = Clock::Real;
+    let started = clock.now();
+    make_dir(&config.gateway.data_dir)?;
+    make_dir(&config.gateway.run_dir)?;
+    let (store, restored) = Store::open(Options {
+        data_dir: config.gateway.data_dir.clone(),
+        buffer: config.buffer.clone(),
+        clock,
+        backing: Backing::Thread,
+        epoch_seed: None,
+    })
+    .context("cannot open the store")?;
+    let epoch = restored.epoch;
+
+    let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
+    let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
+    let doors = Doors { urgent: urgent.clone(), bulk };
+    let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
+
+    let mut ports = BTreeMap::new();
+    let mut lines = Vec::new();
+    for l in &config.lines {
+        let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
+        if devices.is_empty() {
+            continue;
+        }
+        let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
+        ports.insert(l.id.clone(), handle.orders.clone());
+        lines.push(handle);
+    }
+    let local = start_mqtt(&config, &doors, clock, &field_stop).await;
+    let (cards, cards_rx) = watch::channel(Arc::new(Vec::new()));
+    let (engine, handle) = Engine::new(engine::Parts {
+        config: config.clone(),
+        restored,
+        store: store.clone(),
+        clock,
+        urgent: urgent_rx,
+        bulk: bulk_rx,
+        ports,
+        mqtt: local.as_ref().map(|l| (l.orders.clone(), l.local.clone())),
+        cards,
+        stop: engine_stop.clone(),
+    });
+    let engine = tokio::spawn(engine.run());
+
+    let mut uplink_task = None;
+    let mut uplink_figures = None;
+    if let Some(u) = &config.uplink {
+        let (figures, figures_rx) = watch::channel(idle(clock.now()));
+        uplink_figures = Some((u.id.clone(), figures_rx));
+        uplink_task = Some(tokio::spawn(uplink::run(uplink::Parts {
+            config: u.clone(),
+            gateway: config.gateway.id.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+            store: store.clone(),
+            epoch,
+            urgent,
+            cards: cards_rx,
+            figures,
+            clock,
+            stop: uplink_stop.clone(),
+        })));
+    } else {
+        drop(urgent);
+    }
+
+    let sources = Arc::new(Sources {
+        gateway: config.gateway.id.clone(),
+        engine: handle.clone(),
+        store: store.clone(),
+        lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
+        uplink: uplink_figures,
+        clock,
+        started,
+        epoch: epoch.to_string(),
+    });
+    match control::bind(&config.gateway.socket()) {
+        Ok(listener) => {
+            tokio::spawn(control::serve(listener, sources, surface_stop.clone()));
+        }
+        Err(error) => tracing::warn!(%error, "no control socket"),
+    }
+    let (turns, age) = (handle.clone(), store.clone());
+    tokio::spawn(notify::feed_watchdog(move || turns.turns(), move || age.writer_age(), surface_stop.clone()));
+    let (devices, busses) = (config.devices.len(), lines.len());
+    tracing::info!(gateway = %config.gateway.id, %epoch, lines = busses, devices, version = env!("CARGO_PKG_VERSION"), "fieldgate runs");
+    notify::ready(&format!("{busses} lines, {devices} devices"));
+
+    stop.cancelled().await;
+    notify::stopping();
+    let begun = clock.now();
+    tracing::info!("stopping");
+    drop(doors);
+    field_stop.cancel();
+    let field = async {
+        for l in lines {
+            l.ended().await;
+        }
+        if let Some(l) = local {
+            l.ended().await;
+        }
+    };
+    in_time("field", FIELD_STOPS_IN, field).await;
+    engine_stop.cancel();
+    in_time("engine", ENGINE_STOPS_IN, engine).await;
+    uplink_stop.cancel();
+    if let Some(task) = uplink_task {
+        in_time("uplink", UPLINK_STOPS_IN, task).await;
+    }
+    surface_stop.cancel();
+    in_time("store", STORE_STOPS_IN, store.close()).await;
+    let _ = fs::remove_file(config.gateway.socket());
+    tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
+    Ok(())
+}
+
+/// Before the first attempt to connect.
+fn idle(now: Boot) -> UplinkFigures {
+    UplinkFigures {
+        state: UplinkState::Unknown,
+        since: now,
+        reason: "not connected yet".into(),
+        answer_ms: None,
+        messages_sent: 0,
+        messages_acknowledged: 0,
+        bytes_sent: 0,
+        connects: 0,
+    }
+}
+
+async fn in_time<T>(part: &str, limit: Duration, end: impl Future<Output = T>) {
+    if timeout(limit, end).await.is_err() {
+        tracing::warn!(part, limit_ms = limit.as_millis(), "did not end in time; going on without it");
+    }
+}
+
+/// An endpoint that cannot open is one clear event; everything else runs.
+async fn start_mqtt(config: &Config, doors: &Doors, clock: Clock, stop: &CancellationToken) -> Option<mqtt::MqttHandle> {
+    let local = config.mqtt.as_ref()?;
+    match mqtt::start(local, doors.clone(), clock, stop.clone()) {
+        Ok(handle) => Some(handle),
+        Err(error) => {
+            tracing::error!(%error, "local MQTT does not run");
+            let line = LineId::parse("mqtt").expect("a constant that fits");
+            let _ = doors.urgent.send(Urgent::Line { line, state: LineState::Down, reason: error.to_string(), at: clock.now() }).await;
+            None
+        }
+    }
+}
+
+fn make_dir(path: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(path)
+        .with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
+}
+
+fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    Ok(async move {
+        loop {
+            tokio::select! {
+                biased;
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => tracing::warn!("this version does not reload; restart it: systemctl restart fieldgate"),
+            }
+        }
+        stop.cancel();
+    })
+}

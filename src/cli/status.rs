@@ -1,0 +1,258 @@
+//! `fieldgate status`: the verdict first, then who, why, and what is safe. From the running daemon's control socket.
+
+use super::{
+    EXIT_UNREACHABLE, Global, Out,
+    out::{Paint, age, bytes, count},
+};
+use crate::{api::control, config};
+use serde_json::{Value, json};
+use std::{fmt::Write, path::PathBuf, process::ExitCode};
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fieldgate status\n  fieldgate status --all\n  fieldgate status --json | jq .spool.waiting\n\nExit: 0 all well, 1 trouble, 3 not running."
+)]
+pub struct Args {
+    /// Every device, not only those that need you
+    #[arg(long)]
+    all: bool,
+}
+
+pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
+    let socket = socket(global);
+    let document = match control::ask(&socket, &json!({"get": "status", "all": args.all}), global.timeout) {
+        Ok(document) if document.get("error").is_none() => document,
+        Ok(refused) => return unreachable(out, &refused["error"]["message"].to_string()),
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            out.error(
+                "permission",
+                &format!("no permission to ask fieldgate at {}", socket.display()),
+                "run it with sudo, or as a member of the group fieldgate",
+            );
+            return ExitCode::from(EXIT_UNREACHABLE);
+        }
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+            return unreachable(out, &format!("no answer from fieldgate within {} s", global.timeout.as_secs()));
+        }
+        Err(_) => return unreachable(out, &format!("fieldgate does not run here (no socket at {})", socket.display())),
+    };
+    if out.json {
+        out.say(&document.to_string());
+    } else {
+        out.say(render(&document, out, args.all).trim_end());
+        if let Some(first) = document["exceptions"].as_array().and_then(|e| e.first()).filter(|_| !args.all) {
+            out.next(&format!("fieldgate status --all      all devices; {} first", text(&first["id"])));
+        }
+    }
+    if document["verdict"] == "well" { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The socket given, else the one of the configuration, else the usual place.
+fn socket(global: &Global) -> PathBuf {
+    if let Some(socket) = &global.socket {
+        return socket.clone();
+    }
+    let surroundings = config::Surroundings::real(config::Secrets::IfReachable);
+    match config::load_with(&global.config, &surroundings).config {
+        Some(config) => config.gateway.socket(),
+        None => PathBuf::from("/run/fieldgate/control.sock"),
+    }
+}
+
+fn unreachable(out: &Out, message: &str) -> ExitCode {
+    out.error("not-running", message, "sudo fieldgate check     then   sudo systemctl start fieldgate");
+    ExitCode::from(EXIT_UNREACHABLE)
+}
+
+fn text(v: &Value) -> &str {
+    v.as_str().unwrap_or("")
+}
+
+fn number(v: &Value) -> u64 {
+    v.as_u64().unwrap_or(0)
+}
+
+fn list(v: &Value) -> &[Value] {
+    v.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// Pure: the document in, the screen out.
+pub fn render(d: &Value, out: &Out, all: bool) -> String {
+    let mut s = String::new();
+    let id = text(&d["gateway"]["id"]);
+    let _ = writeln!(s, "{} {}", out.glyph(text(&d["verdict"])), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
+    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
+    let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all;
+    if quiet {
+        let _ = writeln!(s, "  {}", well(d));
+    } else {
+        if !exceptions.is_empty() {
+            s.push('\n');
+        }
+        table(&mut s, exceptions, out, if all { usize::MAX } else { 8 });
+        s.push('\n');
+        parts(&mut s, d, out);
+        s.push('\n');
+    }
+    let _ = writeln!(s, "fieldgate {}, running for {}", text(&d["gateway"]["version"]), age(number(&d["gateway"]["running_s"]) * 1000));
+    s
+}
+
+/// What is wrong in one sentence, the worst first.
+fn verdict(d: &Value) -> String {
+    let mut says = Vec::new();
+    for line in list(&d["lines"]).iter().filter(|l| l["state"] == "down") {
+        says.push(format!("line {} is down", text(&line["id"])));
+    }
+    match number(&d["devices"]["offline"]) {
+        0 => {}
+        1 => says.push("1 device needs you".into()),
+        n => says.push(format!("{n} devices need you")),
+    }
+    for up in list(&d["uplinks"]).iter().filter(|u| u["state"] == "down") {
+        says.push(format!("{} is down, keeping everything here", text(&up["id"])));
+    }
+    if number(&d["spool"]["dropped"]) > 0 {
+        says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
+    }
+    if says.is_empty() { "all well".into() } else { says.join("; ") }
+}
+
+fn well(d: &Value) -> String {
+    let online = number(&d["devices"]["online"]);
+    let total: u64 = d["devices"].as_object().map_or(0, |o| o.values().map(number).sum());
+    let mut s = format!("{online} of {total} devices online");
+    match list(&d["uplinks"]).first() {
+        None => s.push_str(", no cloud configured"),
+        Some(u) => match u["answer_ms"].as_u64() {
+            Some(ms) => {
+                let _ = write!(s, ", {} answers in {ms} ms", text(&u["id"]));
+            }
+            None => {
+                let _ = write!(s, ", {} is {}", text(&u["id"]), text(&u["state"]).replace('_', " "));
+            }
+        },
+    }
+    let _ = write!(s, ", {}", waiting(d));
+    s
+}
+
+fn waiting(d: &Value) -> String {
+    match number(&d["spool"]["waiting"]) {
+        0 => "nothing waiting".into(),
+        n => format!("{} waiting", count(n)),
+    }
+}
+
+fn table(s: &mut String, devices: &[Value], out: &Out, most: usize) {
+    let width = devices.iter().map(|e| text(&e["id"]).len()).max().unwrap_or(0);
+    for e in devices.iter().take(most) {
+        let state = text(&e["state"]);
+        let _ = writeln!(s, "  {} {:width$}  {:<11}  {:<38} {}", out.glyph(state), text(&e["id"]), state, why(e), text(&e["line"]));
+    }
+    if devices.len() > most {
+        let _ = writeln!(s, "  … {} more; --all shows them", devices.len() - most);
+    }
+}
+
+/// UI.md 1.2: the sentence of each cause.
+fn why(e: &Value) -> String {
+    let since = age(number(&e["since_s"]) * 1000);
+    let heard = e["evidence"]["age_s"].as_u64().map(|s| age(s * 1000));
+    match text(&e["cause"]) {
+        "silent" => {
+            let missed = number(&e["missed"]);
+            let mut s = format!("silent for {}", heard.unwrap_or(since));
+            if missed > 0 {
+                let _ = write!(s, ", {missed} polls missed");
+            }
+            s
+        }
+        "said" => format!("said goodbye {since} ago"),
+        "line_down" => format!("not seen: line {} is down", text(&e["line"])),
+        "broker_down" => "not seen: local broker is down".into(),
+        "restored" => format!("not heard yet since the gateway started {since} ago"),
+        "maintenance" => format!("in maintenance for {since}"),
+        _ => heard.map_or_else(String::new, |h| format!("heard {h} ago")),
+    }
+}
+
+fn parts(s: &mut String, d: &Value, out: &Out) {
+    let row = |s: &mut String, name: &str, state: &str, detail: &str| {
+        let _ = writeln!(s, "  {name:<12} {} {:<13} {detail}", out.glyph(state), state.replace('_', " "));
+    };
+    for u in list(&d["uplinks"]) {
+        let state = text(&u["state"]);
+        let mut detail = match (state, u["answer_ms"].as_u64()) {
+            ("down" | "unknown", _) => format!("{}, for {}", text(&u["reason"]), age(number(&u["since_s"]) * 1000)),
+            (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
+            _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
+        };
+        let dropped = number(&d["spool"]["dropped"]);
+        let _ = write!(
+            detail,
+            "; {}, {}",
+            waiting(d),
+            if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) }
+        );
+        row(s, text(&u["id"]), state, &detail);
+    }
+    for l in list(&d["lines"]) {
+        let mut detail = String::new();
+        if let Some(share) = l["utilisation"].as_f64() {
+            let _ = write!(detail, "{:.0} % of line time, ", share * 100.0);
+        }
+        let _ = write!(detail, "{} of {} online", number(&l["online"]), number(&l["devices"]));
+        if l["state"] == "down" {
+            detail = format!("{}; {} devices not seen", text(&l["reason"]), number(&l["devices"]));
+        }
+        row(s, text(&l["id"]), text(&l["state"]), &detail);
+    }
+    row(s, "clock", text(&d["clock"]["quality"]), "");
+    let disk = format!(
+        "{} of {}, {} written by the spool",
+        bytes(number(&d["disk"]["bytes"])),
+        bytes(number(&d["disk"]["max"])),
+        bytes(number(&d["spool"]["bytes_written"]))
+    );
+    row(s, "disk", "good", &disk);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document() -> Value {
+        json!({"verdict": "trouble", "gateway": {"id": "plant-7", "version": "0.1.0", "running_s": 532_800},
+          "uplinks": [{"id": "cloud", "state": "catching_up", "since_s": 120, "answer_ms": 84}],
+          "spool": {"waiting": 6150, "dropped": 0, "bytes_written": 3_100_000}, "disk": {"bytes": 400_000, "max": 536_870_912},
+          "devices": {"online": 3, "offline": 1, "suspect": 0, "unknown": 0}, "clock": {"quality": "synchronised"},
+          "lines": [{"id": "meters", "state": "up", "utilisation": 0.58, "online": 3, "devices": 4}],
+          "exceptions": [{"id": "meter-4", "line": "meters", "state": "offline", "cause": "silent", "since_s": 720, "missed": 3, "evidence": {"kind": "poll", "age_s": 725}}]})
+    }
+
+    #[test]
+    fn the_first_line_is_the_verdict_and_the_second_block_who_and_why() {
+        let s = render(&document(), &Out::plain(), false);
+        let mut lines = s.lines();
+        assert_eq!(lines.next(), Some("✕ plant-7: 1 device needs you"), "{s}");
+        assert!(s.contains("✕ meter-4  offline      silent for 12 min, 3 polls missed"), "{s}");
+        assert!(s.contains("catching up   connected for 2 min, answers in 84 ms; 6,150 waiting, nothing dropped"), "{s}");
+        assert!(s.contains("58 % of line time, 3 of 4 online"), "{s}");
+        assert!(s.lines().all(|l| l.chars().count() <= 100), "{s}");
+    }
+
+    #[test]
+    fn all_well_is_three_lines() {
+        let mut d = document();
+        d["verdict"] = json!("well");
+        d["devices"] = json!({"online": 4, "offline": 0});
+        d["exceptions"] = json!([]);
+        d["spool"]["waiting"] = json!(0);
+        let s = render(&d, &Out::plain(), false);
+        assert_eq!(
+            s,
+            "● plant-7: all well\n  4 of 4 devices online, cloud answers in 84 ms, nothing waiting\nfieldgate 0.1.0, running for 6 d 4 h\n"
+        );
+    }
+}

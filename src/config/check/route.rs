@@ -1,0 +1,265 @@
+//! `[mqtt.route.*]`: which local topics are which devices, and what their payloads mean.
+
+use super::{Desk, id, things};
+use crate::{
+    config::{
+        Route, RouteKind,
+        keys::{Keys, Placed},
+        mqtt::{Reply, Unknown},
+        problem::Code,
+    },
+    model::{PointId, RouteId},
+};
+use std::{collections::BTreeMap, time::Duration};
+
+const ALL: &[&str] = &["topic", "kind", "unknown", "defaults", "time", "values", "online", "offline", "payload", "reply", "qos"];
+const COMMON: &[&str] = &["topic", "kind"];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Telemetry,
+    Status,
+    Command,
+    Later,
+}
+
+pub fn check(mqtt: &Keys<'_>, desk: &mut Desk<'_>) -> Vec<Route> {
+    if !mqtt.has("route") {
+        return Vec::new();
+    }
+    let section = mqtt.trail.then("route");
+    things(mqtt, "route", desk)
+        .into_iter()
+        .filter_map(|(name, table, at)| {
+            let trail = section.then(name);
+            let keys = Keys::open(table, at, &trail, "a route", ALL, &mut desk.out);
+            let route_id = id(name, at, trail, RouteId::parse, desk);
+            one(&keys, route_id, desk)
+        })
+        .collect()
+}
+
+fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Route> {
+    let choices = [
+        ("telemetry", Kind::Telemetry),
+        ("status", Kind::Status),
+        ("command", Kind::Command),
+        ("event", Kind::Later),
+        ("relay", Kind::Later),
+        ("reply", Kind::Later),
+    ];
+    keys.require("kind", "kind = \"telemetry\"", &mut desk.out);
+    let kind = keys.word("kind", &choices, &mut desk.out);
+    if kind == Some(Kind::Later) {
+        let text = keys.text("kind", &mut desk.out).map_or("", |t| t.it);
+        desk.out
+            .error(Code::NotInVersion, keys.value_at("kind"), keys.key("kind"), format!("kind `{text}` is not in this version"))
+            .because("telemetry, status and command are; a command's answer is its `reply`")
+            .want("kind = \"telemetry\"");
+    }
+    keys.require("topic", "topic = \"tele/{device}/SENSOR\"", &mut desk.out);
+    let topic = keys.text("topic", &mut desk.out);
+    if let Some(topic) = &topic {
+        check_topic(topic, &keys.key("topic"), "topic", kind == Some(Kind::Command), kind != Some(Kind::Status), desk);
+    }
+    let choices = [("register", Unknown::Register), ("quarantine", Unknown::Quarantine), ("refuse", Unknown::Refuse)];
+    let unknown = keys.word("unknown", &choices, &mut desk.out).unwrap_or(Unknown::Register);
+    let offline_after = defaults(keys, desk);
+    let kind = match kind? {
+        Kind::Telemetry => telemetry(keys, desk),
+        Kind::Status => status(keys, desk),
+        Kind::Command => command(keys, desk),
+        Kind::Later => return None,
+    };
+    Some(Route { id: id?, topic: topic?.it.to_owned(), kind, unknown, offline_after })
+}
+
+/// Keys of another kind of route say nothing here.
+fn only(keys: &Keys<'_>, kind: &str, own: &[&str], desk: &mut Desk<'_>) {
+    for (key, entry) in keys.table.iter().filter(|(k, _)| ALL.contains(k) && !COMMON.contains(k) && !own.contains(k)) {
+        desk.out
+            .error(Code::MisplacedKey, entry.at, keys.key(key), format!("`{key}` says nothing on a {kind} route"))
+            .because(format!("a {kind} route takes {}", own.join(", ")))
+            .want("take it out, or put it on the route that it belongs to");
+    }
+}
+
+fn defaults(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Duration> {
+    let (table, at) = keys.sub("defaults", "{ offline_after = \"15m\" }", &mut desk.out)?;
+    let trail = keys.trail.then("defaults");
+    let inner = Keys::open(table, at, &trail, "`defaults`", &["offline_after"], &mut desk.out);
+    inner.duration("offline_after", Duration::from_secs(1)..=Duration::from_secs(365 * 86_400), &mut desk.out)
+}
+
+fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "telemetry", &["unknown", "defaults", "time", "values"], desk);
+    let time = keys.text("time", &mut desk.out).filter(|t| pointer(t, &keys.key("time"), desk)).map(|t| t.it.to_owned());
+    let mut values = BTreeMap::new();
+    if let Some((table, _)) = keys.sub("values", "{ power = \"/ENERGY/Power\" }", &mut desk.out) {
+        let trail = keys.trail.then("values");
+        let inner = Keys { table, at: keys.at, trail: &trail };
+        for (name, entry) in table.iter() {
+            let point = id(name, entry.at, inner.key(name), PointId::parse, desk);
+            let text = inner.text(name, &mut desk.out).filter(|t| pointer(t, &inner.key(name), desk));
+            if let (Some(point), Some(text)) = (point, text) {
+                values.insert(point, text.it.to_owned());
+            }
+        }
+    }
+    RouteKind::Telemetry { values, time }
+}
+
+fn status(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "status", &["unknown", "defaults", "online", "offline"], desk);
+    let (online, offline) = (keys.text("online", &mut desk.out), keys.text("offline", &mut desk.out));
+    for (one, other) in [("online", "offline"), ("offline", "online")] {
+        if keys.has(one) && !keys.has(other) {
+            desk.out
+                .error(Code::MissingKey, keys.key_at(one), keys.key(other), format!("`{one}` needs `{other}` beside it"))
+                .because("two texts tell the two states apart")
+                .want("online = \"Online\" and offline = \"Offline\"");
+        }
+    }
+    if let (Some(a), Some(b)) = (&online, &offline)
+        && a.it == b.it
+    {
+        desk.out
+            .error(Code::BadValue, b.at, keys.key("offline"), "`online` and `offline` are the same text")
+            .want("online = \"Online\" and offline = \"Offline\"");
+    }
+    RouteKind::Status { online: online.map(|t| t.it.to_owned()), offline: offline.map(|t| t.it.to_owned()) }
+}
+
+fn command(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "command", &["unknown", "defaults", "payload", "reply", "qos"], desk);
+    let mut payload = BTreeMap::new();
+    if let Some((table, _)) = keys.sub("payload", "{ true = \"ON\", false = \"OFF\" }", &mut desk.out) {
+        let trail = keys.trail.then("payload");
+        let inner = Keys { table, at: keys.at, trail: &trail };
+        for (value, _) in table.iter() {
+            if let Some(text) = inner.text(value, &mut desk.out) {
+                payload.insert(value.to_owned(), text.it.to_owned());
+            }
+        }
+    }
+    let qos = keys.integer("qos", 0..=1, &mut desk.out).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
+    RouteKind::Command { payload, reply: reply(keys, desk), qos }
+}
+
+fn reply(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Reply> {
+    let (table, at) = keys.sub("reply", "{ topic = \"stat/{device}/RESULT\" }", &mut desk.out)?;
+    let trail = keys.trail.then("reply");
+    let inner = Keys::open(table, at, &trail, "`reply`", &["topic", "value", "within"], &mut desk.out);
+    inner.require("topic", "topic = \"stat/{device}/RESULT\"", &mut desk.out);
+    let value = inner.text("value", &mut desk.out).filter(|t| pointer(t, &inner.key("value"), desk)).map(|t| t.it.to_owned());
+    let within =
+        inner.duration("within", Duration::from_millis(100)..=Duration::from_secs(3600), &mut desk.out).unwrap_or(Duration::from_secs(5));
+    let topic = inner.text("topic", &mut desk.out)?;
+    check_topic(&topic, &inner.key("topic"), "topic", false, true, desk);
+    Some(Reply { topic: topic.it.to_owned(), value, within })
+}
+
+/// RFC 6901: empty is the whole document, else it begins with a slash. `{point}` may stand for a name.
+fn pointer(text: &Placed<&str>, key: &str, desk: &mut Desk<'_>) -> bool {
+    let good = text.it.is_empty() || text.it.starts_with('/');
+    if !good {
+        let meant = format!("/{}", text.it.trim_start_matches("$.").replace('.', "/"));
+        let name = key.rsplit('.').next().unwrap_or(key);
+        desk.out
+            .error(Code::BadPointer, text.at, key, format!("`{}` is no JSON pointer", text.it))
+            .because("it begins with a slash, one for each level")
+            .want(format!("{name} = \"{meant}\""));
+    }
+    good
+}
+
+/// Wildcards stand alone in their level, `#` in the last.
+pub fn filter_fault(topic: &str) -> Result<(), &'static str> {
+    if topic.is_empty() || topic.len() > 1024 || topic.contains('\0') {
+        return Err("1 to 1,024 characters");
+    }
+    let levels: Vec<&str> = topic.split('/').collect();
+    for (n, level) in levels.iter().enumerate() {
+        if level.contains('#') && (*level != "#" || n + 1 != levels.len()) {
+            return Err("# stands alone and in the last level");
+        }
+        if level.contains('+') && *level != "+" {
+            return Err("+ stands alone in its level");
+        }
+    }
+    Ok(())
+}
+
+/// A topic with places. `publish`: we publish to it, so wildcards are impossible. `point`: `{point}` may be in it.
+fn check_topic(topic: &Placed<&str>, key: &str, name: &str, publish: bool, point: bool, desk: &mut Desk<'_>) {
+    if let Err((why, want)) = topic_fault(topic.it, publish, point) {
+        let p = desk.out.error(Code::BadTopic, topic.at, key, format!("`{}` cannot be a topic of this route", topic.it)).because(why);
+        p.want(format!("{name} = \"{want}\""));
+    }
+}
+
+fn topic_fault(topic: &str, publish: bool, point: bool) -> Result<(), (String, String)> {
+    let example = if point { "tele/{device}/{point}" } else { "devices/status/{device}" };
+    filter_fault(topic).map_err(|why| (why.to_owned(), example.to_owned()))?;
+    let mut found = Vec::new();
+    for level in topic.split('/') {
+        match level {
+            "{device}" | "{point}" => {
+                if found.contains(&level) {
+                    return Err((format!("{level} stands twice"), example.into()));
+                }
+                found.push(level);
+            }
+            "+" | "#" if publish => {
+                return Err(("commands are published, so there are no wildcards".into(), topic.replace(['+', '#'], "{point}")));
+            }
+            _ if level.contains("{device}") || level.contains("{point}") => {
+                let place = if level.contains("{device}") { "{device}" } else { "{point}" };
+                return Err((format!("{place} is a whole level between slashes"), topic.replace(level, place)));
+            }
+            _ if level.contains('{') || level.contains('}') => {
+                return Err((format!("`{level}` is no place; there are {{device}} and {{point}}"), topic.replace(level, "{device}")));
+            }
+            _ => {}
+        }
+    }
+    if !found.contains(&"{device}") {
+        let want = if let Some(n) = topic.find('+') {
+            format!("{}{{device}}{}", &topic[..n], &topic[n + 1..])
+        } else {
+            format!("{}/{{device}}", topic.trim_end_matches('#').trim_end_matches('/'))
+        };
+        return Err(("{device} is missing: which level names the device?".into(), want));
+    }
+    if !point && found.contains(&"{point}") {
+        return Err(("a status belongs to a device, not to a point".into(), topic.replace("{point}", "+")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_with_places() {
+        for (topic, publish, point, want) in [
+            ("tele/{device}/SENSOR", false, true, None),
+            ("{device}", false, true, None),
+            ("a/{device}/{point}/#", false, true, None),
+            ("+/{device}", false, false, None),
+            ("cmnd/{device}/{point}", true, true, None),
+            ("dev/+/telemetry", false, true, Some("dev/{device}/telemetry")),
+            ("dev/x", false, true, Some("dev/x/{device}")),
+            ("dev/#", false, true, Some("dev/{device}")),
+            ("a-{device}/x", false, true, Some("{device}/x")),
+            ("a/{dev}", false, true, Some("a/{device}")),
+            ("{device}/{device}", false, true, Some("tele/{device}/{point}")),
+            ("a/{device}/{point}", false, false, Some("a/{device}/+")),
+            ("cmnd/{device}/+", true, true, Some("cmnd/{device}/{point}")),
+            ("a#/{device}", false, true, Some("tele/{device}/{point}")),
+        ] {
+            assert_eq!(topic_fault(topic, publish, point).err().map(|e| e.1), want.map(str::to_owned), "{topic}");
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! `[uplink.*]`: the cloud's broker. One in this version.
+
+use super::{Desk, id, secret, things};
+use crate::{
+    config::{
+        Dialect, Uplink,
+        keys::{Keys, Placed},
+        problem::Code,
+        source::Place,
+        surroundings::Secrets,
+        uplink::Tls,
+        words,
+    },
+    model::UplinkId,
+};
+use std::{path::PathBuf, time::Duration};
+
+const KEYS: &[&str] =
+    &["url", "tls", "username", "password", "client_id", "dialect", "required", "topic_prefix", "linger", "reconnect_max", "keep_alive"];
+
+pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) -> Option<Uplink> {
+    let all = if root.has("uplink") { things(root, "uplink", desk) } else { Vec::new() };
+    if all.is_empty() && !desk.out.has_errors() {
+        desk.out
+            .warning(Code::NoUplink, whole, "uplink", "there is no uplink")
+            .because("everything is kept here and nothing is sent")
+            .want("[uplink.cloud] with url = \"mqtts://broker.example.com:8883\"");
+    }
+    let section = root.trail.then("uplink");
+    let mut first = None;
+    for (n, (name, table, at)) in all.into_iter().enumerate() {
+        let trail = section.then(name);
+        if n > 0 {
+            desk.out
+                .error(Code::SecondUplink, at, trail, format!("uplink {name} is a second one"))
+                .because("there is one uplink in this version")
+                .want("keep one [uplink.…]");
+        }
+        let keys = Keys::open(table, at, &trail, "an uplink", KEYS, &mut desk.out);
+        let uplink_id = id(name, at, trail, UplinkId::parse, desk);
+        let uplink = one(&keys, uplink_id, gateway, desk);
+        first = first.or(uplink);
+    }
+    first
+}
+
+fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>) -> Option<Uplink> {
+    let second = Duration::from_secs(1);
+    keys.require("url", "url = \"mqtts://broker.example.com:8883\"", &mut desk.out);
+    let url = keys.text("url", &mut desk.out).and_then(|t| url(&t, &keys.key("url"), "url", desk));
+    let tls = tls(keys, url.as_ref(), desk);
+    let username = keys.text("username", &mut desk.out).map(|t| t.it.to_owned());
+    let password = secret::check(keys, "password", desk);
+    if keys.has("password") && !keys.has("username") {
+        desk.out
+            .error(Code::MissingKey, keys.key_at("password"), keys.key("username"), "`password` needs `username`")
+            .because("MQTT 3.1.1 has no password without a name")
+            .want(format!("username = \"{gateway}\""));
+    }
+    if let Some(u) = url.as_ref().filter(|u| keys.has("password") && !u.tls && !local(&u.host)) {
+        desk.out
+            .warning(
+                Code::PlainPassword,
+                keys.value_at("url"),
+                keys.key("url"),
+                format!("the password for {} crosses the network in the open", u.host),
+            )
+            .because("mqtt:// is not encrypted")
+            .want(format!("url = \"mqtts://{}:8883\"", u.host));
+    }
+    let client_id = keys.text("client_id", &mut desk.out);
+    let dialect = dialect(keys, desk);
+    if keys.flag("required", &mut desk.out) == Some(false) {
+        desk.out
+            .error(Code::NotInVersion, keys.value_at("required"), keys.key("required"), "an optional uplink is not in this version")
+            .because("the only uplink decides what may be forgotten here")
+            .want("required = true");
+    }
+    let topic_prefix = prefix(keys, gateway, desk);
+    let out = &mut desk.out;
+    let linger = keys.duration("linger", Duration::ZERO..=300 * second, out).unwrap_or(Duration::from_millis(50));
+    let reconnect_max = keys.duration("reconnect_max", second..=3600 * second, out).unwrap_or(60 * second);
+    let keep_alive = keys.duration("keep_alive", 5 * second..=65_535 * second, out).unwrap_or(30 * second);
+    let client_id = client_id.map_or_else(|| format!("fieldgate-{gateway}"), |t| t.it.to_owned());
+    let url = url?;
+    Some(Uplink {
+        id: id?,
+        host: url.host,
+        port: url.port,
+        tls,
+        username,
+        password,
+        client_id,
+        dialect: dialect?,
+        topic_prefix,
+        linger,
+        reconnect_max,
+        keep_alive,
+    })
+}
+
+fn local(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn dialect(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Dialect> {
+    let choices = [("native", Some(Dialect::Native)), ("thingsboard", None), ("thingspanel", None), ("sparkplug", None)];
+    if !keys.has("dialect") {
+        return Some(Dialect::Native);
+    }
+    let found = keys.word("dialect", &choices, &mut desk.out)?;
+    if found.is_none() {
+        let name = keys.text("dialect", &mut desk.out).map_or("", |t| t.it);
+        desk.out
+            .error(Code::NotInVersion, keys.value_at("dialect"), keys.key("dialect"), format!("dialect `{name}` is not in this version"))
+            .because("version 0.1 speaks native; thingsboard, thingspanel and sparkplug come in a later one")
+            .want("dialect = \"native\"");
+    }
+    found
+}
+
+fn prefix(keys: &Keys<'_>, gateway: &str, desk: &mut Desk<'_>) -> String {
+    let default = format!("fieldgate/{gateway}");
+    let Some(text) = keys.text("topic_prefix", &mut desk.out) else { return default };
+    let bad = text.it.is_empty()
+        || text.it.len() > 512
+        || text.it.contains(['+', '#', '\0'])
+        || text.it.starts_with(['/', '$'])
+        || text.it.ends_with('/');
+    if bad {
+        let clean = text.it.trim_matches('/').replace(['+', '#'], "").replace("//", "/");
+        let clean = if clean.is_empty() || clean.starts_with('$') { default.clone() } else { clean };
+        desk.out
+            .error(Code::BadTopic, text.at, keys.key("topic_prefix"), format!("`{}` cannot begin a topic", text.it))
+            .because("no wildcards, no slash at the ends, no $ in front")
+            .want(format!("topic_prefix = \"{clean}\""));
+    }
+    text.it.to_owned()
+}
+
+fn tls(keys: &Keys<'_>, url: Option<&Url>, desk: &mut Desk<'_>) -> Option<Tls> {
+    let wanted = url.is_some_and(|u| u.tls);
+    let Some((table, at)) = keys.sub("tls", "{ ca = \"/etc/fieldgate/ca.pem\" }", &mut desk.out) else { return wanted.then(Tls::default) };
+    let trail = keys.trail.then("tls");
+    let inner = Keys::open(table, at, &trail, "`tls`", &["ca", "cert", "key"], &mut desk.out);
+    if let Some(u) = url.filter(|u| !u.tls) {
+        desk.out
+            .error(Code::MisplacedKey, at, trail, "`tls` with an mqtt:// address")
+            .because("mqtt:// is not encrypted, so nothing would be verified")
+            .want(format!("url = \"mqtts://{}:8883\"", u.host));
+    }
+    let ca = file(&inner, "ca", desk);
+    let (cert, key) = (file(&inner, "cert", desk), file(&inner, "key", desk));
+    for (one, other) in [("cert", "key"), ("key", "cert")] {
+        if inner.has(one) && !inner.has(other) {
+            desk.out
+                .error(Code::MissingKey, inner.key_at(one), inner.key(other), format!("`{one}` needs `{other}` beside it"))
+                .because("a client certificate is a pair")
+                .want(format!("{other} = \"/etc/fieldgate/{other}.pem\""));
+        }
+    }
+    wanted.then_some(Tls { ca, cert, key })
+}
+
+/// A file that must be there when the uplink connects.
+fn file(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<PathBuf> {
+    let text = keys.text(key, &mut desk.out)?;
+    let path = desk.resolve(text.at, text.it);
+    if desk.around.secrets == Secrets::Unread {
+        return Some(path);
+    }
+    match std::fs::metadata(&path) {
+        Ok(m) if m.is_file() => {}
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied && desk.around.secrets == Secrets::IfReachable => {}
+        found => {
+            let why = found.err().map_or_else(|| "it is no file".to_owned(), |e| e.to_string());
+            desk.out
+                .error(Code::FileMissing, text.at, keys.key(key), format!("{} cannot be used", path.display()))
+                .because(why)
+                .want(format!("{key} = a PEM file; relative paths count from this file's directory"));
+        }
+    }
+    Some(path)
+}
+
+pub struct Url {
+    pub host: String,
+    pub port: u16,
+    pub tls: bool,
+}
+
+/// `mqtt://host[:port]` or `mqtts://host[:port]`.
+pub fn url(text: &Placed<&str>, key: &str, name: &str, desk: &mut Desk<'_>) -> Option<Url> {
+    let example = format!("{name} = \"mqtts://broker.example.com:8883\"");
+    let (scheme, rest) = text.it.split_once("://").unwrap_or(("", text.it));
+    let meant = match scheme {
+        "mqtt" | "mqtts" => scheme,
+        "tcp" | "" => "mqtt",
+        "ssl" | "tls" => "mqtts",
+        _ => {
+            let (code, because) = if matches!(scheme, "ws" | "wss") {
+                (Code::NotInVersion, "MQTT over WebSocket is not in this version")
+            } else {
+                (Code::BadUrl, "an address begins with mqtt:// or mqtts://")
+            };
+            desk.out.error(code, text.at, key, format!("`{scheme}://` cannot be used")).because(because).want(example);
+            return None;
+        }
+    };
+    if rest.contains('@') {
+        desk.out
+            .error(Code::BadUrl, text.at, key, "an address with a name or a password in it")
+            .because("addresses appear in logs")
+            .want(format!("{name} = \"{meant}://{}\"", rest.rsplit('@').next().unwrap_or("")))
+            .want("username = \"…\" and password = { file = … }");
+        return None;
+    }
+    let end = rest.trim_end_matches('/');
+    let parsed = words::endpoint(end);
+    if scheme != meant {
+        desk.out
+            .error(Code::BadUrl, text.at, key, format!("`{}` does not say how to connect", text.it))
+            .because("an address begins with mqtt:// or, encrypted, mqtts://")
+            .want(if parsed.is_ok() { format!("{name} = \"{meant}://{end}\"") } else { example });
+        return None;
+    }
+    match parsed {
+        Ok((host, port)) => {
+            let tls = meant == "mqtts";
+            Some(Url { host, port: port.unwrap_or(if tls { 8883 } else { 1883 }), tls })
+        }
+        Err(why) => {
+            desk.out.error(Code::BadUrl, text.at, key, format!("`{}` is no address", text.it)).because(why).want(example);
+            None
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The language between the core of a line and its owner.
+//!
+//! The owner calls `Core::step(now, event)`, does what the returned [`Want`] says, and reports what came of it by the
+//! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
+
+use crate::model::{Boot, Bulk, DeviceId, Order, Urgent};
+use std::{collections::VecDeque, time::Duration};
+
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The moment of the last want has come, or the owner looked up for another reason.
+    Time,
+    Bytes(&'a [u8]),
+    /// The frame was handed to the port just now; the last bit leaves the wire later.
+    Sent,
+    Opened,
+    /// It could not be opened, for this reason.
+    Failed(&'a str),
+    /// It was open and is closed now, for this reason.
+    Lost(&'a str),
+    Order(Order),
+    /// The gateway stops: every order that waits is answered, nothing is begun any more.
+    Stop,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub enum Want<'a> {
+    /// Close what is open, then open.
+    Open,
+    Send(&'a [u8]),
+    /// Bytes: at least `need` more, which cannot all have come before `earliest`; give up at `until`.
+    Recv {
+        need: usize,
+        earliest: Boot,
+        until: Boot,
+    },
+    /// Nothing may be sent before this moment; read then what came meanwhile and report it, else the time.
+    Silence(Boot),
+    /// Nothing to do before this moment, except for orders and for bytes nobody asked for.
+    Idle(Boot),
+}
+
+/// A moment that never comes.
+pub const NEVER: Boot = Boot(u64::MAX);
+
+/// What the owner hands over to the engine. The owner empties it before it begins another request, so it stays as
+/// short as what one step can say.
+#[derive(Debug, Default)]
+pub struct Out {
+    pub urgent: VecDeque<Urgent>,
+    pub bulk: VecDeque<Bulk>,
+    pub notes: VecDeque<Note>,
+}
+
+/// For the log: changes only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// The unit answered later than its timeout, which is longer now.
+    Slow {
+        device: DeviceId,
+        timeout: Duration,
+    },
+    /// Polls are replaced by probes.
+    Dead {
+        device: DeviceId,
+    },
+    Alive {
+        device: DeviceId,
+    },
+    /// The adapter hears itself.
+    Echo,
+    Up,
+    Down {
+        reason: String,
+    },
+}
+
+impl Out {
+    pub fn is_empty(&self) -> bool {
+        self.urgent.is_empty() && self.bulk.is_empty() && self.notes.is_empty()
+    }
+}

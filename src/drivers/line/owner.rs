@@ -1,0 +1,33 @@
+//! What the two owners, thread and task, have in common: carrying what came of a want back to the core.
+
+use super::{
+    core::Core,
+    event::{Event, Want},
+};
+use crate::model::{Boot, Order};
+
+/// What came of a want, kept by value so that the owner may go on using its buffer and the core.
+pub enum Came {
+    Time,
+    /// So many bytes are in the owner's buffer.
+    Bytes(usize),
+    Sent,
+    Opened,
+    Order(Order),
+    Failed(String),
+    Lost(String),
+}
+
+impl Came {
+    pub fn tell<'a>(self, core: &'a mut Core, now: Boot, buffer: &[u8]) -> Want<'a> {
+        match self {
+            Came::Time => core.step(now, Event::Time),
+            Came::Bytes(n) => core.step(now, Event::Bytes(&buffer[..n])),
+            Came::Sent => core.step(now, Event::Sent),
+            Came::Opened => core.step(now, Event::Opened),
+            Came::Order(order) => core.step(now, Event::Order(order)),
+            Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
+            Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
+        }
+    }
+}

@@ -1,0 +1,80 @@
+use super::super::samples::point;
+use super::*;
+use crate::config::device::{Bits, WriteRule};
+
+fn with_function(point: Point, function: u8) -> Point {
+    let rule = WriteRule { function: Some(function), ..point.write.unwrap() };
+    Point { write: Some(rule), ..point }
+}
+
+fn holding(kind: DataType) -> Point {
+    point(Table::Holding, 101, kind)
+}
+
+#[track_caller]
+fn check(point: &Point, value: Value, want: Ask) {
+    assert_eq!(write_asks(point, &value), Ok(want), "{value:?}");
+}
+
+#[track_caller]
+fn check_refused(point: &Point, value: Value, want: &str) {
+    let refused = write_asks(point, &value).expect_err("this must be refused").to_string();
+    assert_eq!(refused, want);
+}
+
+#[test]
+fn the_function_follows_table_and_width_unless_the_rule_names_one() {
+    let coil = point(Table::Coil, 3, DataType::Bool);
+    check(&coil, Value::Bool(true), Ask::WriteCoil { address: 3, on: true });
+    check(&coil, Value::Uint(0), Ask::WriteCoil { address: 3, on: false });
+    check(&with_function(coil.clone(), 15), Value::Bool(true), Ask::WriteCoils { start: 3, bits: vec![true] });
+    let word = holding(DataType::U16);
+    check(&word, Value::Uint(67), Ask::WriteRegister { address: 101, value: 67 });
+    check(&with_function(word.clone(), 16), Value::Uint(67), Ask::WriteRegisters { start: 101, words: vec![67] });
+    check(&holding(DataType::U32), Value::Uint(0x1_0002), Ask::WriteRegisters { start: 101, words: vec![1, 2] });
+    check_refused(&with_function(coil, 6), Value::Bool(true), "function 6 cannot write 1 register(s) of table coil; use 5 or 15");
+    check_refused(&with_function(word, 5), Value::Uint(1), "function 5 cannot write 1 register(s) of table holding; use 6 or 16");
+    let wide = with_function(holding(DataType::F32), 6);
+    check_refused(&wide, Value::Float(1.0), "function 6 cannot write 2 register(s) of table holding; use 16");
+}
+
+#[test]
+fn values_are_unscaled_and_ordered() {
+    let tenths = Point { scale: 0.1, offset: -40.0, ..holding(DataType::I16) };
+    check(&tenths, Value::Float(24.2), Ask::WriteRegister { address: 101, value: 642 });
+    check(&tenths, Value::Int(-41), Ask::WriteRegister { address: 101, value: 0xfff6 });
+    let swapped = Point { order: WordOrder::Cdab, ..holding(DataType::F32) };
+    check(&swapped, Value::Float(230.2), Ask::WriteRegisters { start: 101, words: vec![0x3333, 0x4366] });
+    let little = Point { order: WordOrder::Dcba, ..holding(DataType::U32) };
+    check(&little, Value::Uint(0x0a0b_0c0d), Ask::WriteRegisters { start: 101, words: vec![0x0d0c, 0x0b0a] });
+    check(&holding(DataType::I8), Value::Int(-2), Ask::WriteRegister { address: 101, value: 0xfe });
+    check(&holding(DataType::Bool), Value::Bool(true), Ask::WriteRegister { address: 101, value: 1 });
+    check(&holding(DataType::U64), Value::Uint(u64::MAX), Ask::WriteRegisters { start: 101, words: vec![0xffff; 4] });
+    check(&holding(DataType::I64), Value::Int(i64::MIN), Ask::WriteRegisters { start: 101, words: vec![0x8000, 0, 0, 0] });
+}
+
+#[test]
+fn what_would_read_back_differently_is_refused() {
+    let tenths = Point { scale: 0.1, ..holding(DataType::U16) };
+    check_refused(&tenths, Value::Float(21.54), "21.54 is between two steps of 0.1; use 21.5");
+    check_refused(&tenths, Value::Float(-0.1), "-0.1 does not fit a u16 (raw value -1)");
+    check_refused(&tenths, Value::Float(6553.6), "6553.6 does not fit a u16 (raw value 65536)");
+    check_refused(&holding(DataType::U16), Value::Float(0.5), "0.5 is between two steps of 1; use 1");
+    check_refused(&holding(DataType::I8), Value::Int(128), "128 does not fit a i8 (raw value 128)");
+    check_refused(&holding(DataType::F16), Value::Float(1e6), "1000000 does not fit a f16 (raw value 1000000)");
+    check_refused(&holding(DataType::Bool), Value::Uint(2), "2 does not fit a bool (raw value 2)");
+    let sentinel = Point { na: vec![0xffff], ..holding(DataType::U16) };
+    check_refused(&sentinel, Value::Uint(0xffff), "65535 would be written as the pattern that means \"not available\"");
+}
+
+#[test]
+fn what_is_no_number_or_not_writable_is_refused() {
+    let word = holding(DataType::U16);
+    check_refused(&word, Value::Null, "Null is not a number or true/false");
+    check_refused(&word, Value::Text("on".into()), "Text(\"on\") is not a number or true/false");
+    check_refused(&word, Value::Float(f64::NAN), "Float(NaN) is not a number or true/false");
+    check_refused(&holding(DataType::Bits(Bits { first: 0, count: 1 })), Value::Bool(true), "single bits of a register cannot be written");
+    check_refused(&point(Table::Input, 1, DataType::U16), Value::Uint(1), "input registers cannot be written");
+    let closed = Point { write: None, ..word };
+    check_refused(&closed, Value::Uint(1), "holding-101-u16 may not be written; give it write = { … } if it should");
+}

@@ -1,0 +1,284 @@
+//! A payload's values: every leaf of a JSON document with its path, or the one plain value.
+//!
+//! The document is walked once, without building a tree: this is the hot path of local MQTT. Paths are collected in one
+//! text; a device sends the same shape again and again, so [`Shapes`] turns an equal text into the same shared names and
+//! a message costs no allocation per name. Bounded by `limits::MQTT_LEAVES` and `limits::JSON_DEPTH`.
+//!
+//! Absent on purpose: topics, routes, time.
+
+use super::walk::Walk;
+use crate::{
+    limits,
+    model::{PointId, Quality, Value},
+};
+use std::{collections::HashMap, sync::Arc};
+
+/// Why a payload cannot be used; becomes the reason of its dead letter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    #[error("not JSON: {0}")]
+    Json(String),
+    #[error("neither JSON nor text")]
+    Bytes,
+    #[error("nested deeper than {} levels", limits::JSON_DEPTH)]
+    Deep,
+    #[error("more than {} values", limits::MQTT_LEAVES)]
+    Many,
+    #[error("no point id can be made of {0:?}: use 'values' to name it")]
+    Name(String),
+    #[error("two values for point {0}: use 'values' to tell them apart")]
+    Twice(String),
+    #[error("none of the route's 'values' is in it")]
+    Nothing,
+}
+
+/// Values with their names, ready for a reading.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leaves {
+    pub points: Arc<[PointId]>,
+    pub values: Vec<Value>,
+}
+
+impl Leaves {
+    /// A JSON null is a value that is not available.
+    pub fn quality(&self) -> Option<Vec<Quality>> {
+        let of = |value: &Value| if *value == Value::Null { Quality::NotAvailable } else { Quality::Good };
+        self.values.contains(&Value::Null).then(|| self.values.iter().map(of).collect())
+    }
+}
+
+/// Names that were made before, by the text of their paths.
+#[derive(Debug, Default)]
+pub struct Shapes {
+    known: HashMap<Box<str>, Arc<[PointId]>>,
+}
+
+/// Shapes remembered. Full: forgotten and learned anew, which only costs time.
+const SHAPES: usize = 1_000;
+
+impl Shapes {
+    /// All leaves of a payload; a plain payload becomes the point `plain`.
+    pub fn all(&mut self, payload: &[u8], plain: &str) -> Result<Leaves, Unreadable> {
+        let mut walk = Walk::default();
+        match document(payload) {
+            Some(json) => walk.json(json, plain)?,
+            None => walk.put_named(plain, text(payload)?)?,
+        }
+        self.named(walk)
+    }
+
+    /// The leaves under some JSON pointers; each pointer's name starts those of its leaves.
+    pub fn chosen<'a>(&mut self, payload: &[u8], wanted: impl Iterator<Item = (&'a PointId, &'a str)>) -> Result<Leaves, Unreadable> {
+        let root = value(payload)?;
+        let mut walk = Walk::default();
+        for (point, pointer) in wanted {
+            if let Some(found) = root.pointer(pointer) {
+                walk.under(point.as_str(), found)?;
+            }
+        }
+        if walk.values.is_empty() { Err(Unreadable::Nothing) } else { self.named(walk) }
+    }
+
+    fn named(&mut self, walk: Walk) -> Result<Leaves, Unreadable> {
+        if let Some(points) = self.known.get(walk.names.as_str()) {
+            return Ok(Leaves { points: points.clone(), values: walk.values });
+        }
+        let points = names(&walk)?;
+        if self.known.len() >= SHAPES {
+            self.known.clear();
+        }
+        self.known.insert(walk.names.into(), points.clone());
+        Ok(Leaves { points, values: walk.values })
+    }
+}
+
+fn names(walk: &Walk) -> Result<Arc<[PointId]>, Unreadable> {
+    let mut seen = std::collections::BTreeSet::new();
+    let mut points = Vec::with_capacity(walk.values.len());
+    for name in walk.names.split_terminator('\n') {
+        let point = PointId::parse(name).map_err(|_| Unreadable::Name(name.chars().take(80).collect()))?;
+        if !seen.insert(name) {
+            return Err(Unreadable::Twice(name.to_owned()));
+        }
+        points.push(point);
+    }
+    Ok(points.into())
+}
+
+/// Parses a payload as one JSON value; text that is no JSON is that text.
+pub fn value(payload: &[u8]) -> Result<serde_json::Value, Unreadable> {
+    match document(payload) {
+        Some(json) if depth(json) > limits::JSON_DEPTH => Err(Unreadable::Deep),
+        Some(json) => serde_json::from_slice(json).map_err(|e| Unreadable::Json(e.to_string())),
+        None => text(payload).map(|value| match value {
+            Value::Text(text) => serde_json::Value::String((*text).to_owned()),
+            _ => serde_json::Value::Null,
+        }),
+    }
+}
+
+/// One JSON scalar as a value; `None` for objects and arrays.
+pub fn scalar(json: &serde_json::Value) -> Option<Value> {
+    Some(match json {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(b) => Value::Bool(*b),
+        serde_json::Value::String(text) => Value::Text(text.as_str().into()),
+        serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+            (Some(v), _) => Value::Int(v),
+            (None, Some(v)) => Value::Uint(v),
+            (None, None) => Value::float(n.as_f64()?),
+        },
+        _ => return None,
+    })
+}
+
+/// The payload without blanks around it, if it can only be JSON: a document, a quoted text, or a whole plain scalar.
+fn document(payload: &[u8]) -> Option<&[u8]> {
+    let trimmed = payload.trim_ascii();
+    match trimmed.first()? {
+        b'{' | b'[' | b'"' => Some(trimmed),
+        b'-' | b'0'..=b'9' | b't' | b'f' | b'n' => serde_json::from_slice::<serde::de::IgnoredAny>(trimmed).ok().map(|_| trimmed),
+        _ => None,
+    }
+}
+
+fn text(payload: &[u8]) -> Result<Value, Unreadable> {
+    let text = std::str::from_utf8(payload).map_err(|_| Unreadable::Bytes)?.trim();
+    if text.is_empty() || text.contains('\0') { Err(Unreadable::Bytes) } else { Ok(Value::Text(text.into())) }
+}
+
+/// The deepest nesting of brackets outside of quotes. Cheaper than parsing, and before it: nesting costs stack.
+pub fn depth(json: &[u8]) -> usize {
+    let (mut now, mut most, mut quoted, mut escaped) = (0usize, 0, false, false);
+    for byte in json {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'{' | b'[' if !quoted => {
+                now += 1;
+                most = most.max(now);
+            }
+            b'}' | b']' if !quoted => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    most
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Leaves written as `name=value name=value`, or the reason why not.
+    fn show(result: &Result<Leaves, Unreadable>) -> String {
+        match result {
+            Err(why) => format!("! {why}"),
+            Ok(leaves) => {
+                let one = |(point, value): (&PointId, &Value)| match value {
+                    Value::Null => format!("{point}=null"),
+                    Value::Bool(v) => format!("{point}={v}"),
+                    Value::Int(v) => format!("{point}={v}"),
+                    Value::Uint(v) => format!("{point}={v}u"),
+                    Value::Float(v) => format!("{point}={v:?}"),
+                    Value::Text(v) => format!("{point}={v:?}"),
+                };
+                leaves.points.iter().zip(&leaves.values).map(one).collect::<Vec<_>>().join(" ")
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check(payload: &str, want: &str) {
+        let got = show(&Shapes::default().all(payload.as_bytes(), "value"));
+        assert_eq!(got, want, "{payload}");
+    }
+
+    #[test]
+    fn every_leaf_becomes_a_point() {
+        check(r#"{"a":1,"b":{"c":-2.5,"d":[true,null,"x"]}}"#, r#"a=1 b.c=-2.5 b.d.0=true b.d.1=null b.d.2="x""#);
+        check(r#"{"Zähler 1":7,"":{"":1}}"#, "Z_hler_1=7 _._=1");
+        check(r#"{"big":18446744073709551615,"neg":-9223372036854775808}"#, "big=18446744073709551615u neg=-9223372036854775808");
+        check("{}", "");
+        check(" [1, 2] ", "0=1 1=2");
+    }
+
+    #[test]
+    fn a_plain_payload_is_one_value() {
+        check("21.5", "value=21.5");
+        check(" 42\r\n", "value=42");
+        check("true", "value=true");
+        check("null", "value=null");
+        check("ON", r#"value="ON""#);
+        check("\"ON\"", r#"value="ON""#);
+        check("nan", r#"value="nan""#);
+        check("12:30", r#"value="12:30""#);
+        check("-", r#"value="-""#);
+    }
+
+    #[test]
+    fn what_cannot_be_used_says_why() {
+        check(r#"{"a":1"#, "! not JSON: EOF while parsing an object at line 1 column 6");
+        check(r#"{"a":1} x"#, "! not JSON: trailing characters at line 1 column 9");
+        check(r#"{"a b":1,"a_b":2}"#, "! two values for point a_b: use 'values' to tell them apart");
+        check(r#"{"a":1,"a":2}"#, "! two values for point a: use 'values' to tell them apart");
+        check("", "! neither JSON nor text");
+        check(&format!("{}1{}", "[".repeat(33), "]".repeat(33)), "! nested deeper than 32 levels");
+        check(&"[".repeat(100_000), "! nested deeper than 32 levels");
+        check(&format!("[{}1]", "1,".repeat(1_000)), "! more than 1000 values");
+        let long = format!(r#"{{"{}":1}}"#, "x".repeat(100_000));
+        assert!(show(&Shapes::default().all(long.as_bytes(), "value")).starts_with("! no point id can be made of \"xxx"));
+        assert_eq!(Shapes::default().all(&[0xff, 0xfe], "value"), Err(Unreadable::Bytes));
+    }
+
+    #[test]
+    fn exactly_the_limit_of_values_is_allowed() {
+        let full = format!("[{}1]", "1,".repeat(limits::MQTT_LEAVES - 1));
+        let leaves = Shapes::default().all(full.as_bytes(), "value").unwrap();
+        assert_eq!(leaves.values.len(), limits::MQTT_LEAVES);
+    }
+
+    #[test]
+    fn pointers_choose_and_name() {
+        let payload = br#"{"Time":"2026-01-01T00:00:00","ENERGY":{"Power":[12,0,3],"Total":1.5,"a/b":4}}"#;
+        let id = |text: &str| PointId::parse(text).unwrap();
+        let check = |wanted: &[(&str, &str)], want: &str| {
+            let ids: Vec<(PointId, &str)> = wanted.iter().map(|(name, pointer)| (id(name), *pointer)).collect();
+            let got = Shapes::default().chosen(payload, ids.iter().map(|(name, pointer)| (name, *pointer)));
+            assert_eq!(show(&got), want, "{wanted:?}");
+        };
+        check(&[("total", "/ENERGY/Total")], "total=1.5");
+        check(&[("power", "/ENERGY/Power"), ("gone", "/ENERGY/Gone")], "power.0=12 power.1=0 power.2=3");
+        check(&[("x", "/ENERGY/a~1b")], "x=4");
+        check(&[("gone", "/Gone")], "! none of the route's 'values' is in it");
+        let plain = Shapes::default().chosen(b"7", [(&id("level"), "")].into_iter());
+        assert_eq!(show(&plain), "level=7");
+    }
+
+    #[test]
+    fn an_equal_shape_shares_its_names() {
+        let mut shapes = Shapes::default();
+        let a = shapes.all(br#"{"a":1,"b":2}"#, "value").unwrap();
+        let b = shapes.all(br#"{"a":3,"b":4}"#, "value").unwrap();
+        let c = shapes.all(br#"{"b":3,"a":4}"#, "value").unwrap();
+        assert!(Arc::ptr_eq(&a.points, &b.points) && !Arc::ptr_eq(&a.points, &c.points));
+        assert_eq!(a.quality(), None);
+        assert_eq!(shapes.all(br#"{"a":null,"b":2}"#, "value").unwrap().quality(), Some(vec![Quality::NotAvailable, Quality::Good]));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(payload: Vec<u8>) {
+            let _ = Shapes::default().all(&payload, "value");
+            let _ = value(&payload);
+        }
+
+        #[test]
+        fn arbitrary_json_keeps_names_and_values_in_step(payload in "[\\[\\]{}\",:a-c0-9 .\\\\ntf-]{0,60}") {
+            if let Ok(leaves) = Shapes::default().all(payload.as_bytes(), "value") {
+                prop_assert_eq!(leaves.points.len(), leaves.values.len());
+            }
+        }
+    }
+}

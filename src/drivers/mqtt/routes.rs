@@ -1,0 +1,241 @@
+//! The routes: what a message on a local topic means for which device.
+//!
+//! Pure: topic and payload in, [`Meaning`]s out. Every route that matches has its say, in order of id, so that one topic
+//! can carry status and telemetry. A message that no route asks for is none of ours. One that a route asks for, but that
+//! cannot be used, is unreadable and says why; it is never dropped silently.
+//!
+//! Absent on purpose: clocks, receipts, doors, commands (`orders`).
+
+use super::{
+    leaves::{Leaves, Shapes},
+    said::said,
+    topics::{Places, Template},
+};
+use crate::{
+    config::{Route, RouteKind},
+    model::{DeviceId, PointId},
+};
+use std::time::Duration;
+
+#[derive(Debug, PartialEq)]
+pub enum Meaning {
+    Telemetry { device: DeviceId, via: String, leaves: Leaves },
+    Status { device: DeviceId, via: String, online: bool, offline_after: Option<Duration> },
+    Unreadable { via: String, reason: String },
+}
+
+#[derive(Debug)]
+pub struct Routes {
+    listed: Vec<Listed>,
+    replies: Vec<Template>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    id: String,
+    topic: Template,
+    kind: Kind,
+    offline_after: Option<Duration>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Telemetry { values: Vec<(PointId, String)>, shapes: Shapes },
+    Status { online: Option<String>, offline: Option<String> },
+}
+
+impl Routes {
+    pub fn new(config: &[Route]) -> Routes {
+        let (mut listed, mut replies) = (Vec::new(), Vec::new());
+        for route in config {
+            let kind = match &route.kind {
+                RouteKind::Telemetry { values, .. } => {
+                    let values = values.iter().map(|(point, pointer)| (point.clone(), pointer.clone())).collect();
+                    Kind::Telemetry { values, shapes: Shapes::default() }
+                }
+                RouteKind::Status { online, offline } => Kind::Status { online: online.clone(), offline: offline.clone() },
+                RouteKind::Command { reply, .. } => {
+                    replies.extend(reply.iter().map(|reply| Template::parse(&reply.topic)));
+                    continue;
+                }
+            };
+            let topic = Template::parse(&route.topic);
+            listed.push(Listed { id: route.id.to_string(), topic, kind, offline_after: route.offline_after });
+        }
+        Routes { listed, replies }
+    }
+
+    /// What to subscribe to at an external broker: all that maps, and the replies to commands.
+    pub fn filters(&self) -> Vec<String> {
+        let mut all: Vec<String> = self.listed.iter().map(|route| route.topic.filter()).collect();
+        all.extend(self.replies.iter().map(Template::filter));
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// What a message means. Empty: none of ours, or nothing at all (an empty payload only clears a retained message).
+    pub fn meanings(&mut self, topic: &str, payload: &[u8]) -> Vec<Meaning> {
+        if payload.is_empty() {
+            return Vec::new();
+        }
+        let mut found = Vec::new();
+        for route in &mut self.listed {
+            if let Some(places) = route.topic.places(topic) {
+                let meaning = route.meaning(places, payload);
+                found.push(meaning.unwrap_or_else(|reason| Meaning::Unreadable { via: route.id.clone(), reason }));
+            }
+        }
+        found
+    }
+
+    /// Whether any route asks for a topic.
+    pub fn asked_for(&self, topic: &str) -> bool {
+        self.listed.iter().any(|route| route.topic.places(topic).is_some())
+    }
+}
+
+impl Listed {
+    fn meaning(&mut self, places: Places<'_>, payload: &[u8]) -> Result<Meaning, String> {
+        // A topic without {device} is one device: that of the route's name.
+        let name = places.device.unwrap_or(&self.id);
+        let device = DeviceId::parse(name).map_err(|e| format!("{name:?} in the topic is no device id: {e}"))?;
+        let via = self.id.clone();
+        match &mut self.kind {
+            Kind::Telemetry { values, shapes } => {
+                let leaves = if values.is_empty() {
+                    shapes.all(payload, places.point.unwrap_or("value"))
+                } else {
+                    shapes.chosen(payload, values.iter().map(|(point, pointer)| (point, pointer.as_str())))
+                };
+                leaves.map(|leaves| Meaning::Telemetry { device, via, leaves }).map_err(|e| e.to_string())
+            }
+            Kind::Status { online, offline } => match said(payload, online.as_deref(), offline.as_deref()) {
+                Some(online) => Ok(Meaning::Status { device, via, online, offline_after: self.offline_after }),
+                None => Err("says neither online nor offline; set the route's 'online' and 'offline' to its texts".into()),
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::mqtt::{Reply, Unknown},
+        model::{RouteId, Value},
+    };
+    use proptest::prelude::*;
+
+    fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
+        let offline_after = Some(Duration::from_secs(900));
+        Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown: Unknown::Register, offline_after }
+    }
+
+    fn telemetry(values: &[(&str, &str)]) -> RouteKind {
+        let values = values.iter().map(|(point, pointer)| (PointId::parse(point).unwrap(), (*pointer).to_owned())).collect();
+        RouteKind::Telemetry { values, time: None }
+    }
+
+    fn status(online: Option<&str>, offline: Option<&str>) -> RouteKind {
+        RouteKind::Status { online: online.map(str::to_owned), offline: offline.map(str::to_owned) }
+    }
+
+    /// The routes of a house with devices of several makes.
+    fn house() -> Routes {
+        let within = Duration::from_secs(5);
+        let reply = Some(Reply { topic: "stat/{device}/RESULT".into(), value: Some("/{point}".into()), within });
+        Routes::new(&[
+            route("plain", "plain/{device}/{point}", telemetry(&[])),
+            route("shelly", "shellies/{device}/relay/0/{point}", telemetry(&[])),
+            route("shelly-online", "shellies/{device}/online", status(None, None)),
+            route("tasmota", "tele/{device}/SENSOR", telemetry(&[("power", "/ENERGY/Power"), ("total", "/ENERGY/Total")])),
+            route("tasmota-lwt", "tele/{device}/LWT", status(Some("Online"), Some("Offline"))),
+            route("tasmota-switch", "cmnd/{device}/{point}", RouteKind::Command { payload: Default::default(), reply, qos: 1 }),
+            route("weather", "weather", telemetry(&[])),
+            route("zigbee", "zigbee2mqtt/{device}", telemetry(&[])),
+            route("zigbee-online", "zigbee2mqtt/{device}/availability", status(None, None)),
+            route("both-a", "both/{device}", status(None, None)),
+            route("both-b", "both/{device}", telemetry(&[("temp", "/temp")])),
+        ])
+    }
+
+    fn show(meaning: &Meaning) -> String {
+        let text = |value: &Value| match value {
+            Value::Text(text) => format!("{text:?}"),
+            other => crate::config::mqtt::payload_key(other),
+        };
+        match meaning {
+            Meaning::Telemetry { device, via, leaves } => {
+                let values = leaves.points.iter().zip(&leaves.values).map(|(point, value)| format!(" {point}={}", text(value)));
+                format!("{via} {device}:{}", values.collect::<String>())
+            }
+            Meaning::Status { device, via, online, .. } => format!("{via} {device} {}", if *online { "online" } else { "offline" }),
+            Meaning::Unreadable { via, reason } => format!("{via} ! {reason}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(topic: &str, payload: &str, want: &[&str]) {
+        let got: Vec<String> = house().meanings(topic, payload.as_bytes()).iter().map(show).collect();
+        assert_eq!(got, want, "{topic} {payload}");
+    }
+
+    #[test]
+    fn tasmota() {
+        let sensor = r#"{"Time":"2026-03-01T12:00:00","ENERGY":{"TotalStartTime":"2025-01-01T00:00:00","Total":12.345,"Yesterday":0.512,"Today":0.101,"Period":1,"Power":42,"ApparentPower":51,"ReactivePower":29,"Factor":0.82,"Voltage":231,"Current":0.221}}"#;
+        check("tele/plug-1/SENSOR", sensor, &["tasmota plug-1: power=42 total=12.345"]);
+        check("tele/plug-1/LWT", "Online", &["tasmota-lwt plug-1 online"]);
+        check("tele/plug-1/LWT", "Offline", &["tasmota-lwt plug-1 offline"]);
+        check("tele/plug-1/STATE", r#"{"POWER":"ON"}"#, &[]);
+        check("tele/plug-1/SENSOR", r#"{"Time":"2026-03-01T12:00:00"}"#, &["tasmota ! none of the route's 'values' is in it"]);
+        check("stat/plug-1/RESULT", r#"{"POWER":"ON"}"#, &[]);
+    }
+
+    #[test]
+    fn zigbee2mqtt() {
+        let payload = r#"{"battery":97,"contact":false,"linkquality":118,"voltage":3025,"update":{"state":"idle","installed_version":16777241,"latest_version":null}}"#;
+        let want = r#"zigbee door-1: battery=97 contact=false linkquality=118 voltage=3025 update.state="idle" update.installed_version=16777241 update.latest_version=null"#;
+        check("zigbee2mqtt/door-1", payload, &[want]);
+        check("zigbee2mqtt/door-1/availability", r#"{"state":"online"}"#, &["zigbee-online door-1 online"]);
+        check("zigbee2mqtt/door-1/availability", "offline", &["zigbee-online door-1 offline"]);
+        check("zigbee2mqtt/bridge/state", r#"{"state":"online"}"#, &[]);
+        check("zigbee2mqtt/0x00158d0001a2b3c4", r#"{"temperature":21.37}"#, &["zigbee 0x00158d0001a2b3c4: temperature=21.37"]);
+        let why = r#"zigbee ! "living room" in the topic is no device id: use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"#;
+        check("zigbee2mqtt/living room", r#"{"temperature":21}"#, &[why]);
+    }
+
+    #[test]
+    fn shelly_and_plain_values() {
+        check("shellies/shellyplug-s-4022D8/relay/0/power", "17.35", &["shelly shellyplug-s-4022D8: power=17.35"]);
+        check("shellies/shellyplug-s-4022D8/relay/0/energy", "198", &["shelly shellyplug-s-4022D8: energy=198"]);
+        check("shellies/shellyplug-s-4022D8/online", "false", &["shelly-online shellyplug-s-4022D8 offline"]);
+        check("plain/tank/level", " 1.5 ", &["plain tank: level=1.5"]);
+        check("plain/tank/valve", "OPEN", &[r#"plain tank: valve="OPEN""#]);
+        check("plain/tank/all", r#"{"a":[1,2]}"#, &["plain tank: a.0=1 a.1=2"]);
+        check("weather", "21", &["weather weather: value=21"]);
+    }
+
+    #[test]
+    fn a_topic_may_mean_two_things_and_an_empty_payload_means_nothing() {
+        check("both/x", r#"{"status":"online","temp":3}"#, &["both-a x online", "both-b x: temp=3"]);
+        let neither = "both-a ! says neither online nor offline; set the route's 'online' and 'offline' to its texts";
+        check("both/x", r#"{"temp":3}"#, &[neither, "both-b x: temp=3"]);
+        check("tele/plug-1/LWT", "", &[]);
+        check("unknown/topic", "1", &[]);
+    }
+
+    #[test]
+    fn filters_are_what_maps_and_what_replies() {
+        let all = house().filters();
+        assert!(all.contains(&"tele/+/SENSOR".into()) && all.contains(&"stat/+/RESULT".into()) && !all.contains(&"cmnd/+/+".into()));
+        assert_eq!(all.iter().filter(|filter| *filter == "both/+").count(), 1);
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_messages_never_panic(topic in "(tele|zigbee2mqtt|plain|both|\\PC{0,4})(/\\PC{0,8}){0,3}", payload: Vec<u8>) {
+            let _ = house().meanings(&topic, &payload);
+        }
+    }
+}

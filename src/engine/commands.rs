@@ -1,0 +1,112 @@
+//! Commands: remembered by id before anything else, then through their lane to a port, and their end told.
+
+use super::Engine;
+use crate::{
+    limits,
+    logic::commands::Effect,
+    model::{Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Receipt, WriteDone},
+    store::{Accepted, Change, StoreError},
+};
+use std::sync::Arc;
+
+/// A command that the store has remembered, or could not.
+pub(super) struct Landed {
+    command: Command,
+    answer: Result<Accepted, Arc<StoreError>>,
+}
+
+impl Engine {
+    pub(super) async fn on_command(&mut self, command: Command, receipt: Receipt) {
+        // The store's thread must never wait for us while we wait for it: what may land at once has its place.
+        while self.in_store >= limits::STORE_CHANGES {
+            let Some(landed) = self.landed.recv().await else { return };
+            self.on_landed(landed).await;
+        }
+        self.in_store += 1;
+        let land = self.land.clone();
+        let kept = command.clone();
+        let done = move |answer: Result<Accepted, Arc<StoreError>>| {
+            if answer.is_ok() {
+                receipt.keep();
+            }
+            if land.try_send(Landed { command, answer }).is_err() {
+                tracing::debug!("a command landed after the engine had stopped");
+            }
+        };
+        self.store.accept(kept, done).await;
+    }
+
+    pub(super) async fn on_landed(&mut self, landed: Landed) {
+        self.in_store = self.in_store.saturating_sub(1);
+        let Landed { command, answer } = landed;
+        match answer {
+            Ok(Accepted::New) => {
+                let known = self.registry.contains(&command.device) && !self.guests.is_quarantined(&command.device);
+                tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
+                let mut out = vec![];
+                self.commands.admit(self.clock.now(), command, known, self.clock.reading(), &mut out);
+                self.carry_orders(out).await;
+            }
+            Ok(Accepted::Again(Some(outcome))) => {
+                let event = self.end_event(command.id, command.device, outcome);
+                self.submit(vec![event], Receipt::none()).await;
+            }
+            // It is still open: whoever asked again hears its end.
+            Ok(Accepted::Again(None)) => {}
+            Err(error) => tracing::error!(id = %command.id, %error, "a command could not be remembered and was not executed"),
+        }
+    }
+
+    pub(super) async fn on_done(&mut self, done: WriteDone) {
+        let mut out = vec![];
+        self.commands.done(self.clock.now(), &done.id, done.outcome, &mut out);
+        self.carry_orders(out).await;
+    }
+
+    /// Dispatches and stores until nothing follows any more: a port that gives an order back ends it, which lets the
+    /// next one of that device go.
+    pub(super) async fn carry_orders(&mut self, effects: Vec<Effect>) {
+        self.orders.extend(effects);
+        let mut changes = vec![];
+        while let Some(effect) = self.orders.pop_front() {
+            match effect {
+                Effect::Dispatch(order) => self.dispatch(order),
+                Effect::Done { id, device, outcome } => {
+                    tracing::info!(%id, %device, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
+                    let at = self.clock.now();
+                    changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
+                    changes.push(self.end_event(id, device, outcome));
+                }
+            }
+        }
+        if !changes.is_empty() {
+            self.submit(changes, Receipt::none()).await;
+        }
+    }
+
+    fn dispatch(&mut self, order: Order) {
+        let id = order.id.clone();
+        let reason = match self.port_of(&order.device) {
+            None => "its line is not running",
+            Some(port) => match port(order) {
+                Ok(()) => return,
+                Err(_) => "busy: too many orders wait for this line; send it again under a new id",
+            },
+        };
+        let mut out = vec![];
+        self.commands.bounced(self.clock.now(), &id, reason, &mut out);
+        self.orders.extend(out);
+    }
+
+    fn port_of(&self, device: &DeviceId) -> Option<OrderPort> {
+        match self.config.devices.binary_search_by(|d| d.id.cmp(device)) {
+            Ok(n) => self.ports.get(&self.config.devices[n].line).cloned(),
+            Err(_) => self.order_mqtt.clone(),
+        }
+    }
+
+    pub(super) fn end_event(&self, id: CommandId, device: DeviceId, outcome: Outcome) -> Change {
+        let Outcome { phase, reason, values } = outcome;
+        Change::Event(Event { at: self.clock.now(), kind: EventKind::Command { id, device, phase, reason, values } })
+    }
+}

@@ -1,0 +1,167 @@
+//! What is done by the clock, and what is done first of all.
+
+use super::{Engine, TICK, setup};
+use crate::{
+    limits,
+    logic::commands::after_restart,
+    model::{Boot, ClockQuality, ClockReading, Event, EventKind, Receipt},
+    store::{Change, Restored, RestoredDevice},
+};
+use std::time::Duration;
+
+const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// The offset to wall time wanders by less while nobody sets the clock.
+const CLOCK_MOVED_MS: u64 = 50;
+/// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
+const FLIGHT: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Duties {
+    /// The device list is to be told.
+    pub cards: Option<Boot>,
+    progress: Boot,
+    clock: Boot,
+    reading: Option<ClockReading>,
+}
+
+impl Duties {
+    pub fn new(now: Boot) -> Duties {
+        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, reading: None }
+    }
+}
+
+impl Engine {
+    /// The first events of an epoch, and what is remembered of devices and commands.
+    pub(super) async fn begin(&mut self) {
+        let Some(restored) = self.restored.take() else { return };
+        let now = self.clock.now();
+        let reading = self.clock.reading();
+        self.duties.reading = Some(reading);
+        self.store.set_clock(reading);
+        self.submit(vec![epoch_event(&restored, now)], Receipt::none()).await;
+        self.restore_devices(&restored, now);
+        let rows: Vec<Change> = self.registry.statuses().map(Change::Status).collect();
+        self.registry.statuses().for_each(|s| self.tell_local(&s));
+        for group in rows.chunks(limits::STORE_GROUP) {
+            self.submit(group.to_vec(), Receipt::none()).await;
+        }
+        for (command, phase) in &restored.open_commands {
+            let outcome = after_restart(now, command.received <= now, command, *phase);
+            tracing::warn!(id = %command.id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
+            let (id, device) = (command.id.clone(), command.device.clone());
+            let row = Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now };
+            let event = self.end_event(id, device, outcome);
+            self.submit(vec![row, event], Receipt::none()).await;
+        }
+        self.publish_cards();
+        self.last_turn = self.clock.now();
+    }
+
+    fn restore_devices(&mut self, restored: &Restored, now: Boot) {
+        // Evidence of another boot has another clock: it says nothing here.
+        let evidence = |d: &RestoredDevice| d.status.evidence.filter(|_| d.boot == restored.boot);
+        let config = std::sync::Arc::clone(&self.config);
+        for device in &config.devices {
+            let before = restored.devices.iter().find(|d| d.status.device == device.id);
+            self.registry.watch(now, &device.id, setup::watch(device), before.and_then(evidence));
+        }
+        let guests = restored.devices.iter().filter(|_| config.mqtt.is_some());
+        for guest in guests.filter(|d| d.via.is_some()).take(limits::REGISTERED_DEVICES) {
+            let id = &guest.status.device;
+            if self.registry.contains(id) {
+                continue;
+            }
+            // The configuration of today counts, not that of the day on which the device registered.
+            let known = guest.via.as_deref().filter(|via| self.is_route(via));
+            let allowed = known.map_or(guest.offline_after, |via| self.allowed_by(via));
+            self.guests.add(id, guest.quarantined);
+            self.registry.watch(now, id, setup::guest_watch(allowed), evidence(guest));
+        }
+    }
+
+    fn is_route(&self, via: &str) -> bool {
+        self.config.mqtt.iter().flat_map(|m| &m.routes).any(|r| r.id.as_str() == via)
+    }
+
+    /// The earliest moment at which something is to be done by the clock.
+    pub(super) fn next_due(&self) -> Boot {
+        let d = &self.duties;
+        let registry = self.registry.next_due().map(|at| at + FLIGHT);
+        let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
+        [registry, commands, self.batch.due(), self.letters.due(), d.cards, Some(d.progress), Some(d.clock)]
+            .into_iter()
+            .flatten()
+            .fold(self.last_turn + TICK, Boot::min)
+    }
+
+    pub(super) async fn run_timers(&mut self) {
+        let now = self.clock.now();
+        if self.batch.due().is_some_and(|at| at <= now) {
+            self.seal();
+        }
+        self.expire_silence(now).await;
+        if self.commands.next_due().is_some_and(|at| at < now) {
+            let mut out = vec![];
+            self.commands.expire(now, &mut out);
+            self.carry_orders(out).await;
+        }
+        if self.letters.due().is_some_and(|at| at <= now) {
+            self.tell_dead_letters(now).await;
+        }
+        if self.duties.cards.is_some_and(|at| at <= now) {
+            self.publish_cards();
+        }
+        if self.duties.clock <= now {
+            self.duties.clock = now + CLOCK_EVERY;
+            self.watch_clock(now).await;
+        }
+        if self.duties.progress <= now {
+            self.duties.progress = now + limits::PROGRESS_EVERY;
+            let mut alive = self.store.spool().alive();
+            alive.append(&mut self.store.events().alive());
+            self.submit(vec![Change::Event(Event { at: now, kind: EventKind::Progress { alive } })], Receipt::none()).await;
+        }
+    }
+
+    /// Evidence that waits in a door is not overtaken by its own timer.
+    async fn expire_silence(&mut self, now: Boot) {
+        let mut upto = now.saturating_sub(FLIGHT);
+        if self.registry.next_due().is_none_or(|at| at > upto) {
+            return;
+        }
+        for waiting in [self.urgent.oldest(), self.bulk.oldest()].into_iter().flatten() {
+            upto = upto.min(waiting);
+        }
+        self.registry.expire(upto, &mut self.moves);
+        if !self.moves.is_empty() {
+            self.carry_moves(vec![], Receipt::none()).await;
+        }
+    }
+
+    async fn watch_clock(&mut self, now: Boot) {
+        let reading = self.clock.reading();
+        let before = self.duties.reading;
+        let moved = before.is_none_or(|b| b.offset_ms.abs_diff(reading.offset_ms) > CLOCK_MOVED_MS || b.quality != reading.quality);
+        if !moved {
+            return;
+        }
+        self.duties.reading = Some(reading);
+        self.store.set_clock(reading);
+        let synchronised = reading.quality == ClockQuality::Synchronised;
+        tracing::info!(offset_ms = reading.offset_ms, synchronised, "wall clock set");
+        let kind = EventKind::Clock { offset_ms: reading.offset_ms, before_ms: before.map(|b| b.offset_ms), synchronised };
+        self.submit(vec![Change::Event(Event { at: now, kind })], Receipt::none()).await;
+    }
+}
+
+fn epoch_event(restored: &Restored, at: Boot) -> Change {
+    let before = restored.before;
+    let kind = EventKind::Epoch {
+        epoch: restored.epoch,
+        before: before.map(|b| b.epoch),
+        telemetry: before.map_or(0, |b| b.telemetry),
+        event: before.map_or(0, |b| b.event),
+        may_have_lost_ms: before.map_or(0, |b| b.may_have_lost_ms),
+    };
+    Change::Event(Event { at, kind })
+}

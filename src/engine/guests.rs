@@ -1,0 +1,87 @@
+//! Devices that no configuration file names: messages registered them, under the policy of the route they came by.
+
+use super::{Engine, setup};
+use crate::{
+    config::mqtt::Unknown,
+    limits,
+    model::{Boot, DeviceId, Event, EventKind},
+    store::Change,
+};
+use std::{collections::BTreeMap, time::Duration};
+
+#[derive(Debug, Default)]
+pub(super) struct Guests {
+    list: BTreeMap<DeviceId, Guest>,
+}
+
+#[derive(Debug)]
+struct Guest {
+    quarantined: bool,
+}
+
+impl Guests {
+    pub fn add(&mut self, device: &DeviceId, quarantined: bool) {
+        self.list.insert(device.clone(), Guest { quarantined });
+    }
+
+    pub fn contains(&self, device: &DeviceId) -> bool {
+        self.list.contains_key(device)
+    }
+
+    pub fn is_quarantined(&self, device: &DeviceId) -> bool {
+        self.list.get(device).is_some_and(|g| g.quarantined)
+    }
+
+    pub fn quarantined(&self) -> impl Iterator<Item = &DeviceId> {
+        self.list.iter().filter(|(_, g)| g.quarantined).map(|(id, _)| id)
+    }
+}
+
+impl Engine {
+    /// Makes sure that the device is known, by its route's policy. Gives what is to be stored for that (nothing for a
+    /// device that is known), or says why it is refused.
+    pub(super) fn welcome(&mut self, device: &DeviceId, via: &str, allowed: Option<Duration>, at: Boot) -> Result<Vec<Change>, String> {
+        if self.registry.contains(device) {
+            self.allow_longer(device, allowed, at);
+            return Ok(vec![]);
+        }
+        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
+        let Some(route) = routes.into_iter().find(|r| r.id.as_str() == via) else {
+            return Err(format!("device {device} is unknown, and no route {via} says what to do with it"));
+        };
+        if route.unknown == Unknown::Refuse {
+            return Err(format!("device {device} is unknown, and mqtt.route.{via} refuses unknown devices"));
+        }
+        if self.guests.list.len() >= limits::REGISTERED_DEVICES {
+            return Err(format!("{} devices have registered already; device {device} is one too many", limits::REGISTERED_DEVICES));
+        }
+        let quarantined = route.unknown == Unknown::Quarantine;
+        let offline_after = allowed.or(route.offline_after);
+        self.guests.add(device, quarantined);
+        self.registry.watch(at, device, setup::guest_watch(offline_after), None);
+        self.cards_changed();
+        tracing::info!(%device, via, quarantined, "device registered");
+        let row = Change::Registered { device: device.clone(), via: via.to_owned(), offline_after, quarantined, at };
+        let told = EventKind::Registered { device: device.clone(), via: via.to_owned() };
+        let mut changes = vec![row, Change::Event(Event { at, kind: told })];
+        if let Some(status) = self.registry.status(device) {
+            self.tell_local(&status);
+            changes.push(Change::Status(status));
+        }
+        Ok(changes)
+    }
+
+    /// A device may speak by several routes; the most patient one counts.
+    fn allow_longer(&mut self, device: &DeviceId, allowed: Option<Duration>, at: Boot) {
+        let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
+        if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
+            self.registry.watch(at, device, setup::guest_watch(Some(allowed)), None);
+        }
+    }
+
+    /// The silence that a route allows its devices.
+    pub(super) fn allowed_by(&self, via: &str) -> Option<Duration> {
+        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
+        routes.into_iter().find(|r| r.id.as_str() == via).and_then(|r| r.offline_after)
+    }
+}

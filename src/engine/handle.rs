@@ -1,0 +1,65 @@
+//! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
+
+use super::Engine;
+use crate::model::{DeviceCard, DeviceId, DeviceStatus, LineId, LineState};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Questions that wait. Full: the next one waits to be asked.
+pub(super) const ASKS: usize = 8;
+
+#[derive(Debug, Clone)]
+pub struct Handle {
+    ask: mpsc::Sender<oneshot::Sender<Snapshot>>,
+    turns: Arc<AtomicU64>,
+}
+
+/// How everything stands at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub devices: Vec<DeviceStatus>,
+    /// The same devices with profile, points and latest values.
+    pub cards: Vec<DeviceCard>,
+    /// Known, but nothing of them goes upstream.
+    pub quarantined: Vec<DeviceId>,
+    /// Lines that have reported, with the reason for their state; the local broker as `mqtt`.
+    pub lines: Vec<(LineId, LineState, String)>,
+    pub readings_in: u64,
+    pub samples_in: u64,
+    pub commands_open: usize,
+}
+
+impl Handle {
+    pub(super) fn new(ask: mpsc::Sender<oneshot::Sender<Snapshot>>, turns: Arc<AtomicU64>) -> Handle {
+        Handle { ask, turns }
+    }
+
+    /// `None`: the engine has stopped.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let (answer, snapshot) = oneshot::channel();
+        self.ask.send(answer).await.ok()?;
+        snapshot.await.ok()
+    }
+
+    /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
+    pub fn turns(&self) -> u64 {
+        self.turns.load(Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        Snapshot {
+            devices: self.registry.statuses().collect(),
+            cards: self.device_cards(),
+            quarantined: self.guests.quarantined().cloned().collect(),
+            lines: self.registry.lines().map(|(line, state, reason)| (line.clone(), state, reason.to_owned())).collect(),
+            readings_in: self.readings_in,
+            samples_in: self.samples_in,
+            commands_open: self.commands.open(),
+        }
+    }
+}

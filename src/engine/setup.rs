@@ -1,0 +1,159 @@
+//! From what the operator wrote to the rules of the state machines.
+
+use crate::{
+    config::{Config, DataType, Device, Mode, Point, RouteKind},
+    logic::{
+        commands::{Commands, Kind, PointRule, Takes, WriteRule},
+        registry::{LOCAL_BROKER, Watch},
+        report::{Filter, Rule},
+    },
+    model::LineId,
+};
+use std::time::Duration;
+
+/// How long a batch waits for company where no uplink says it.
+const LINGER: Duration = Duration::from_millis(50);
+
+pub(super) fn watch(device: &Device) -> Watch {
+    Watch { line: Some(device.line.clone()), poll: Some(device.poll), offline_after: Some(device.offline_after) }
+}
+
+/// For devices that messages registered.
+pub(super) fn guest_watch(offline_after: Option<Duration>) -> Watch {
+    Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after }
+}
+
+pub(super) fn linger(config: &Config) -> Duration {
+    config.uplink.as_ref().map_or(LINGER, |u| u.linger)
+}
+
+pub(super) fn filter(config: &Config) -> Filter {
+    let mut filter = Filter::default();
+    for device in &config.devices {
+        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(p))));
+    }
+    filter
+}
+
+fn report(point: &Point) -> Rule {
+    Rule { on_change: point.report.on_change, deadband: point.report.deadband, at_least_every: point.report.at_least_every }
+}
+
+pub(super) fn commands(config: &Config) -> Commands {
+    let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
+    let routes = config.mqtt.iter().flat_map(|m| &m.routes);
+    let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
+    Commands::new(takes.collect(), if reachable { Takes::Anything } else { Takes::Nothing })
+}
+
+fn rule(point: &Point) -> PointRule {
+    let write = point.write.as_ref().map(|w| {
+        let (least, most) = range(point);
+        WriteRule {
+            kind: kind(point.kind),
+            min: w.min.map_or(least, |m| m.max(least)),
+            max: w.max.map_or(most, |m| m.min(most)),
+            verify: w.verify,
+            min_interval: w.min_interval,
+        }
+    });
+    PointRule { write }
+}
+
+fn kind(of: DataType) -> Kind {
+    match of {
+        DataType::Bool => Kind::Switch,
+        DataType::Bits(bits) if bits.count <= 1 => Kind::Switch,
+        _ => Kind::Number,
+    }
+}
+
+/// What the type can hold, in the point's own unit.
+fn range(point: &Point) -> (f64, f64) {
+    let (least, most) = match point.kind {
+        DataType::Bool => return (0.0, 1.0),
+        DataType::Bits(bits) => (0.0, f64::from(bits.count.min(16)).exp2() - 1.0),
+        DataType::U8 => (0.0, f64::from(u8::MAX)),
+        DataType::I8 => (f64::from(i8::MIN), f64::from(i8::MAX)),
+        DataType::U16 => (0.0, f64::from(u16::MAX)),
+        DataType::I16 => (f64::from(i16::MIN), f64::from(i16::MAX)),
+        DataType::U32 => (0.0, f64::from(u32::MAX)),
+        DataType::I32 => (f64::from(i32::MIN), f64::from(i32::MAX)),
+        DataType::U64 => (0.0, 64f64.exp2()),
+        DataType::I64 => (-63f64.exp2(), 63f64.exp2()),
+        DataType::F16 => (-65504.0, 65504.0),
+        DataType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
+        DataType::F64 => (f64::MIN, f64::MAX),
+    };
+    let (a, b) = (least * point.scale + point.offset, most * point.scale + point.offset);
+    (a.min(b), a.max(b))
+}
+
+/// Where devices say their status under the very topic that we would use, on a broker that sends us our own messages,
+/// our word would come back as theirs.
+pub(super) fn would_hear_itself(config: &Config) -> bool {
+    let Some(mqtt) = &config.mqtt else { return false };
+    let is_ours = |topic: &str| covers(topic, &["devices", "status", "any"]);
+    matches!(mqtt.mode, Mode::Broker { .. }) && mqtt.routes.iter().any(|r| is_ours(&r.topic))
+}
+
+/// Whether a route's topic, its places taken as wildcards, matches the levels.
+fn covers(topic: &str, levels: &[&str]) -> bool {
+    let mut pattern = topic.split('/');
+    for level in levels {
+        match pattern.next() {
+            Some("#") => return true,
+            Some(p) if p == "+" || p.starts_with('{') || p == *level => {}
+            _ => return false,
+        }
+    }
+    matches!(pattern.next(), None | Some("#"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Register, Report, Table, WordOrder};
+    use crate::model::PointId;
+
+    #[test]
+    fn a_route_that_covers_our_own_topic_is_seen() {
+        let ours = ["devices", "status", "any"];
+        for (topic, want) in [
+            ("devices/status/{device}", true),
+            ("devices/+/{device}", true),
+            ("devices/#", true),
+            ("#", true),
+            ("devices/status/{device}/#", true),
+            ("tele/{device}/LWT", false),
+            ("devices/status", false),
+            ("devices/status/{device}/x", false),
+        ] {
+            assert_eq!(covers(topic, &ours), want, "{topic}");
+        }
+    }
+
+    #[test]
+    fn the_type_bounds_what_may_be_written() {
+        let check = |kind, scale, offset, want| {
+            let point = Point {
+                id: PointId::parse("p").unwrap(),
+                register: Register { table: Table::Holding, address: 0 },
+                kind,
+                order: WordOrder::Abcd,
+                scale,
+                offset,
+                unit: String::new(),
+                na: vec![],
+                report: Report::default(),
+                write: None,
+                read_alone: false,
+            };
+            assert_eq!(range(&point), want, "{kind:?} x {scale} + {offset}");
+        };
+        check(DataType::U16, 1.0, 0.0, (0.0, 65535.0));
+        check(DataType::U16, -1.0, 10.0, (-65525.0, 10.0));
+        check(DataType::I16, 0.5, 0.0, (-16384.0, 16383.5));
+        check(DataType::Bits(crate::config::Bits { first: 4, count: 3 }), 1.0, 0.0, (0.0, 7.0));
+    }
+}

@@ -1,0 +1,93 @@
+//! Carries changes of online state to the store, the log, local subscribers and the device list.
+
+use super::Engine;
+use crate::{
+    limits,
+    logic::registry::Effect,
+    model::{DeviceStatus, Event, EventKind, LineState, LocalMessage, Receipt, State},
+    store::Change,
+};
+use std::sync::{Arc, atomic::Ordering};
+
+impl Engine {
+    /// Stores the moves that the registry just made, after `before`, each with its event in one transaction. The receipt
+    /// is kept when that is committed, or at once if there is nothing to store.
+    pub(super) async fn carry_moves(&mut self, before: Vec<Change>, receipt: Receipt) {
+        let mut changes = before;
+        for effect in std::mem::take(&mut self.moves) {
+            match effect {
+                Effect::Line { line, state, reason, at } => {
+                    if state == LineState::Down {
+                        tracing::warn!(%line, %reason, "line down; its devices are unknown until it is back");
+                    } else {
+                        tracing::info!(%line, state = state.word(), %reason, "line changed");
+                    }
+                    changes.push(Change::Event(Event { at, kind: EventKind::Line { line, state, reason } }));
+                }
+                Effect::Device { status, announce } => {
+                    log(&status, announce);
+                    self.tell_local(&status);
+                    // What is in quarantine is shown here and is nothing to the cloud.
+                    if announce && !self.guests.is_quarantined(&status.device) {
+                        changes.push(Change::Event(event(&status)));
+                    }
+                    changes.push(Change::Status(status));
+                    self.cards_changed();
+                }
+            }
+        }
+        // A line with thousands of devices goes in several transactions: the line's own event is in the first.
+        while changes.len() > limits::STORE_GROUP {
+            let rest = changes.split_off(limits::STORE_GROUP);
+            self.submit(std::mem::replace(&mut changes, rest), Receipt::none()).await;
+        }
+        self.submit(changes, receipt).await;
+    }
+
+    /// Hands the changes to the writer; the receipt is kept when they are durable, or at once if there are none.
+    pub(super) async fn submit(&self, changes: Vec<Change>, receipt: Receipt) {
+        if changes.is_empty() {
+            return receipt.keep();
+        }
+        let failing = Arc::clone(&self.store_failing);
+        let done = move |result: Result<(), _>| match result {
+            Ok(()) => {
+                receipt.keep();
+                if failing.swap(false, Ordering::Relaxed) {
+                    tracing::info!("changes are stored again");
+                }
+            }
+            Err(error) => {
+                if !failing.swap(true, Ordering::Relaxed) {
+                    tracing::error!(%error, "changes cannot be stored; they hold until the next start only");
+                }
+            }
+        };
+        self.store.submit(changes, done).await;
+    }
+
+    /// `devices/status/{id}`, retained: 1 while it is online, else 0.
+    pub(super) fn tell_local(&self, status: &DeviceStatus) {
+        let Some(tell) = &self.tell_mqtt else { return };
+        let body = if status.state == State::Online { b"1".to_vec() } else { b"0".to_vec() };
+        // Nobody there, or too slow: the next change comes anyway, and the door counts what it drops.
+        let _told = tell(LocalMessage { topic: format!("devices/status/{}", status.device), body, retain: true });
+    }
+}
+
+fn event(status: &DeviceStatus) -> Event {
+    let DeviceStatus { device, line, state, cause, since, evidence, missed } = status.clone();
+    Event { at: since, kind: EventKind::Status { device, line, state, cause, since, evidence, missed } }
+}
+
+fn log(status: &DeviceStatus, announce: bool) {
+    let (device, state, cause) = (&status.device, status.state.word(), status.cause.map_or("", crate::model::Cause::word));
+    let evidence = status.evidence.map_or("none", |e| e.kind.word());
+    let age = status.evidence.map_or(0.0, |e| status.since.since(e.at).as_secs_f64());
+    match status.state {
+        _ if !announce => tracing::debug!(%device, state, cause, "device follows its line"),
+        State::Offline => tracing::warn!(%device, state, cause, evidence, evidence_age_s = age, missed = status.missed, "device offline"),
+        State::Suspect => tracing::info!(%device, state, cause, evidence, evidence_age_s = age, missed = status.missed, "device overdue"),
+        _ => tracing::info!(%device, state, cause, evidence, "device {state}"),
+    }
+}

@@ -1,0 +1,87 @@
+//! Telemetry: evidence, what of it is news, and into the batch. The hot path: once per reading.
+
+use super::Engine;
+use crate::model::{Boot, Bulk, DeviceId, EvidenceKind, Reading, Receipt};
+
+/// A publication and what is known of it.
+struct Message {
+    device: DeviceId,
+    via: String,
+    readings: Vec<Reading>,
+    at: Boot,
+    retained: bool,
+    receipt: Receipt,
+}
+
+impl Engine {
+    pub(super) async fn on_bulk(&mut self, message: Bulk) {
+        match message {
+            Bulk::Reading(reading) => self.on_reading(reading).await,
+            Bulk::Message { device, via, readings, at, retained, receipt } => {
+                self.on_message(Message { device, via, readings, at, retained, receipt }).await;
+            }
+        }
+    }
+
+    async fn on_reading(&mut self, reading: Reading) {
+        if self.registry.heard(&reading.device, EvidenceKind::Poll, reading.at, &mut self.moves) {
+            self.filter.forget(&reading.device);
+        }
+        if !self.moves.is_empty() {
+            self.carry_moves(vec![], Receipt::none()).await;
+        }
+        if let Some(reading) = self.sift(reading) {
+            self.batch.push(self.last_turn, reading, &mut self.full);
+            self.append_full();
+        }
+    }
+
+    async fn on_message(&mut self, m: Message) {
+        let allowed = self.allowed_by(&m.via);
+        let changes = match self.welcome(&m.device, &m.via, allowed, m.at) {
+            Ok(changes) => changes,
+            Err(reason) => return self.refuse(&m.device, &m.via, reason, &m.readings, m.at, m.receipt).await,
+        };
+        // A retained message is data, but it may be as old as the device: no proof of life.
+        if !m.retained && self.registry.heard(&m.device, EvidenceKind::Message, m.at, &mut self.moves) {
+            self.filter.forget(&m.device);
+        }
+        if !changes.is_empty() || !self.moves.is_empty() {
+            self.carry_moves(changes, Receipt::none()).await;
+        }
+        if self.guests.is_quarantined(&m.device) {
+            for reading in &m.readings {
+                self.latest.put(reading);
+            }
+            return m.receipt.keep();
+        }
+        let news: Vec<Reading> = m.readings.into_iter().filter_map(|r| self.sift(r)).collect();
+        if news.is_empty() {
+            return m.receipt.keep();
+        }
+        self.batch.push_all(self.last_turn, news, m.receipt, &mut self.full);
+        self.append_full();
+    }
+
+    /// Counts and remembers the reading, and gives what of it goes upstream.
+    fn sift(&mut self, reading: Reading) -> Option<Reading> {
+        self.readings_in += 1;
+        self.samples_in += reading.values.len() as u64;
+        if self.latest.put(&reading) {
+            self.cards_changed();
+        }
+        self.filter.pass(reading)
+    }
+
+    pub(super) fn append_full(&mut self) {
+        for full in self.full.drain(..) {
+            self.store.spool().append(full.frames, full.receipts, self.last_turn);
+        }
+    }
+
+    /// Seals what has come together.
+    pub(super) fn seal(&mut self) {
+        self.full.extend(self.batch.take());
+        self.append_full();
+    }
+}

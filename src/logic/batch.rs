@@ -1,0 +1,234 @@
+//! Collects readings until they are worth a message: for `linger` since the first, up to a number of samples and an
+//! estimated size.
+//!
+//! Readings of one device with the same points become rows of one frame. What was handed in together (one reading, or
+//! all of one publication with its receipt) is never split over two messages: if it does not fit any more, what is there
+//! goes first; if it is bigger than a message, it travels alone.
+//! Absent on purpose: numbers and epochs; the spool gives them.
+
+use crate::{
+    limits,
+    model::{Boot, DeviceId, Frame, PointId, Quality, Reading, Receipt, Row, Value},
+};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// What goes into one message.
+#[derive(Debug, Default)]
+pub struct Full {
+    pub frames: Vec<Frame>,
+    pub receipts: Vec<Receipt>,
+}
+
+#[derive(Debug)]
+pub struct Batch {
+    linger: Duration,
+    frames: Vec<Frame>,
+    /// Where the frames of a device are.
+    index: BTreeMap<DeviceId, Vec<usize>>,
+    receipts: Vec<Receipt>,
+    samples: usize,
+    bytes: usize,
+    since: Option<Boot>,
+}
+
+impl Batch {
+    pub fn new(linger: Duration) -> Batch {
+        Batch { linger, frames: vec![], index: BTreeMap::new(), receipts: vec![], samples: 0, bytes: 0, since: None }
+    }
+
+    /// Adds one reading; a batch that became full by it, or that had to go first, comes out.
+    pub fn push(&mut self, now: Boot, reading: Reading, out: &mut Vec<Full>) {
+        let (samples, bytes) = (reading.values.len(), self.cost(&reading));
+        self.make_room(samples, bytes, out);
+        self.put(now, reading);
+        self.close_if_full(out);
+    }
+
+    /// Adds readings that came together, under the receipt that waits for them.
+    pub fn push_all(&mut self, now: Boot, readings: Vec<Reading>, receipt: Receipt, out: &mut Vec<Full>) {
+        let samples = readings.iter().map(|r| r.values.len()).sum();
+        let bytes = readings.iter().map(|r| self.cost(r)).sum();
+        self.make_room(samples, bytes, out);
+        for reading in readings {
+            self.put(now, reading);
+        }
+        if receipt.is_awaited() {
+            self.receipts.push(receipt);
+        }
+        self.close_if_full(out);
+    }
+
+    /// When [`Batch::take`] is due.
+    pub fn due(&self) -> Option<Boot> {
+        self.since.map(|at| at + self.linger)
+    }
+
+    /// What has come together so far.
+    pub fn take(&mut self) -> Option<Full> {
+        self.since.take()?;
+        self.index.clear();
+        (self.samples, self.bytes) = (0, 0);
+        Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
+    }
+
+    fn make_room(&mut self, samples: usize, bytes: usize, out: &mut Vec<Full>) {
+        if self.samples + samples > limits::BATCH_SAMPLES || self.bytes + bytes > limits::MESSAGE_BYTES {
+            out.extend(self.take());
+        }
+    }
+
+    fn close_if_full(&mut self, out: &mut Vec<Full>) {
+        if self.samples >= limits::BATCH_SAMPLES || self.bytes >= limits::MESSAGE_BYTES {
+            out.extend(self.take());
+        }
+    }
+
+    fn put(&mut self, now: Boot, reading: Reading) {
+        self.bytes += self.cost(&reading);
+        self.samples += reading.values.len();
+        self.since.get_or_insert(now);
+        match self.frame_of(&reading.device, &reading.points) {
+            Some(n) => self.frames[n].rows.push(Row { at: reading.at, values: reading.values, quality: reading.quality }),
+            None => {
+                let n = self.frames.len();
+                match self.index.get_mut(&reading.device) {
+                    Some(frames) => frames.push(n),
+                    None => drop(self.index.insert(reading.device.clone(), vec![n])),
+                }
+                self.frames.push(Frame::from(reading));
+            }
+        }
+    }
+
+    fn frame_of(&self, device: &DeviceId, points: &Arc<[PointId]>) -> Option<usize> {
+        let frames = self.index.get(device)?;
+        let by_place = frames.iter().find(|n| Arc::ptr_eq(&self.frames[**n].points, points));
+        by_place.or_else(|| frames.iter().find(|n| self.frames[**n].points == *points)).copied()
+    }
+
+    /// Bytes that the reading adds to a message, on the safe side: the native dialect's JSON is the longest form.
+    fn cost(&self, reading: &Reading) -> usize {
+        let row: usize = reading.values.iter().map(value_bytes).sum::<usize>() + 12;
+        let quality = reading.quality.as_ref().map_or(0, |q| q.iter().filter(|q| **q != Quality::Good).count() * 16);
+        if self.frame_of(&reading.device, &reading.points).is_some() {
+            return row + quality;
+        }
+        let names: usize = reading.points.iter().map(|p| p.as_str().len() + 8).sum();
+        row + quality + names + reading.device.as_str().len() + 64
+    }
+}
+
+/// A value and its comma. The longest float has 24 characters, the usual one (scaled registers) below 12.
+fn value_bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) => 6,
+        Value::Int(v) => digits(v.unsigned_abs()) + 2,
+        Value::Uint(v) => digits(*v) + 1,
+        Value::Float(_) => 12,
+        Value::Text(t) => t.len() + t.len() / 8 + 3,
+    }
+}
+
+/// Decimal digits, at most one too many.
+const fn digits(v: u64) -> usize {
+    (u64::BITS - v.leading_zeros()) as usize * 77 / 256 + 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn names(device: &str, points: usize) -> (DeviceId, Arc<[PointId]>) {
+        (DeviceId::parse(device).unwrap(), (0..points).map(|n| PointId::parse(&format!("p{n}")).unwrap()).collect())
+    }
+
+    fn reading(of: &(DeviceId, Arc<[PointId]>), at: u64) -> Reading {
+        let values = vec![Value::Uint(at); of.1.len()];
+        Reading { device: of.0.clone(), at: Boot::from_ms(at), points: Arc::clone(&of.1), values, quality: None }
+    }
+
+    /// Readings as (device, points, at): the frames as (device, points, rows), one line per sealed batch and the rest last.
+    #[track_caller]
+    fn check(readings: &[(&str, usize, u64)], want: &[&[(&str, usize, usize)]]) {
+        let (mut batch, mut out) = (Batch::new(Duration::from_millis(50)), vec![]);
+        for (device, points, at) in readings {
+            batch.push(Boot::from_ms(*at), reading(&names(device, *points), *at), &mut out);
+        }
+        out.extend(batch.take());
+        let got: Vec<Vec<(&str, usize, usize)>> =
+            out.iter().map(|b| b.frames.iter().map(|f| (f.device.as_str(), f.points.len(), f.rows.len())).collect()).collect();
+        assert_eq!(got, want, "{readings:?}");
+    }
+
+    #[test]
+    fn readings_of_one_device_with_the_same_points_share_a_frame() {
+        check(&[], &[]);
+        check(&[("a", 2, 1), ("b", 2, 2), ("a", 2, 3), ("a", 3, 4)], &[&[("a", 2, 2), ("b", 2, 1), ("a", 3, 1)]]);
+    }
+
+    #[test]
+    fn a_batch_is_sealed_before_it_grows_past_a_message() {
+        let many = limits::BATCH_SAMPLES;
+        check(&[("a", many, 1), ("a", 1, 2)], &[&[("a", many, 1)], &[("a", 1, 1)]]);
+        check(&[("a", 1, 1), ("b", many, 2), ("a", 1, 3)], &[&[("a", 1, 1)], &[("b", many, 1)], &[("a", 1, 1)]]);
+        check(&[("a", many * 2, 1)], &[&[("a", many * 2, 1)]]);
+        check(&[("a", many - 1, 1), ("b", 1, 2), ("b", 1, 3)], &[&[("a", many - 1, 1), ("b", 1, 1)], &[("b", 1, 1)]]);
+    }
+
+    #[test]
+    fn it_waits_for_company_from_the_first_reading_on() {
+        let (mut batch, mut out) = (Batch::new(Duration::from_millis(50)), vec![]);
+        assert_eq!(batch.due(), None);
+        batch.push(Boot::from_ms(10), reading(&names("a", 1), 10), &mut out);
+        batch.push(Boot::from_ms(30), reading(&names("a", 1), 30), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(60)));
+        assert!(batch.take().is_some());
+        assert_eq!(batch.due(), None);
+        assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn what_came_under_one_receipt_stays_together() {
+        let (mut batch, mut out) = (Batch::new(Duration::ZERO), vec![]);
+        let big = names("a", limits::BATCH_SAMPLES - 1);
+        batch.push(Boot(0), reading(&big, 1), &mut out);
+        let tell: Arc<dyn Fn(u64, crate::model::Settled) + Send + Sync> = Arc::new(|_, _| {});
+        batch.push_all(Boot(0), vec![reading(&names("b", 1), 2), reading(&names("b", 2), 3)], Receipt::new(1, tell), &mut out);
+        out.extend(batch.take());
+        assert_eq!(out.iter().map(|b| (b.frames.len(), b.receipts.len())).collect::<Vec<_>>(), [(1, 0), (2, 1)]);
+    }
+
+    proptest! {
+        /// Nothing is lost, doubled or reordered within a device, and no batch is too big unless one reading is.
+        #[test]
+        fn every_reading_comes_out_once_and_in_order(sizes in proptest::collection::vec((0u8..4, 1usize..3000), 1..60)) {
+            let (mut batch, mut out) = (Batch::new(Duration::from_millis(50)), vec![]);
+            for (at, (device, points)) in sizes.iter().enumerate() {
+                batch.push(Boot(0), reading(&names(&format!("d{device}"), *points), at as u64), &mut out);
+            }
+            out.extend(batch.take());
+            let mut seen = vec![];
+            for full in &out {
+                let samples: usize = full.frames.iter().map(|f| f.points.len() * f.rows.len()).sum();
+                let rows: usize = full.frames.iter().map(|f| f.rows.len()).sum();
+                prop_assert!(samples <= limits::BATCH_SAMPLES || rows == 1);
+                for frame in &full.frames {
+                    prop_assert!(frame.rows.windows(2).all(|w| w[0].at < w[1].at));
+                    for row in &frame.rows {
+                        prop_assert_eq!(row.values.len(), frame.points.len());
+                        seen.push((row.at.ms(), frame.device.as_str().to_owned(), frame.points.len()));
+                    }
+                }
+            }
+            seen.sort();
+            let want: Vec<_> = sizes.iter().enumerate().map(|(at, (d, n))| (at as u64, format!("d{d}"), *n)).collect();
+            prop_assert_eq!(seen, want);
+        }
+
+        #[test]
+        fn the_estimate_of_digits_is_never_too_low(v in any::<u64>()) {
+            prop_assert!(digits(v) >= v.to_string().len());
+        }
+    }
+}

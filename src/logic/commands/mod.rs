@@ -1,0 +1,267 @@
+//! Commands between their first commit and their end: limits, order per device, deadlines, one terminal phase.
+//!
+//! ```text
+//!  admit ──► waiting (behind another of its device) ──► at the port ──► done
+//!    │           │                                        │   └── no answer: unknown
+//!    └ rejected  └ expired, rejected (at its turn)        └ port full: rejected
+//! ```
+//!
+//! Invariants: each admitted id ends in exactly one [`Effect::Done`]; a device has at most one order at its port, in the
+//! order of admission; nothing is dispatched after its deadline; what may have been executed is never dispatched again.
+//! Absent on purpose: storage and ids of the past (the store knows those: an id is admitted only if it is new), retries.
+
+mod limit;
+#[cfg(test)]
+mod tests;
+
+pub use limit::{Kind, PointRule, Takes, WriteRule};
+
+use crate::{
+    limits,
+    model::{Action, Boot, ClockQuality, ClockReading, Command, CommandId, DeviceId, Order, Outcome, Phase, PointId},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+/// A port ends every order by itself soon after the deadline; if it does not, it is gone, and the device must not wait
+/// for ever.
+const ANSWER_GRACE: Duration = Duration::from_secs(30);
+/// The sender's clock may be ahead of ours by so much before its `issued_at` says nothing about a command's age.
+const AHEAD_MAX: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Effect {
+    /// Hand it to the device's port, now.
+    Dispatch(Order),
+    /// It has ended: store and tell.
+    Done { id: CommandId, device: DeviceId, outcome: Outcome },
+}
+
+#[derive(Debug, Default)]
+pub struct Commands {
+    takes: BTreeMap<DeviceId, Takes>,
+    /// For devices that are not in `takes`: those that messages registered.
+    others: Takes,
+    lanes: BTreeMap<DeviceId, Lane>,
+    open: BTreeMap<CommandId, DeviceId>,
+    due: BTreeSet<(Boot, CommandId)>,
+    written: BTreeMap<(DeviceId, PointId), Boot>,
+    stopping: bool,
+}
+
+#[derive(Debug, Default)]
+struct Lane {
+    at_port: Option<CommandId>,
+    waiting: VecDeque<Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    id: CommandId,
+    action: Action,
+    deadline: Boot,
+}
+
+impl Commands {
+    /// `takes`: what configured devices may be asked for; `others`: what registered ones may.
+    pub fn new(takes: BTreeMap<DeviceId, Takes>, others: Takes) -> Commands {
+        Commands { takes, others, ..Commands::default() }
+    }
+
+    /// Takes in a command whose id is new and committed. `known`: there is such a device.
+    pub fn admit(&mut self, now: Boot, command: Command, known: bool, clock: ClockReading, out: &mut Vec<Effect>) {
+        if self.open.contains_key(&command.id) {
+            return;
+        }
+        let judged = self.judge(now, &command, known, clock);
+        let Command { id, device, action, .. } = command;
+        match judged {
+            Err((phase, reason)) => out.push(done(&id, &device, phase, reason)),
+            Ok(deadline) => {
+                self.open.insert(id.clone(), device.clone());
+                self.due.insert((deadline, id.clone()));
+                self.lanes.entry(device.clone()).or_default().waiting.push_back(Waiting { id, action, deadline });
+                self.advance(now, &device, out);
+            }
+        }
+    }
+
+    /// What the port says of an order. A phase that is not terminal changes nothing; neither does a second end.
+    pub fn done(&mut self, now: Boot, id: &CommandId, outcome: Outcome, out: &mut Vec<Effect>) {
+        if outcome.phase.is_terminal() {
+            self.end(now, id, outcome, out);
+        }
+    }
+
+    /// The port gave the order back: its queue is full, or nobody is there.
+    pub fn bounced(&mut self, now: Boot, id: &CommandId, reason: &str, out: &mut Vec<Effect>) {
+        self.end(now, id, outcome(Phase::Rejected, reason.to_owned()), out);
+    }
+
+    /// When [`Commands::expire`] must be called next.
+    pub fn next_due(&self) -> Option<Boot> {
+        self.due.first().map(|(at, _)| *at)
+    }
+
+    /// Ends what waited past its deadline, and gives up on ports that never answered.
+    pub fn expire(&mut self, now: Boot, out: &mut Vec<Effect>) {
+        while self.due.first().is_some_and(|(at, _)| *at < now) {
+            let Some((_, id)) = self.due.pop_first() else { return };
+            let at_port = self.open.get(&id).and_then(|d| self.lanes.get(d)).is_some_and(|l| l.at_port.as_ref() == Some(&id));
+            let ended = if at_port {
+                outcome(Phase::Unknown, "it was handed to the line, which never said what came of it".into())
+            } else {
+                outcome(Phase::Expired, "its time was over before its turn came".into())
+            };
+            self.end(now, &id, ended, out);
+        }
+    }
+
+    /// The gateway stops: what waits is rejected, what is at a port may still end by itself.
+    pub fn stop(&mut self, now: Boot, out: &mut Vec<Effect>) {
+        self.stopping = true;
+        let waiting: Vec<CommandId> = self.lanes.values().flat_map(|l| l.waiting.iter().map(|w| w.id.clone())).collect();
+        for id in waiting {
+            self.end(now, &id, outcome(Phase::Rejected, STOPPING.into()), out);
+        }
+    }
+
+    /// Accepted and not yet ended.
+    pub fn open(&self) -> usize {
+        self.open.len()
+    }
+
+    /// At a port at this moment.
+    pub fn at_ports(&self) -> usize {
+        self.lanes.values().filter(|l| l.at_port.is_some()).count()
+    }
+
+    fn judge(&self, now: Boot, command: &Command, known: bool, clock: ClockReading) -> Result<Boot, (Phase, String)> {
+        let reject = |reason: String| (Phase::Rejected, reason);
+        if self.stopping {
+            return Err(reject(STOPPING.into()));
+        }
+        if !known {
+            return Err(reject(format!("there is no device {} here", command.device)));
+        }
+        let deadline = deadline(command, clock).map_err(reject)?;
+        if deadline <= now {
+            return Err((Phase::Expired, "its time was over when it arrived".into()));
+        }
+        self.takes.get(&command.device).unwrap_or(&self.others).allows(&command.action).map_err(reject)?;
+        if self.open.len() >= limits::COMMANDS_OPEN {
+            return Err(reject(format!("busy: {} commands are open; send it again under a new id", self.open.len())));
+        }
+        Ok(deadline)
+    }
+
+    fn end(&mut self, now: Boot, id: &CommandId, outcome: Outcome, out: &mut Vec<Effect>) {
+        let Some(device) = self.open.remove(id) else { return };
+        self.due.retain(|(_, other)| other != id);
+        if let Some(lane) = self.lanes.get_mut(&device) {
+            if lane.at_port.as_ref() == Some(id) {
+                lane.at_port = None;
+            }
+            lane.waiting.retain(|w| w.id != *id);
+        }
+        out.push(Effect::Done { id: id.clone(), device: device.clone(), outcome });
+        self.advance(now, &device, out);
+    }
+
+    /// Sends the next command of the device on its way, if it is free.
+    fn advance(&mut self, now: Boot, device: &DeviceId, out: &mut Vec<Effect>) {
+        let Some(lane) = self.lanes.get_mut(device) else { return };
+        while lane.at_port.is_none() {
+            let Some(next) = lane.waiting.pop_front() else {
+                self.lanes.remove(device);
+                return;
+            };
+            let takes = self.takes.get(device).unwrap_or(&self.others);
+            let barred = if next.deadline <= now {
+                Some((Phase::Expired, "its time was over before its turn came".to_owned()))
+            } else {
+                too_soon(takes, device, &next.action, &self.written, now).map(|reason| (Phase::Rejected, reason))
+            };
+            self.due.remove(&(next.deadline, next.id.clone()));
+            if let Some((phase, reason)) = barred {
+                self.open.remove(&next.id);
+                out.push(done(&next.id, device, phase, reason));
+                continue;
+            }
+            if let Action::Write(values) = &next.action {
+                for point in values.keys().filter(|p| !takes.min_interval(p).is_zero()) {
+                    self.written.insert((device.clone(), point.clone()), now);
+                }
+            }
+            lane.at_port = Some(next.id.clone());
+            self.due.insert((next.deadline + ANSWER_GRACE, next.id.clone()));
+            let verify = takes.verify(&next.action);
+            let order = Order { id: next.id, device: device.clone(), action: next.action, deadline: next.deadline, verify };
+            out.push(Effect::Dispatch(order));
+        }
+    }
+}
+
+const STOPPING: &str = "the gateway is stopping; send it again under a new id";
+
+/// The earlier of receipt and issue plus the time that it is good for.
+fn deadline(command: &Command, clock: ClockReading) -> Result<Boot, String> {
+    let by_receipt = command.received + command.expires_in;
+    let issued = command.issued_at.map(|w| w.0.saturating_sub(clock.offset_ms));
+    if command.from_stored_session {
+        let Some(issued) = issued else {
+            return Err("stale: it waited at the broker and carries no issued_at, so its age is unknown".into());
+        };
+        // On a clock that nobody has set, stored mail seems to come from the future: then its age is unknown, too.
+        let ahead = issued.saturating_sub(ms(command.received));
+        if ahead > i64::try_from(AHEAD_MAX.as_millis()).unwrap_or(i64::MAX) {
+            return Err("stale: it waited at the broker, and by this gateway's clock it was issued in the future".into());
+        }
+    } else if clock.quality != ClockQuality::Synchronised {
+        return Ok(by_receipt);
+    }
+    let Some(issued) = issued else { return Ok(by_receipt) };
+    // Whatever was issued before this boot has a negative time on its clock.
+    let good_for = i64::try_from(command.expires_in.as_millis()).unwrap_or(i64::MAX);
+    let by_issue = Boot::from_ms(u64::try_from(issued.saturating_add(good_for)).unwrap_or(0));
+    Ok(by_receipt.min(by_issue))
+}
+
+fn ms(at: Boot) -> i64 {
+    i64::try_from(at.ms()).unwrap_or(i64::MAX)
+}
+
+fn too_soon(takes: &Takes, device: &DeviceId, action: &Action, written: &BTreeMap<(DeviceId, PointId), Boot>, now: Boot) -> Option<String> {
+    let Action::Write(values) = action else { return None };
+    values.keys().find_map(|point| {
+        let every = takes.min_interval(point);
+        if every.is_zero() {
+            return None;
+        }
+        let last = written.get(&(device.clone(), point.clone()))?;
+        let left = every.saturating_sub(now.since(*last));
+        let (every, left) = (every.as_secs_f64(), left.as_secs_f64());
+        (left > 0.0).then(|| format!("too soon: {point} may be written every {every} s, in {left:.1} s again"))
+    })
+}
+
+fn outcome(phase: Phase, reason: String) -> Outcome {
+    Outcome { phase, reason, values: BTreeMap::new() }
+}
+
+fn done(id: &CommandId, device: &DeviceId, phase: Phase, reason: String) -> Effect {
+    Effect::Done { id: id.clone(), device: device.clone(), outcome: outcome(phase, reason) }
+}
+
+/// What becomes of a command that was open when the process ended. It is never executed again.
+pub fn after_restart(now: Boot, same_boot: bool, command: &Command, phase: Phase) -> Outcome {
+    if phase == Phase::Sent {
+        return outcome(Phase::Unknown, "the gateway restarted between sending and the answer".into());
+    }
+    if same_boot && command.received + command.expires_in <= now {
+        return outcome(Phase::Expired, "the gateway restarted, and its time was over".into());
+    }
+    outcome(Phase::Rejected, "the gateway restarted before it was sent; send it again under a new id".into())
+}

@@ -1,0 +1,366 @@
+//! Tables for each arrow of the diagram, and random histories against a model that has no deadlines and no laziness.
+
+use super::*;
+use proptest::prelude::*;
+
+const S: u64 = 1_000;
+
+fn at(ms: u64) -> Boot {
+    Boot::from_ms(ms)
+}
+
+fn id(name: &str) -> DeviceId {
+    DeviceId::parse(name).unwrap()
+}
+
+fn line(name: &str) -> LineId {
+    LineId::parse(name).unwrap()
+}
+
+/// What happens, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+enum Do {
+    Heard(u64),
+    Missed(u64),
+    Expire(u64),
+    /// at, online, will, retained, session
+    Said(u64, bool, bool, bool, Option<u64>),
+    Line(u64, LineState),
+    Blind(u64, u64),
+}
+use Do::{Blind, Expire, Heard, Line, Missed, Said};
+
+/// Polled each second, silent for ten at most, on line `bus`.
+fn polled() -> Watch {
+    Watch { line: Some(line("bus")), poll: Some(Duration::from_secs(1)), offline_after: Some(Duration::from_secs(10)) }
+}
+
+/// Speaks by itself, silent for twelve seconds at most.
+fn speaking() -> Watch {
+    Watch { line: Some(line(LOCAL_BROKER)), poll: None, offline_after: Some(Duration::from_secs(12)) }
+}
+
+fn run(registry: &mut Registry, step: Do, out: &mut Vec<Effect>) {
+    let d = id("d");
+    match step {
+        Heard(t) => drop(registry.heard(&d, EvidenceKind::Poll, at(t), out)),
+        Missed(t) => {
+            registry.missed(&d, at(t));
+            registry.expire(at(t), out);
+        }
+        Expire(t) => registry.expire(at(t), out),
+        Said(t, online, will, retained, session) => {
+            registry.said(&d, Saying { online, will, retained, session, at: at(t) }, out);
+        }
+        Line(t, state) => {
+            let name = registry.watch_of(&d).unwrap().line.clone().unwrap();
+            registry.line(&name, state, "why", at(t), out);
+        }
+        Blind(gap, now) => registry.blind(Duration::from_millis(gap), at(now)),
+    }
+}
+
+/// The steps on a device first watched at 0 must give these effects: `online`, `offline silent`, `(quiet) unknown
+/// line_down`, `line down`.
+#[track_caller]
+fn check(watch: Watch, steps: &[Do], want: &[&str]) {
+    let (mut registry, mut out) = (Registry::default(), vec![]);
+    registry.watch(at(0), &id("d"), watch, None);
+    steps.iter().for_each(|s| run(&mut registry, *s, &mut out));
+    let got: Vec<String> = out.iter().map(words).collect();
+    assert_eq!(got, want, "{steps:?}");
+}
+
+fn words(effect: &Effect) -> String {
+    match effect {
+        Effect::Device { status, announce } => {
+            let quiet = if *announce { "" } else { "(quiet) " };
+            let cause = status.cause.map_or(String::new(), |c| format!(" {}", c.word()));
+            format!("{quiet}{}{cause}", status.state.word())
+        }
+        Effect::Line { state, .. } => format!("line {}", state.word()),
+    }
+}
+
+#[test]
+fn a_polled_device_is_offline_only_past_its_time_and_two_missed_polls() {
+    check(polled(), &[Heard(S), Expire(60 * S)], &["online", "suspect silent"]);
+    check(polled(), &[Heard(S), Missed(2 * S), Expire(60 * S)], &["online", "suspect silent"]);
+    check(polled(), &[Heard(S), Missed(2 * S), Missed(3 * S), Expire(11 * S)], &["online", "suspect silent"]);
+    check(
+        polled(),
+        &[Heard(S), Missed(2 * S), Missed(3 * S), Expire(6 * S + 1), Expire(12 * S)],
+        &["online", "suspect silent", "offline silent"],
+    );
+    check(polled(), &[Heard(S), Expire(20 * S), Missed(21 * S), Missed(22 * S)], &["online", "suspect silent", "offline silent"]);
+}
+
+#[test]
+fn one_lost_poll_or_a_half_answering_device_is_no_suspicion() {
+    check(polled(), &[Heard(S), Missed(2 * S), Heard(3 * S), Missed(4 * S), Heard(5 * S), Expire(10 * S)], &["online"]);
+    check(polled(), &[Heard(S), Missed(S + 1), Missed(S + 2), Missed(S + 3), Heard(2 * S)], &["online"]);
+}
+
+#[test]
+fn evidence_that_was_overtaken_by_a_miss_does_not_undo_the_miss() {
+    check(
+        polled(),
+        &[Heard(S), Missed(7 * S), Missed(8 * S), Heard(7 * S - 1), Expire(18 * S)],
+        &["online", "suspect silent", "online", "offline silent"],
+    );
+}
+
+#[test]
+fn what_speaks_by_itself_is_judged_by_time_alone() {
+    check(speaking(), &[Heard(S), Expire(10 * S)], &["online"]);
+    check(speaking(), &[Heard(S), Expire(11 * S)], &["online", "suspect silent"]);
+    check(speaking(), &[Heard(S), Expire(11 * S), Expire(13 * S)], &["online", "suspect silent"]);
+    check(speaking(), &[Heard(S), Expire(11 * S), Expire(13 * S + 1)], &["online", "suspect silent", "offline silent"]);
+    check(speaking(), &[Heard(S), Expire(14 * S), Heard(15 * S)], &["online", "offline silent", "online"]);
+    check(Watch { offline_after: None, ..speaking() }, &[Heard(S), Expire(9_999 * S)], &["online"]);
+}
+
+#[test]
+fn the_start_has_a_grace_and_then_silence_counts() {
+    check(polled(), &[Missed(S), Missed(2 * S), Expire(10 * S)], &[]);
+    check(polled(), &[Missed(S), Missed(2 * S), Expire(10 * S + 1)], &["offline silent"]);
+    check(speaking(), &[Expire(12 * S)], &[]);
+    check(speaking(), &[Expire(13 * S)], &["offline silent"]);
+    let slow = Watch { poll: Some(Duration::from_secs(20)), ..polled() };
+    check(slow.clone(), &[Missed(20 * S), Missed(40 * S)], &[]);
+    check(slow, &[Missed(20 * S), Missed(40 * S), Missed(41 * S)], &["offline silent"]);
+}
+
+#[test]
+fn what_is_said_is_believed_at_once_but_not_when_it_is_old() {
+    check(speaking(), &[Heard(S), Said(2 * S, false, false, false, None)], &["online", "offline said"]);
+    check(speaking(), &[Said(2 * S, true, false, false, None), Said(3 * S, false, true, false, None)], &["online", "offline said"]);
+    check(speaking(), &[Heard(3 * S), Said(2 * S, false, false, false, None)], &["online"]);
+    check(speaking(), &[Heard(S), Said(3 * S, false, false, false, None), Heard(2 * S)], &["online", "offline said"]);
+    check(speaking(), &[Heard(S), Said(3 * S, false, false, false, None), Heard(4 * S)], &["online", "offline said", "online"]);
+    check(speaking(), &[Said(S, false, false, false, None), Said(2 * S, false, true, false, None)], &["offline said"]);
+}
+
+#[test]
+fn a_will_of_an_older_session_is_ignored() {
+    check(speaking(), &[Said(S, true, false, false, Some(7)), Said(2 * S, false, true, false, Some(6))], &["online"]);
+    check(speaking(), &[Said(S, true, false, false, Some(7)), Said(2 * S, false, true, false, Some(7))], &["online", "offline said"]);
+}
+
+#[test]
+fn a_retained_online_is_no_evidence_and_a_retained_offline_speaks_only_of_what_was_not_heard() {
+    check(speaking(), &[Said(S, true, false, true, None)], &[]);
+    check(speaking(), &[Said(S, false, false, true, None)], &["offline said"]);
+    check(speaking(), &[Heard(S), Said(2 * S, false, false, true, None)], &["online"]);
+}
+
+#[test]
+fn a_line_that_goes_down_speaks_for_its_devices() {
+    use LineState::{Down, Up};
+    let steps = [Line(0, Up), Heard(S), Line(2 * S, Down), Missed(3 * S), Missed(4 * S), Expire(60 * S)];
+    check(polled(), &steps, &["line up", "online", "line down", "(quiet) unknown line_down"]);
+    let mut steps = steps.to_vec();
+    steps.extend([Line(60 * S, Up), Expire(69 * S), Heard(69 * S)]);
+    check(polled(), &steps, &["line up", "online", "line down", "(quiet) unknown line_down", "line up", "(quiet) online"]);
+    let silent = [Heard(S), Line(2 * S, Down), Line(3 * S, Up), Missed(4 * S), Missed(5 * S), Expire(13 * S + 1)];
+    check(polled(), &silent, &["online", "line down", "(quiet) unknown line_down", "line up", "offline silent"]);
+    check(speaking(), &[Heard(S), Line(2 * S, Down)], &["online", "line down", "(quiet) unknown broker_down"]);
+    check(polled(), &[Line(S, Down), Line(2 * S, Down)], &["line down", "(quiet) unknown line_down"]);
+    check(polled(), &[Line(5 * S, Down), Heard(4 * S)], &["line down", "(quiet) unknown line_down"]);
+}
+
+#[test]
+fn a_paused_process_makes_a_blind_observer() {
+    check(speaking(), &[Heard(S), Blind(30 * S, 32 * S), Expire(32 * S)], &["online"]);
+    check(speaking(), &[Heard(S), Blind(30 * S, 32 * S), Expire(43 * S + 1)], &["online", "offline silent"]);
+}
+
+/// The rules once more, without deadlines: it is asked at every tick.
+struct Model {
+    watch: Watch,
+    state: State,
+    cause: Option<Cause>,
+    heard: Option<u64>,
+    from: u64,
+    misses: u32,
+    down: bool,
+}
+
+impl Model {
+    fn new(watch: Watch, now: u64) -> Model {
+        Model { watch, state: State::Unknown, cause: Some(Cause::Restored), heard: None, from: now, misses: 0, down: false }
+    }
+
+    fn set(&mut self, state: State, cause: Option<Cause>) {
+        (self.state, self.cause) = (state, cause);
+    }
+
+    fn tick(&mut self, now: u64) {
+        let polled = self.watch.poll.is_some();
+        let allowed: u64 = if polled { 10 * S } else { 12 * S };
+        let overdue = if polled { 5 * S } else { 9 * S };
+        if self.down || self.state == State::Offline {
+            return;
+        }
+        let silent = now - self.heard.unwrap_or(0).max(self.from);
+        let enough = !polled || self.misses >= 2;
+        if silent > allowed && enough {
+            self.set(State::Offline, Some(Cause::Silent));
+        } else if self.state == State::Online && (silent > allowed || silent > overdue && enough) {
+            self.set(State::Suspect, Some(Cause::Silent));
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Op {
+    Wait(u64),
+    Heard,
+    Missed,
+    Said(bool, bool),
+    Line(bool),
+    Restart,
+}
+
+fn ops() -> impl Strategy<Value = Vec<Op>> {
+    let op = prop_oneof![
+        4 => (1u64..4_000).prop_map(Op::Wait),
+        1 => (4_000u64..30_000).prop_map(Op::Wait),
+        4 => Just(Op::Heard),
+        5 => Just(Op::Missed),
+        1 => any::<(bool, bool)>().prop_map(|(online, retained)| Op::Said(online, retained)),
+        1 => any::<bool>().prop_map(Op::Line),
+        1 => Just(Op::Restart),
+    ];
+    proptest::collection::vec(op, 1..80)
+}
+
+fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
+    let d = id("d");
+    let (mut registry, mut out) = (Registry::default(), vec![]);
+    let mut now = S;
+    registry.watch(at(now), &d, watch.clone(), None);
+    let mut model = Model::new(watch.clone(), now);
+    for op in ops {
+        // Every operation has a moment of its own.
+        now += 1;
+        let before = out.len();
+        match *op {
+            Op::Wait(ms) => {
+                let until = now + ms;
+                while registry.next_due().is_some_and(|due| due <= at(until)) {
+                    let due = registry.next_due().unwrap();
+                    registry.expire(due, &mut out);
+                }
+                (now..=until + 1).for_each(|t| model.tick(t));
+                now = until + 1;
+                registry.expire(at(now), &mut out);
+            }
+            Op::Heard => {
+                registry.heard(&d, EvidenceKind::Poll, at(now), &mut out);
+                (model.heard, model.misses) = (Some(now), 0);
+                model.set(State::Online, None);
+            }
+            Op::Missed => {
+                registry.missed(&d, at(now));
+                if !model.down {
+                    model.misses += 1;
+                }
+                model.tick(now);
+            }
+            Op::Said(online, retained) => {
+                registry.said(&d, Saying { online, will: !online, retained, session: None, at: at(now) }, &mut out);
+                match (online, retained) {
+                    (true, true) => {}
+                    (true, false) => {
+                        (model.heard, model.misses) = (Some(now), 0);
+                        model.set(State::Online, None);
+                    }
+                    (false, true) if matches!(model.state, State::Online | State::Suspect) => {}
+                    (false, retained) => {
+                        if !retained {
+                            model.heard = Some(now);
+                        }
+                        if model.state != State::Offline {
+                            model.set(State::Offline, Some(Cause::Said));
+                        }
+                    }
+                }
+            }
+            Op::Line(up) => {
+                let state = if up { LineState::Up } else { LineState::Down };
+                let known = registry.lines().next().map(|(_, s, _)| s);
+                registry.line(watch.line.as_ref().unwrap(), state, "", at(now), &mut out);
+                let lines = out[before..].iter().filter(|e| matches!(e, Effect::Line { .. })).count();
+                assert_eq!(lines, usize::from(known != Some(state)), "one event per change of a line");
+                assert!(!out[before..].iter().any(|e| matches!(e, Effect::Device { announce: true, .. })), "a line speaks for its devices");
+                if known != Some(state) {
+                    model.down = !up;
+                    if !up {
+                        model.misses = 0;
+                        let polled = watch.poll.is_some();
+                        model.set(State::Unknown, Some(if polled { Cause::LineDown } else { Cause::BrokerDown }));
+                    } else {
+                        (model.from, model.misses) = (now, 0);
+                    }
+                }
+            }
+            Op::Restart => {
+                check_order(&out);
+                out.clear();
+                registry = Registry::default();
+                registry.watch(at(now), &d, watch.clone(), None);
+                model = Model::new(watch.clone(), now);
+            }
+        }
+        model.tick(now);
+        registry.expire(at(now), &mut out);
+        let got = registry.status(&d).unwrap();
+        assert_eq!((got.state, got.cause), (model.state, model.cause), "after {op:?} at {now}");
+    }
+    check_order(&out);
+}
+
+/// Never two equal changes in a row, neither in the history nor among what is announced; time does not go backwards.
+fn check_order(out: &[Effect]) {
+    let moves: Vec<_> =
+        out.iter().filter_map(|e| if let Effect::Device { status, announce } = e { Some((status, *announce)) } else { None }).collect();
+    for pair in moves.windows(2) {
+        assert_ne!((pair[0].0.state, pair[0].0.cause), (pair[1].0.state, pair[1].0.cause), "{pair:?}");
+        assert!(pair[0].0.since <= pair[1].0.since, "{pair:?}");
+    }
+    let told: Vec<_> = moves.iter().filter(|m| m.1).map(|m| (m.0.state, m.0.cause)).collect();
+    assert!(told.windows(2).all(|p| p[0] != p[1]), "{told:?}");
+}
+
+proptest! {
+    #[test]
+    fn a_polled_device_follows_the_model(ops in ops()) {
+        states_follow_the_model(&polled(), &ops);
+    }
+
+    #[test]
+    fn a_speaking_device_follows_the_model(ops in ops()) {
+        states_follow_the_model(&speaking(), &ops);
+    }
+
+    /// Whatever the order of arrival, a device with evidence younger than its time is never called silent.
+    #[test]
+    fn disorder_never_makes_a_fresh_device_offline(times in proptest::collection::vec((0u64..60_000, 0u8..3), 1..120)) {
+        let (mut registry, mut out) = (Registry::default(), vec![]);
+        let (d, mut latest) = (id("d"), 0);
+        registry.watch(at(0), &d, polled(), None);
+        for (t, what) in times {
+            out.clear();
+            match what {
+                0 => { latest = latest.max(t); registry.heard(&d, EvidenceKind::Poll, at(t), &mut out); }
+                1 => registry.missed(&d, at(t)),
+                _ => registry.expire(at(t), &mut out),
+            }
+            for effect in &out {
+                let Effect::Device { status, .. } = effect else { continue };
+                prop_assert!(status.state != State::Offline || t > latest + 10 * S, "{status:?} at {t}, heard at {latest}");
+            }
+        }
+    }
+}

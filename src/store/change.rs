@@ -1,0 +1,103 @@
+//! What is handed to the store, and what it hands back at the start.
+
+use crate::{
+    config,
+    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Outcome, Phase},
+    system::clock::Clock,
+};
+use std::{path::PathBuf, time::Duration};
+
+/// Who runs the transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backing {
+    /// A thread of its own: the daemon.
+    Thread,
+    /// The caller, synchronously; commits that fall due are run by [`super::Store::poll`]. For virtual time, which
+    /// breaks on a foreign thread.
+    Inline,
+}
+
+#[derive(Debug, Clone)]
+pub struct Options {
+    pub data_dir: PathBuf,
+    pub buffer: config::Buffer,
+    pub clock: Clock,
+    pub backing: Backing,
+    /// Tests: draws the epochs from this seed. `None`: from the kernel.
+    pub epoch_seed: Option<u64>,
+}
+
+/// One thing to be written to state.db.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// The device's row; also a row of history if state or cause differ from what is stored.
+    Status(DeviceStatus),
+    /// A device that is in no configuration file.
+    Registered {
+        device: DeviceId,
+        via: String,
+        offline_after: Option<Duration>,
+        quarantined: bool,
+        at: Boot,
+    },
+    CommandPhase {
+        id: CommandId,
+        phase: Phase,
+        at: Boot,
+    },
+    /// Terminal. A command that ended before keeps its first outcome.
+    CommandDone {
+        id: CommandId,
+        device: DeviceId,
+        outcome: Outcome,
+        at: Boot,
+    },
+    DeadLetter(DeadLetter),
+    /// Gets the next event number. All events of one transaction share one message.
+    Event(Event),
+}
+
+/// The answer to a command that was handed in.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Accepted {
+    /// Never seen, and now committed as about to be sent: after a restart it counts as maybe executed.
+    New,
+    /// The id is known: its outcome if it has ended.
+    Again(Option<Outcome>),
+}
+
+/// What was found at the start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Restored {
+    pub epoch: Epoch,
+    pub boot: BootIndex,
+    /// `None` on a new data directory.
+    pub before: Option<Before>,
+    pub devices: Vec<RestoredDevice>,
+    /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
+    pub open_commands: Vec<(Command, Phase)>,
+    /// Files that could not be read and were moved aside.
+    pub quarantined: Vec<PathBuf>,
+}
+
+/// The epoch before this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Before {
+    pub epoch: Epoch,
+    /// The last telemetry and event numbers known to be durable or acknowledged.
+    pub telemetry: u64,
+    pub event: u64,
+    /// At most so much polled data before the end was in RAM only. 0 after a clean stop.
+    pub may_have_lost_ms: u64,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredDevice {
+    pub status: DeviceStatus,
+    /// The boot whose clock `status` was stamped with.
+    pub boot: BootIndex,
+    /// `None`: it was configured, not registered.
+    pub via: Option<String>,
+    pub offline_after: Option<Duration>,
+    pub quarantined: bool,
+}

@@ -1,0 +1,102 @@
+//! Reading state.db for people: on a connection of its own, beside the writer.
+
+use super::{StoreError, db};
+use crate::model::{Boot, BootIndex, Cause, DeviceId, Outcome, Phase, State, WallMs};
+use rusqlite::{Connection, Row, params};
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+/// A transition.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistoryRow {
+    pub state: State,
+    pub cause: Option<Cause>,
+    pub boot: BootIndex,
+    pub at: Boot,
+    /// As the clock was then; for display only.
+    pub wall: WallMs,
+    pub missed: u32,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommandRow {
+    pub id: String,
+    pub device: String,
+    pub source: String,
+    pub phase: Phase,
+    pub received: WallMs,
+    /// `None`: not ended.
+    pub outcome: Option<Outcome>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetterRow {
+    pub id: i64,
+    pub source: String,
+    pub topic: String,
+    pub reason: String,
+    pub body: Vec<u8>,
+    pub wall: WallMs,
+}
+
+#[derive(Debug)]
+pub struct Queries(Mutex<Connection>);
+
+impl Queries {
+    pub fn open(path: &Path) -> Result<Queries, StoreError> {
+        Ok(Queries(Mutex::new(db::reader(path)?)))
+    }
+
+    fn all<T>(&self, sql: &str, params: impl rusqlite::Params, row: impl FnMut(&Row) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
+        let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || db.prepare_cached(sql)?.query_map(params, row)?.collect();
+        let rows: rusqlite::Result<Vec<T>> = read();
+        rows.map_err(|source| StoreError::Read { file: "state.db", source })
+    }
+
+    /// The newest transitions of a device, newest first.
+    pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
+        let sql = "SELECT state, cause, boot, at, wall_ms, missed FROM status_history WHERE device = ?1 ORDER BY id DESC LIMIT ?2";
+        self.all(sql, params![device.as_str(), limit], |r| {
+            Ok(HistoryRow {
+                state: State::parse(&r.get::<_, String>(0)?).unwrap_or(State::Unknown),
+                cause: r.get::<_, Option<String>>(1)?.as_deref().and_then(Cause::parse),
+                boot: BootIndex(r.get(2)?),
+                at: Boot(r.get::<_, i64>(3)?.cast_unsigned()),
+                wall: WallMs(r.get(4)?),
+                missed: r.get(5)?,
+            })
+        })
+    }
+
+    /// The newest commands, newest first.
+    pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
+        self.all("SELECT id, device, source, phase, wall_ms, outcome FROM command ORDER BY n DESC LIMIT ?1", [limit], |r| {
+            let outcome: Option<String> = r.get(5)?;
+            Ok(CommandRow {
+                id: r.get(0)?,
+                device: r.get(1)?,
+                source: r.get(2)?,
+                phase: Phase::parse(&r.get::<_, String>(3)?).unwrap_or(Phase::Unknown),
+                received: WallMs(r.get(4)?),
+                outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
+            })
+        })
+    }
+
+    /// The newest dead letters, newest first.
+    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.all("SELECT id, source, topic, reason, body, wall_ms FROM dead_letter ORDER BY id DESC LIMIT ?1", [limit], |r| {
+            Ok(DeadLetterRow {
+                id: r.get(0)?,
+                source: r.get(1)?,
+                topic: r.get(2)?,
+                reason: r.get(3)?,
+                body: r.get(4)?,
+                wall: WallMs(r.get(5)?),
+            })
+        })
+    }
+}

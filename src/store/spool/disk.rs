@@ -1,0 +1,343 @@
+//! spool.db: what the writer and the reader do to it.
+
+use super::{
+    codec::{self, Corrupt},
+    core::Run,
+    ring::{Alive, Ring, Segment},
+    series::{Dictionary, Series},
+};
+use crate::{
+    limits,
+    model::{Boot, BootIndex, ClockQuality, ClockReading, DeviceId, Epoch, PointId, Sealed},
+    store::{StoreError, boots::BootRow, db},
+};
+use rusqlite::{Connection, params};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql")];
+const PAGE: u64 = 4096;
+/// Of a row's body, what one of its overflow pages holds.
+const PAGE_BODY: u64 = 4092;
+/// A page in the write-ahead log.
+const PAGE_LOGGED: u64 = 4120;
+
+/// How the limit on the disk is divided.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    pub disk_max: u64,
+    pub checkpoint: u32,
+    pub segment_bytes: usize,
+    pub segment_samples: u64,
+    pub series: usize,
+    /// Of the file without its log.
+    pub pages_max: u64,
+}
+
+impl Sizes {
+    pub fn of(disk_max: u64) -> Sizes {
+        let checkpoint = u32::try_from(disk_max / PAGE / 32).unwrap_or(u32::MAX).clamp(16, db::CHECKPOINT_PAGES);
+        let segment_bytes = usize::try_from(disk_max / 32).unwrap_or(usize::MAX).min(limits::SPOOL_SEGMENT_BYTES);
+        // The log is emptied by the commit after the one that fills it.
+        let log_pages = u64::from(checkpoint) + 2 * (segment_bytes as u64 / PAGE_BODY) + 16;
+        let pages_max = disk_max.saturating_sub(log_pages * PAGE_LOGGED) / PAGE;
+        Sizes {
+            disk_max,
+            checkpoint,
+            segment_bytes,
+            segment_samples: limits::SPOOL_SEGMENT_SAMPLES,
+            series: limits::SPOOL_SERIES,
+            pages_max,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Disk {
+    db: Connection,
+    path: PathBuf,
+    pub series: Series,
+    pub sizes: Sizes,
+    /// Names this file, as its counts of writes mean nothing in another one.
+    pub file: i64,
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Found {
+    pub disk: Disk,
+    pub ring: Ring,
+    pub runs: Vec<Run>,
+    pub boots: Vec<BootRow>,
+}
+
+/// Segments that a gap event has announced but whose rows may still be there: file, then counts of writes.
+pub type Gone = (i64, Vec<u64>);
+
+pub struct Write<'a> {
+    pub slot: u32,
+    pub n: u64,
+    pub epoch: Epoch,
+    pub boot: BootIndex,
+    pub at: Boot,
+    pub first: u64,
+    pub last: u64,
+    pub batches: usize,
+    pub samples: u64,
+    pub body: &'a [u8],
+}
+
+/// The row that goes with each commit.
+pub struct Meta {
+    pub head: u64,
+    pub epoch: Epoch,
+    pub telemetry: u64,
+    pub alive: Vec<u8>,
+}
+
+impl Disk {
+    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> Result<Found, StoreError> {
+        let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
+        load(db, path, sizes, new_file, gone).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+    }
+
+    /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
+    pub fn commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
+        let result = self.try_commit(write, meta, boots);
+        match result {
+            Ok(()) => self.series.committed(),
+            Err(_) => self.series.rolled_back(),
+        }
+        result
+    }
+
+    fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        for b in boots {
+            let quality = u8::from(b.clock.quality == ClockQuality::Synchronised);
+            tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, quality) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+                b.id.0,
+                b.uuid,
+                b.clock.offset_ms,
+                quality
+            ])?;
+        }
+        if let Some(w) = write {
+            let mut add = tx.prepare_cached("REPLACE INTO series (id, device, point) VALUES (?1, ?2, ?3)")?;
+            for (id, (device, point)) in self.series.pending() {
+                add.execute(params![id as i64, device.as_str(), point.as_str()])?;
+            }
+            tx.prepare_cached(
+                "REPLACE INTO segment (slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes, body)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+            )?
+            .execute(params![
+                w.slot,
+                w.n.cast_signed(),
+                w.epoch.0.cast_signed(),
+                w.boot.0,
+                w.at.0.cast_signed(),
+                w.first.cast_signed(),
+                w.last.cast_signed(),
+                w.batches as i64,
+                w.samples.cast_signed(),
+                w.body.len() as i64,
+                w.body
+            ])?;
+        }
+        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, alive = ?4")?.execute(params![
+            meta.head.cast_signed(),
+            meta.epoch.0.cast_signed(),
+            meta.telemetry.cast_signed(),
+            meta.alive
+        ])?;
+        tx.commit()
+    }
+
+    /// Deletes rows that nobody needs; their pages are used again.
+    pub fn delete(&mut self, slots: &[u32]) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        {
+            let mut delete = tx.prepare_cached("DELETE FROM segment WHERE slot = ?1")?;
+            for slot in slots {
+                delete.execute([slot])?;
+            }
+        }
+        tx.commit()
+    }
+
+    /// Bytes by which the file would grow over its limit with such a body.
+    pub fn missing(&self, body: usize) -> rusqlite::Result<u64> {
+        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
+        let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
+        let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
+        Ok((pages.saturating_sub(unused) + needed).saturating_sub(self.sizes.pages_max) * PAGE)
+    }
+
+    fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
+        self.db.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).map(i64::cast_unsigned)
+    }
+
+    /// The file with its log.
+    pub fn bytes(&self) -> u64 {
+        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
+        size(&self.path) + size(&PathBuf::from(format!("{}-wal", self.path.display())))
+    }
+
+    /// What a commit of such a body writes, to the log and later from there to the file.
+    pub fn cost(body: usize) -> u64 {
+        (body as u64 / PAGE_BODY + 3) * (PAGE_LOGGED + PAGE)
+    }
+
+    /// All of the log into the file, at the end.
+    pub fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+
+    pub fn body(&self, slot: u32) -> rusqlite::Result<Vec<u8>> {
+        self.db.query_row("SELECT body FROM segment WHERE slot = ?1", [slot], |r| r.get(0))
+    }
+}
+
+fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> rusqlite::Result<Found> {
+    db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
+    let (file, head, epoch, telemetry, alive) = db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
+        Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, r.get::<_, Vec<u8>>(4)?))
+    })?;
+    let alive = Alive::read(&alive).unwrap_or_default();
+    let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
+    let boots = boots(&db)?;
+    let series = series(&db, sizes.series)?;
+    let mut found = Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
+    read_segments(&found.disk.db, alive, gone, &mut found.runs, &mut found.ring)?;
+    found.ring.head = found.ring.head.max(head.cast_unsigned());
+    found.shrink()?;
+    let epoch = Epoch(epoch.cast_unsigned());
+    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == epoch) {
+        run.highest = run.highest.max(telemetry.cast_unsigned());
+    } else if telemetry > 0 {
+        found.runs.push(Run { epoch, boot: BootIndex(0), highest: telemetry.cast_unsigned() });
+    }
+    Ok(found)
+}
+
+impl Found {
+    /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
+    fn shrink(&mut self) -> rusqlite::Result<()> {
+        if self.ring.left == 0 && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
+            self.disk.db.execute_batch("DELETE FROM segment; VACUUM")?;
+            let head = self.ring.head;
+            self.ring = Ring::default();
+            self.ring.head = head;
+        }
+        Ok(())
+    }
+}
+
+fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {
+    let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
+    let mut all = db.prepare(sql)?;
+    let mut rows = all.query([])?;
+    while let Some(r) = rows.next()? {
+        let (slot, n, bytes): (u32, u64, u32) = (r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(9)?);
+        let epoch = Epoch(r.get::<_, i64>(2)?.cast_unsigned());
+        let (first, last) = (r.get::<_, i64>(5)?.cast_unsigned(), r.get::<_, i64>(6)?.cast_unsigned());
+        let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
+        let run = run_of(runs, epoch, BootIndex(r.get(3)?));
+        runs[run].highest = runs[run].highest.max(last);
+        let delivered = alive.delivered.remove(&n).unwrap_or_default();
+        let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
+        if left == 0 || !alive.contains(n) || gone.contains(&n) {
+            ring.free(slot, bytes.max(1));
+            continue;
+        }
+        let segment = Segment {
+            at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
+            first,
+            slot,
+            epoch: u32::try_from(run).unwrap_or(0),
+            span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
+            left,
+            samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
+            bytes,
+        };
+        ring.insert(n, segment, delivered);
+    }
+    Ok(())
+}
+
+fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
+    if let Some(n) = runs.iter().rposition(|r| r.epoch == epoch) {
+        return n;
+    }
+    runs.push(Run { epoch, boot, highest: 0 });
+    runs.len() - 1
+}
+fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
+    let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
+    let rows = all.query_map([], |r| {
+        let quality = if r.get::<_, i64>(3)? == 1 { ClockQuality::Synchronised } else { ClockQuality::Estimated };
+        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: ClockReading { offset_ms: r.get(2)?, quality } })
+    })?;
+    rows.collect()
+}
+
+fn series(db: &Connection, max: usize) -> rusqlite::Result<Series> {
+    let mut all = db.prepare("SELECT id, device, point FROM series ORDER BY id")?;
+    let rows = all.query_map([], |r| {
+        let (device, point): (String, String) = (r.get(1)?, r.get(2)?);
+        Ok((r.get::<_, u32>(0)?, DeviceId::parse(&device).ok().zip(PointId::parse(&point).ok())))
+    })?;
+    let mut known: BTreeMap<u32, _> = BTreeMap::new();
+    for row in rows {
+        let (id, name) = row?;
+        known.insert(id, name);
+    }
+    let next = known.last_key_value().map_or(0, |(id, _)| id + 1);
+    Ok(Series::new((0..next).map(|id| known.remove(&id).flatten()).collect(), max))
+}
+
+/// Why a segment gave no batches.
+#[derive(Debug, thiserror::Error)]
+pub enum Unread {
+    #[error(transparent)]
+    Damaged(#[from] Corrupt),
+    #[error(transparent)]
+    Sql(#[from] rusqlite::Error),
+}
+
+impl Unread {
+    /// It will not get better by itself.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Unread::Damaged(_) => true,
+            Unread::Sql(e) => db::is_damaged(e) || matches!(e, rusqlite::Error::QueryReturnedNoRows),
+        }
+    }
+}
+
+/// The uplink's own connection: it reads while the writer writes.
+#[derive(Debug)]
+pub struct Reader {
+    db: Connection,
+    dictionary: Dictionary,
+}
+
+impl Reader {
+    pub fn open(disk: &Disk) -> Result<Reader, StoreError> {
+        Ok(Reader { db: db::reader(&disk.path)?, dictionary: disk.series.dictionary.clone() })
+    }
+
+    pub fn segment(&self, n: u64, slot: u32, epoch: Epoch) -> Result<Vec<Sealed>, Unread> {
+        let body = self.db.prepare_cached("SELECT body FROM segment WHERE slot = ?1 AND n = ?2")?.query_row(
+            params![slot, n.cast_signed()],
+            |r| {
+                // Without a copy: decoded where SQLite holds it.
+                Ok(codec::decode(r.get_ref(0)?.as_blob().unwrap_or_default(), epoch, &self.dictionary))
+            },
+        )?;
+        Ok(body?)
+    }
+}

@@ -1,0 +1,16 @@
+//! What is counted.
+
+/// Since the start, but for what waits.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Counts {
+    pub waiting_samples: u64,
+    pub sealed_samples: u64,
+    pub acknowledged_samples: u64,
+    pub dropped_samples: u64,
+    pub commits: u64,
+    /// To the log and from there into the file, in whole pages.
+    pub bytes_written: u64,
+    pub disk_bytes: u64,
+    /// Why the last write failed.
+    pub trouble: String,
+}

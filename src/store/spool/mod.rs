@@ -1,0 +1,191 @@
+//! Telemetry until the cloud has acknowledged it: RAM first, SQLite behind.
+//!
+//! A batch that is acknowledged within `buffer.window` is never written. The others are written by a commit that starts
+//! at half the window of the oldest, all in one segment, into the slots of a ring (docs/decisions, FIELD_TRUTH 6: the
+//! number of durable commits is what wears a card). An acknowledgement alone never commits.
+//!
+//! - [`core`] where each batch stands, pure
+//! - [`ring`] what is on the disk; [`disk`] the SQL; [`series`] the dictionary; [`codec`] the bodies
+//! - [`commit`] the writer's turn, with the limit on the disk
+
+pub mod codec;
+pub mod commit;
+pub mod core;
+pub mod disk;
+mod figures;
+pub mod gaps;
+mod ring;
+mod series;
+
+use super::boots::Clocks;
+use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, event::Alive};
+use core::{Core, Next};
+use disk::Reader;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::Notify;
+
+/// One batch to be sent. It stays in flight until it is acknowledged or returned.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outgoing {
+    pub sealed: Arc<Sealed>,
+    /// It is late: from the disk, or sent before on a connection that was lost.
+    pub backlog: bool,
+}
+
+/// Tells the writer that a commit is due at the first moment; the second is now.
+pub type Bell = Box<dyn Fn(Boot, Boot) + Send + Sync>;
+
+pub struct Spool {
+    core: Mutex<Core>,
+    reader: Mutex<Reader>,
+    notify: Notify,
+    bell: Bell,
+    clocks: Arc<Clocks>,
+    disk_max: u64,
+}
+
+impl std::fmt::Debug for Spool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Spool").finish_non_exhaustive()
+    }
+}
+
+impl Spool {
+    pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64) -> Spool {
+        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify: Notify::new(), bell, clocks, disk_max }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
+        self.core.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn tell(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Seals the frames under the next number. `receipts` are kept when the batch is durable or acknowledged by the
+    /// cloud; awaited ones pull the commit forward to `now` + `ack_within`.
+    pub fn append(&self, frames: Vec<Frame>, receipts: Vec<Receipt>, now: Boot) -> u64 {
+        let mut core = self.lock();
+        let (seq, dropped) = core.append(frames, receipts, now);
+        let due = core.due();
+        drop(core);
+        // Outside the lock: they tell their door, whatever that does.
+        drop(dropped);
+        if let Some(due) = due {
+            (self.bell)(due, now);
+        }
+        self.tell();
+        seq
+    }
+
+    /// The next batch of this process run that is not late and was never sent. With `window` 0 only what is durable.
+    pub fn next_live(&self) -> Option<Outgoing> {
+        self.lock().next_live().map(|sealed| Outgoing { sealed, backlog: false })
+    }
+
+    /// The oldest batch that is late, by epoch, then by number.
+    pub fn next_backlog(&self) -> Option<Outgoing> {
+        let mut core = self.lock();
+        let next = loop {
+            match core.next_backlog() {
+                Next::Ready(sealed) => break Some(Outgoing { sealed, backlog: true }),
+                Next::Load(n) if self.load(&mut core, n) => {}
+                Next::Load(_) | Next::Nothing => break None,
+            }
+        };
+        let owes = core.gaps.owes();
+        drop(core);
+        if owes {
+            // Of damaged segments. Not while the lock is held: the writer takes it.
+            (self.bell)(Boot(0), Boot(0));
+        }
+        next
+    }
+
+    /// Whether it is worth asking again: a segment that cannot be read now stays for later.
+    fn load(&self, core: &mut Core, n: u64) -> bool {
+        let Some((slot, epoch)) = core.ring.get(n).map(|s| (s.slot, core.epoch_of(s.epoch))) else {
+            return false;
+        };
+        match self.reader.lock().unwrap_or_else(PoisonError::into_inner).segment(n, slot, epoch) {
+            Ok(batches) => {
+                core.loaded(n, batches);
+                true
+            }
+            Err(e) if e.is_final() => {
+                tracing::error!(segment = n, error = %e, "spooled telemetry is damaged; a gap event names it");
+                core.damaged(n);
+                true
+            }
+            Err(e) => {
+                let trouble = format!("cannot read spool.db: {e}");
+                if core.counts.trouble != trouble {
+                    tracing::error!(error = %e, "spooled telemetry cannot be read now; it is tried again");
+                }
+                core.counts.trouble = trouble;
+                false
+            }
+        }
+    }
+
+    pub fn has_live(&self) -> bool {
+        self.lock().has_live()
+    }
+
+    pub fn has_backlog(&self) -> bool {
+        self.lock().has_backlog()
+    }
+
+    /// By its own PUBACK. An unknown key, a repeated one, or one that is not in flight is ignored.
+    pub fn acknowledged(&self, key: Key, now: Boot) {
+        let mut core = self.lock();
+        let receipts = core.acknowledged(key, now);
+        drop(core);
+        receipts.into_iter().for_each(Receipt::keep);
+    }
+
+    /// The connection is lost: what was in flight is to be sent again, the same data in the same order.
+    pub fn return_unacknowledged(&self) {
+        self.lock().return_unacknowledged();
+        self.tell();
+    }
+
+    /// Something new to send. One waiter.
+    pub async fn changed(&self) {
+        self.notify.notified().await;
+    }
+
+    pub fn figures(&self, now: Boot) -> SpoolFigures {
+        let core = self.lock();
+        let counts = core.counts.clone();
+        SpoolFigures {
+            waiting_batches: core.waiting_batches(),
+            waiting_samples: counts.waiting_samples,
+            oldest_age_ms: core.oldest().map(|(run, at)| self.age_ms(core.runs[run as usize].boot, at, now)),
+            sealed_samples: counts.sealed_samples,
+            acknowledged_samples: counts.acknowledged_samples,
+            dropped_samples: counts.dropped_samples,
+            commits: counts.commits,
+            bytes_written: counts.bytes_written,
+            disk_bytes: counts.disk_bytes,
+            disk_max: self.disk_max,
+            trouble: counts.trouble,
+        }
+    }
+
+    /// Across boots by wall time, which is all there is.
+    fn age_ms(&self, boot: crate::model::BootIndex, at: Boot, now: Boot) -> u64 {
+        let here = self.clocks.here();
+        if boot == here.id {
+            return now.ms().saturating_sub(at.ms());
+        }
+        let age = here.clock.wall(now).0 - self.clocks.of(boot).wall(at).0;
+        u64::try_from(age).unwrap_or(0)
+    }
+
+    /// The numbers that are still to come, per epoch.
+    pub fn alive(&self) -> Vec<Alive> {
+        self.lock().alive()
+    }
+}

@@ -1,0 +1,75 @@
+//! Commands by id: the same id is executed once, whoever sends it, however often, also across restarts.
+
+use super::{Stamp, json, to_json};
+use crate::{
+    limits,
+    model::{Boot, ClockQuality, Command, CommandId, Outcome, Phase},
+    store::Accepted,
+};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+
+/// New: stored as `sent`, because from this commit on it may be on the wire; a restart must not send it again.
+pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> rusqlite::Result<Accepted> {
+    let known = tx
+        .prepare_cached("SELECT outcome FROM command WHERE id = ?1")?
+        .query_row([command.id.as_str()], |r| r.get::<_, Option<String>>(0))
+        .optional()?;
+    if let Some(outcome) = known {
+        return Ok(Accepted::Again(outcome.map(|text| json(&text)).transpose()?));
+    }
+    tx.prepare_cached(
+        "INSERT INTO command (id, source, device, boot, received, wall_ms, phase, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![
+        command.id.as_str(),
+        command.from,
+        command.device.as_str(),
+        stamp.boot.0,
+        command.received.0.cast_signed(),
+        stamp.clock.wall(command.received).0,
+        Phase::Sent.word(),
+        to_json(command)?
+    ])?;
+    forget(tx, tx.last_insert_rowid(), command.received, stamp, kept)?;
+    Ok(Accepted::New)
+}
+
+/// The oldest ended ones, by count and by age. By age only on a clock that is known, and a few at a time.
+fn forget(tx: &Transaction, newest: i64, now: Boot, stamp: &Stamp, kept: u64) -> rusqlite::Result<()> {
+    let oldest = newest.saturating_sub(kept.cast_signed());
+    tx.prepare_cached("DELETE FROM command WHERE n <= ?1 AND outcome IS NOT NULL")?.execute([oldest])?;
+    if stamp.clock.quality == ClockQuality::Synchronised {
+        let kept_for = i64::try_from(limits::COMMANDS_KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
+        let before = stamp.clock.wall(now).0.saturating_sub(kept_for);
+        let sql = "DELETE FROM command WHERE n IN (SELECT n FROM command ORDER BY n LIMIT 16) AND wall_ms < ?1 AND outcome IS NOT NULL";
+        tx.prepare_cached(sql)?.execute([before])?;
+    }
+    Ok(())
+}
+
+pub fn phase(tx: &Transaction, id: &CommandId, phase: Phase) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE command SET phase = ?2 WHERE id = ?1 AND outcome IS NULL")?.execute([id.as_str(), phase.word()])?;
+    Ok(())
+}
+
+/// The first outcome stands.
+pub fn done(tx: &Transaction, id: &CommandId, outcome: &Outcome, at: Boot, stamp: &Stamp) -> rusqlite::Result<()> {
+    tx.prepare_cached("UPDATE command SET phase = ?2, outcome = ?3, ended_wall_ms = ?4 WHERE id = ?1 AND outcome IS NULL")?
+        .execute(params![id.as_str(), outcome.phase.word(), to_json(outcome)?, stamp.clock.wall(at).0])?;
+    Ok(())
+}
+
+/// Not ended, in the order of acceptance.
+pub fn open(db: &Connection) -> rusqlite::Result<Vec<(Command, Phase)>> {
+    let mut open = db.prepare("SELECT body, phase FROM command WHERE outcome IS NULL ORDER BY n")?;
+    let rows = open.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
+    let mut out = Vec::new();
+    for row in rows {
+        let (body, phase) = row?;
+        match json(&body) {
+            Ok(command) => out.push((command, Phase::parse(&phase).unwrap_or(Phase::Sent))),
+            Err(e) => tracing::warn!(error = %e, "a stored command cannot be understood; it is left out"),
+        }
+    }
+    Ok(out)
+}

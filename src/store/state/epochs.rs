@@ -1,0 +1,108 @@
+//! Boots, epochs, and how the last run ended.
+
+use super::State;
+use crate::{
+    model::{BootIndex, ClockQuality, ClockReading, Epoch},
+    store::{Before, boots::BootRow, spool::disk::Gone},
+};
+use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::time::Duration;
+
+/// Epochs kept: far more than may still have something in the spool.
+const EPOCHS_KEPT: i64 = 10_000;
+
+pub fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
+    let mut all = db.prepare("SELECT id, uuid, offset_ms, synchronised FROM boot ORDER BY id")?;
+    let rows = all.query_map([], |r| {
+        let quality = if r.get(3)? { ClockQuality::Synchronised } else { ClockQuality::Estimated };
+        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: ClockReading { offset_ms: r.get(2)?, quality } })
+    })?;
+    rows.collect()
+}
+
+pub fn set_clock(tx: &Transaction, row: &BootRow) -> rusqlite::Result<()> {
+    let synchronised = row.clock.quality == ClockQuality::Synchronised;
+    tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, synchronised) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        row.id.0,
+        row.uuid,
+        row.clock.offset_ms,
+        synchronised
+    ])?;
+    Ok(())
+}
+
+/// The last run and whether it ended cleanly. Its telemetry number is only right if it did.
+pub fn last(db: &Connection) -> rusqlite::Result<Option<(Before, bool)>> {
+    let last = db.query_row("SELECT epoch, telemetry, event, window_ms, clean FROM epoch ORDER BY id DESC LIMIT 1", [], |r| {
+        let (telemetry, event): (i64, i64) = (r.get(1)?, r.get(2)?);
+        let clean: bool = r.get(4)?;
+        let before = Before {
+            epoch: Epoch(r.get::<_, i64>(0)?.cast_unsigned()),
+            telemetry: telemetry.cast_unsigned(),
+            event: event.cast_unsigned(),
+            may_have_lost_ms: if clean { 0 } else { r.get::<_, i64>(3)?.cast_unsigned() },
+        };
+        Ok((before, clean))
+    });
+    last.optional()
+}
+
+/// What the spool's gap events have announced, if the rows may still be there: `file:n,n,…`.
+pub fn gone(db: &Connection) -> rusqlite::Result<Option<Gone>> {
+    let text: Option<String> = db.query_row("SELECT value FROM meta WHERE key = 'spool_gone'", [], |r| r.get(0)).optional()?;
+    Ok(text.and_then(|text| {
+        let (file, list) = text.split_once(':')?;
+        Some((file.parse().ok()?, list.split(',').filter_map(|n| n.parse().ok()).collect()))
+    }))
+}
+
+pub fn set_gone(tx: &Transaction, file: i64, segments: &[u64]) -> rusqlite::Result<()> {
+    let list: Vec<String> = segments.iter().map(u64::to_string).collect();
+    tx.execute("REPLACE INTO meta (key, value) VALUES ('spool_gone', ?1)", [format!("{file}:{}", list.join(","))])?;
+    Ok(())
+}
+
+/// A run that begins.
+#[derive(Debug, Clone)]
+pub struct Begin {
+    pub boot: BootRow,
+    pub window: Duration,
+}
+
+impl State {
+    /// Draws an epoch that was never used and commits it, before anything is sent under it. `draw` gives 64 random bits
+    /// for a count of runs.
+    pub fn begin(&mut self, begin: &Begin, mut draw: impl FnMut(u64) -> std::io::Result<u64>) -> rusqlite::Result<std::io::Result<Epoch>> {
+        let tx = self.db.transaction()?;
+        let mut count: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM epoch", [], |r| r.get(0))?;
+        let epoch = loop {
+            let epoch = match draw(count.cast_unsigned()) {
+                Ok(bits) => bits,
+                Err(e) => return Ok(Err(e)),
+            };
+            let known: bool = tx.query_row("SELECT exists (SELECT 1 FROM epoch WHERE epoch = ?1)", [epoch.cast_signed()], |r| r.get(0))?;
+            if !known {
+                break epoch;
+            }
+            count += 1;
+        };
+        set_clock(&tx, &begin.boot)?;
+        let window = i64::try_from(begin.window.as_millis()).unwrap_or(i64::MAX);
+        tx.execute(
+            "INSERT INTO epoch (epoch, boot, window_ms) VALUES (?1, ?2, ?3)",
+            params![epoch.cast_signed(), begin.boot.id.0, window],
+        )?;
+        tx.execute("DELETE FROM epoch WHERE id <= ?1", [tx.last_insert_rowid() - EPOCHS_KEPT])?;
+        tx.commit()?;
+        (self.epoch, self.boot) = (Epoch(epoch), begin.boot.id);
+        Ok(Ok(Epoch(epoch)))
+    }
+
+    /// A clean end: everything is durable. Without it the next run says what may be lost.
+    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64]) -> rusqlite::Result<()> {
+        let tx = self.db.transaction()?;
+        self.outbox.delete(&tx, acknowledged)?;
+        tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
+        tx.commit()
+    }
+}

@@ -1,0 +1,184 @@
+//! state.db: devices, history, commands, dead letters, events, boots and epochs. One transaction per group commit.
+//!
+//! Invariant: an event is written in the transaction of the change it reports, and nobody sees it before the commit.
+
+mod commands;
+mod devices;
+mod epochs;
+mod letters;
+mod outbox;
+
+pub use epochs::Begin;
+pub use outbox::{Message, read_messages};
+
+use super::{Accepted, Before, Change, RestoredDevice, StoreError, boots::BootRow, db, spool::disk::Gone};
+use crate::{
+    limits,
+    model::{BootIndex, ClockReading, Command, Epoch, Event, Phase},
+};
+use outbox::Outbox;
+use rusqlite::{Connection, Transaction};
+use std::path::Path;
+
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql")];
+
+/// Row limits that tests make small.
+#[derive(Debug, Clone, Copy)]
+pub struct Caps {
+    pub events: u64,
+    pub dead_letters: u64,
+    pub commands: u64,
+    pub history: u64,
+}
+
+impl Default for Caps {
+    fn default() -> Caps {
+        Caps {
+            events: limits::EVENTS,
+            dead_letters: limits::DEAD_LETTERS,
+            commands: limits::COMMANDS_KEPT,
+            history: limits::STATUS_HISTORY,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct State {
+    db: Connection,
+    caps: Caps,
+    outbox: Outbox,
+    epoch: Epoch,
+    boot: BootIndex,
+}
+
+/// What a transaction is about: the stamp of its rows.
+#[derive(Debug, Clone, Copy)]
+struct Stamp {
+    boot: BootIndex,
+    clock: ClockReading,
+}
+
+/// One thing to do in a group commit.
+pub enum Work<'a> {
+    Changes(&'a [Change]),
+    Accept(&'a Command),
+    Clock(&'a BootRow),
+    /// Segments of the spool file that the gap events of this transaction announce as gone.
+    Gone(i64, &'a [u64]),
+}
+
+/// What a group commit brought about.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// One per `Work::Accept`, in order.
+    pub accepted: Vec<Accepted>,
+    pub messages: Vec<Message>,
+    /// Event rows that were dropped for the limit.
+    pub dropped: Vec<i64>,
+}
+
+/// What was found at the start.
+#[derive(Debug)]
+pub struct Found {
+    pub state: State,
+    pub boots: Vec<BootRow>,
+    pub devices: Vec<RestoredDevice>,
+    pub open_commands: Vec<(Command, Phase)>,
+    pub gone: Option<Gone>,
+    /// The last run: its numbers, and whether it ended cleanly.
+    pub before: Option<(Before, bool)>,
+}
+
+impl State {
+    pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
+        let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let load = || -> rusqlite::Result<_> {
+            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, epochs::last(&db)?, Outbox::load(&db)?))
+        };
+        let (boots, devices, open_commands, gone, before, outbox) =
+            load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
+        Ok(Found { state, boots, devices, open_commands, gone, before })
+    }
+
+    /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
+    pub fn group(
+        &mut self,
+        work: &[Work],
+        mut events: Vec<Event>,
+        acknowledged: &[i64],
+        in_flight: &[i64],
+        clock: ClockReading,
+    ) -> rusqlite::Result<Committed> {
+        let stamp = Stamp { boot: self.boot, clock };
+        let mut done = Committed::default();
+        let before = self.outbox;
+        let tx = self.db.transaction()?;
+        let result = (|| {
+            for one in work {
+                apply(&tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
+            }
+            self.outbox.delete(&tx, acknowledged)?;
+            done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
+            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
+            done.dropped = dropped;
+            done.messages.append(&mut self.outbox.write(&tx, self.epoch, self.boot, std::mem::take(&mut gaps))?);
+            tx.commit()
+        })();
+        if let Err(e) = result {
+            self.outbox = before;
+            return Err(e);
+        }
+        Ok(done)
+    }
+
+    /// The newest row of the event stream.
+    pub fn last_event_row(&self) -> i64 {
+        self.outbox.last_id()
+    }
+
+    /// The end: the log goes into the file.
+    pub fn checkpoint(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+    }
+}
+
+fn apply(
+    tx: &Transaction,
+    work: &Work,
+    stamp: &Stamp,
+    caps: &Caps,
+    events: &mut Vec<Event>,
+    accepted: &mut Vec<Accepted>,
+) -> rusqlite::Result<()> {
+    match work {
+        Work::Changes(changes) => changes.iter().try_for_each(|change| match change {
+            Change::Status(status) => devices::status(tx, status, stamp, caps.history),
+            Change::Registered { device, via, offline_after, quarantined, at } => {
+                devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
+            }
+            Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
+            Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
+            Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),
+            Change::Event(event) => {
+                events.push(event.clone());
+                Ok(())
+            }
+        }),
+        Work::Accept(command) => {
+            accepted.push(commands::accept(tx, command, stamp, caps.commands)?);
+            Ok(())
+        }
+        Work::Clock(row) => epochs::set_clock(tx, row),
+        Work::Gone(file, segments) => epochs::set_gone(tx, *file, segments),
+    }
+}
+
+/// Text that does not parse is a damaged row: an error of its own, never a panic.
+fn json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
+}
+
+fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+    serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
+}

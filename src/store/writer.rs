@@ -1,0 +1,215 @@
+//! The one writer of both files. The thread drives it in the daemon; with `Backing::Inline` the callers do.
+//!
+//! A turn: the jobs that wait become one transaction of state.db, with the gap events that are owed; then spool.db, if a
+//! commit is due. Callbacks are collected and called when no lock is held.
+
+use super::{
+    StoreError,
+    boots::Clocks,
+    events::EventQueue,
+    inbox::{Inbox, Job, Turn},
+    spool::{Spool, commit::Saver, gaps::Gap},
+    state::{State, Work},
+};
+use crate::{
+    model::{Boot, Event},
+    system::clock::Clock,
+};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+/// What everybody holds of the store.
+pub struct Shared {
+    pub spool: Spool,
+    pub events: EventQueue,
+    pub clocks: Arc<Clocks>,
+    pub inbox: Arc<Inbox>,
+    pub clock: Clock,
+}
+
+pub struct Writer {
+    shared: Arc<Shared>,
+    state: State,
+    saver: Saver,
+    /// state.db could not be written the last time.
+    failing: bool,
+    closed: bool,
+}
+
+/// To be called without any lock.
+pub type After = Vec<Box<dyn FnOnce() + Send>>;
+
+impl Writer {
+    pub fn new(shared: Arc<Shared>, state: State, saver: Saver) -> Writer {
+        Writer { shared, state, saver, failing: false, closed: false }
+    }
+
+    /// The thread.
+    pub fn run(mut self) {
+        let shared = Arc::clone(&self.shared);
+        let clock = shared.clock;
+        while !self.closed {
+            let Turn::Jobs(jobs) = shared.inbox.wait(|| clock.now(), || shared.spool.lock().due()) else {
+                return;
+            };
+            let after = self.turn(jobs, clock.now());
+            after.into_iter().for_each(|call| call());
+            shared.inbox.last_turn.store(clock.now().0, Ordering::Relaxed);
+        }
+        shared.inbox.close();
+    }
+
+    pub fn turn(&mut self, jobs: Vec<Job>, now: Boot) -> After {
+        let mut after = After::new();
+        if self.closed {
+            jobs.into_iter().for_each(|job| after.push(Box::new(|| job.refuse())));
+            return after;
+        }
+        let mut jobs = jobs.into_iter().peekable();
+        while jobs.peek().is_some() {
+            let group: Vec<Job> = std::iter::from_fn(|| jobs.next_if(|j| !matches!(j, Job::Close(_)))).collect();
+            if !group.is_empty() {
+                self.group(group, now, &mut after);
+            }
+            if let Some(Job::Close(told)) = jobs.next() {
+                self.close(now);
+                // Whoever asked may have stopped waiting.
+                after.push(Box::new(move || _ = told.send(())));
+                jobs.by_ref().for_each(|job| after.push(Box::new(|| job.refuse())));
+            }
+        }
+        if !self.closed {
+            self.pay_gaps(now);
+            self.spool_turn(now, false);
+        }
+        after
+    }
+
+    /// The jobs as one transaction. All of them fail or none.
+    fn group(&mut self, jobs: Vec<Job>, now: Boot, after: &mut After) {
+        let here = self.shared.clocks.here();
+        let work: Vec<Work> = jobs
+            .iter()
+            .filter_map(|job| match job {
+                Job::Submit(changes, _) => Some(Work::Changes(changes)),
+                Job::Accept(command, _) => Some(Work::Accept(command)),
+                Job::Clock => Some(Work::Clock(&here)),
+                Job::Close(_) => None,
+            })
+            .collect();
+        let gaps = self.shared.spool.lock().gaps.take();
+        let owed = gaps.iter().cloned().map(|gap| gap.event(now)).collect();
+        match self.commit(&work, owed) {
+            Ok(mut accepted) => {
+                accepted.reverse();
+                for job in jobs {
+                    match job {
+                        Job::Submit(_, done) => after.push(Box::new(move || done(Ok(())))),
+                        Job::Accept(_, done) => {
+                            let answer = accepted.pop().expect("one answer for each command");
+                            after.push(Box::new(move || done(Ok(answer))));
+                        }
+                        Job::Clock | Job::Close(_) => {}
+                    }
+                }
+            }
+            Err(error) => {
+                self.owe(gaps, now);
+                for job in jobs {
+                    let error = Arc::clone(&error);
+                    match job {
+                        Job::Submit(_, done) => after.push(Box::new(move || done(Err(error)))),
+                        Job::Accept(_, done) => after.push(Box::new(move || done(Err(error)))),
+                        Job::Clock | Job::Close(_) => {}
+                    }
+                }
+            }
+        }
+    }
+
+    fn owe(&self, gaps: Vec<Gap>, now: Boot) {
+        if !gaps.is_empty() {
+            self.shared.spool.lock().gaps_failed(gaps, now);
+        }
+    }
+
+    /// Gap events that nothing else took along.
+    fn pay_gaps(&mut self, now: Boot) {
+        let due = self.shared.spool.lock().are_gaps_due(now);
+        if due {
+            let gaps = self.shared.spool.lock().gaps.take();
+            if self.commit(&[], gaps.iter().cloned().map(|gap| gap.event(now)).collect()).is_err() {
+                self.owe(gaps, now);
+            }
+        }
+    }
+
+    fn commit(&mut self, work: &[Work], events: Vec<Event>) -> Result<Vec<super::Accepted>, Arc<StoreError>> {
+        let shared = Arc::clone(&self.shared);
+        let result = announce(&mut self.state, &shared, work, events);
+        match &result {
+            Ok(_) if std::mem::take(&mut self.failing) => tracing::info!("state.db is written again"),
+            Err(e) if !std::mem::replace(&mut self.failing, true) => tracing::error!(error = %e, "state.db cannot be written"),
+            _ => {}
+        }
+        result.map_err(Arc::new)
+    }
+
+    /// spool.db, if it is due or `all` is to be written. Whether nothing failed.
+    pub fn spool_turn(&mut self, now: Boot, all: bool) -> bool {
+        let Writer { shared, state, saver, .. } = self;
+        let file = saver.file();
+        let mut tell = |gaps: Vec<Gap>, gone: &[u64]| {
+            let events = gaps.into_iter().map(|gap| gap.event(now)).collect();
+            announce(state, shared, &[Work::Gone(file, gone)], events).is_ok()
+        };
+        if all {
+            saver.close(&shared.spool, &shared.clocks, now, &mut tell)
+        } else {
+            saver.turn(&shared.spool, &shared.clocks, now, false, &mut tell)
+        }
+    }
+
+    /// Everything that is in RAM, then the mark of a clean stop; without the first not the second.
+    fn close(&mut self, now: Boot) {
+        self.pay_gaps(now);
+        let all = self.spool_turn(now, true);
+        let last = self.shared.spool.lock().last();
+        let along = self.shared.events.take_along();
+        let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };
+        if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
+            tracing::error!(error = %e, "the clean stop could not be written to state.db");
+        }
+        self.closed = true;
+    }
+
+    /// When something is to be done next.
+    pub fn due(&self) -> Option<Boot> {
+        self.shared.spool.lock().due()
+    }
+}
+
+/// One transaction of state.db, and its messages to the queue.
+fn announce(state: &mut State, shared: &Shared, work: &[Work], mut events: Vec<Event>) -> Result<Vec<super::Accepted>, StoreError> {
+    let mut along = shared.events.take_along();
+    let owed = along.owed.clone();
+    events.extend(owed);
+    match state.group(work, events, &along.done, &along.in_flight, shared.clocks.here().clock) {
+        Ok(done) => {
+            shared.events.committed(done.messages, &done.dropped);
+            Ok(done.accepted)
+        }
+        Err(source) => {
+            along.in_flight.clear();
+            shared.events.give_back(along);
+            Err(StoreError::Write { file: "state.db", source })
+        }
+    }
+}
+
+/// How long ago the writer came round.
+pub fn age(inbox: &Inbox, now: Boot) -> Duration {
+    now - Boot(inbox.last_turn.load(Ordering::Relaxed))
+}

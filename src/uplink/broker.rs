@@ -1,0 +1,114 @@
+//! The network edge of the uplink. Two implementations: [`super::client`], MQTT 3.1.1 on a socket, and
+//! [`super::simulated`], for virtual time.
+//!
+//! ```text
+//! connect ──► Link ── publish → packet id …… Arrived::Acknowledged(id), in any order, at most once per publish
+//!                 └── Lost: the link is dropped, nothing of it survives, the spool sends again on a new one
+//! ```
+//! Invariants: `publish` only queues and never waits, `unsent` says how much is queued; an acknowledgement is reported
+//! only for a packet id that this link gave out and that is still open, so a PUBACK that comes twice, or comes for a
+//! link before, releases nothing.
+//!
+//! Absent on purpose: resending and waiting for room in the window. The pump decides both.
+
+use bytes::Bytes;
+use std::{future::Future, time::Duration};
+
+/// With more than this queued nothing further is published: on a slow link the window counts bytes as well.
+pub const UNSENT_MAX: usize = 2 * crate::limits::MESSAGE_BYTES;
+
+/// Who we are, for the broker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Hello {
+    pub client_id: String,
+    pub username: Option<String>,
+    pub password: Option<crate::config::Secret>,
+    pub keep_alive: Duration,
+    /// Retained, QoS 1: published by the broker when this link dies.
+    pub will: (String, Vec<u8>),
+}
+
+/// What the broker said to [`Hello`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Welcome {
+    /// The broker kept our session: messages that it stored for us follow.
+    pub resumed: bool,
+}
+
+/// Why there is no link, in words for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoLink {
+    #[error("the name {host} is not known: {why}")]
+    Name { host: String, why: String },
+    #[error("{at}: {why}")]
+    Tcp { at: String, why: String },
+    #[error("TLS: {0}")]
+    Tls(String),
+    #[error("the broker refused us: {0}")]
+    Refused(&'static str),
+    #[error("no answer within {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("{0}")]
+    Ended(#[from] Lost),
+}
+
+/// Why a link ended, in words for `status`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    #[error("the broker closed the connection")]
+    Closed,
+    #[error("the connection broke: {0}")]
+    Io(String),
+    #[error("no sign of life from the broker for {} s", .0.as_secs())]
+    Silent(Duration),
+    #[error("the broker sent what is not MQTT 3.1.1: {0}")]
+    Garbled(String),
+}
+
+/// What comes from the broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arrived {
+    /// PUBACK for a publish of this link.
+    Acknowledged(u16),
+    /// SUBACK: whether the subscription was granted.
+    Subscribed {
+        granted: bool,
+    },
+    Message(Message),
+    /// What was queued has been written. Reported once after `unsent` was above [`UNSENT_MAX`].
+    Written,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// To be given to `acknowledge`; 0 for QoS 0, which needs none.
+    pub id: u16,
+    pub topic: String,
+    pub body: Bytes,
+    /// The length on the wire. More than `body` if it was cut because it is larger than we take.
+    pub length: usize,
+    /// The broker kept it for whoever subscribes: not meant for now.
+    pub retained: bool,
+    /// It may have reached us before.
+    pub again: bool,
+}
+
+pub trait Broker: Send {
+    type Link: Link;
+    fn connect(&mut self, hello: &Hello) -> impl Future<Output = Result<(Self::Link, Welcome), NoLink>> + Send;
+}
+
+pub trait Link: Send {
+    /// Queues a message at QoS 1 and gives its packet id.
+    fn publish(&mut self, topic: &str, body: &[u8], retain: bool) -> u16;
+    /// Queues a subscription at QoS 1.
+    fn subscribe(&mut self, filter: &str);
+    /// Queues the PUBACK for a message from the broker.
+    fn acknowledge(&mut self, id: u16);
+    /// Bytes queued and not yet handed to the kernel.
+    fn unsent(&self) -> usize;
+    /// Writes, reads and waits. May be dropped and called again at any time without losing anything.
+    fn next(&mut self) -> impl Future<Output = Result<Arrived, Lost>> + Send;
+    /// Writes what is queued and a DISCONNECT, which keeps the broker from publishing the will.
+    fn close(self) -> impl Future<Output = ()> + Send;
+}

@@ -1,0 +1,100 @@
+//! The packets that we send, straight into the write buffer. What we read goes through rumqttc's codec.
+
+use crate::uplink::broker::Hello;
+use bytes::{BufMut, Bytes, BytesMut};
+use rumqttc::{Connect, Disconnect, LastWill, PingReq, PubAck, QoS, Subscribe, mqttbytes::Error};
+
+/// CONNECT with a persistent session: the broker keeps commands for us while we are away.
+pub fn connect(hello: &Hello, out: &mut BytesMut) -> Result<(), Error> {
+    let mut packet = Connect::new(&hello.client_id);
+    packet.clean_session = false;
+    packet.keep_alive = u16::try_from(hello.keep_alive.as_secs()).unwrap_or(u16::MAX);
+    packet.last_will = Some(LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true));
+    match (&hello.username, &hello.password) {
+        (Some(user), Some(password)) => {
+            packet.set_credentials(user, password.0.clone().into_bytes());
+        }
+        (Some(user), None) => {
+            packet.set_username(user);
+        }
+        // MQTT 3.1.1 knows no password without a user name.
+        (None, _) => {}
+    }
+    packet.write(out).map(drop)
+}
+
+/// PUBLISH at QoS 1, without the two copies that a packet structure would cost.
+pub fn publish(topic: &str, body: &[u8], retain: bool, id: u16, out: &mut BytesMut) {
+    let topic = &topic.as_bytes()[..topic.len().min(usize::from(u16::MAX))];
+    let remaining = 2 + topic.len() + 2 + body.len();
+    out.reserve(remaining + 5);
+    out.put_u8(0b0011_0010 | u8::from(retain));
+    put_length(remaining, out);
+    out.put_u16(u16::try_from(topic.len()).unwrap_or(u16::MAX));
+    out.put_slice(topic);
+    out.put_u16(id);
+    out.put_slice(body);
+}
+
+/// 7 bits a byte, the lowest first, the top bit says that more follow. Our messages are far below the four bytes' 256 MB.
+fn put_length(mut n: usize, out: &mut BytesMut) {
+    loop {
+        let low = u8::try_from(n % 128).expect("below 128");
+        n /= 128;
+        out.put_u8(if n > 0 { low | 0x80 } else { low });
+        if n == 0 {
+            return;
+        }
+    }
+}
+
+pub fn subscribe(filter: &str, id: u16, out: &mut BytesMut) -> Result<(), Error> {
+    let mut packet = Subscribe::new(filter, QoS::AtLeastOnce);
+    packet.pkid = id;
+    packet.write(out).map(drop)
+}
+
+pub fn puback(id: u16, out: &mut BytesMut) {
+    PubAck::new(id).write(out).map(drop).expect("a packet id other than 0 always fits");
+}
+
+pub fn ping(out: &mut BytesMut) {
+    PingReq.write(out).map(drop).expect("two bytes always fit");
+}
+
+pub fn disconnect(out: &mut BytesMut) {
+    Disconnect.write(out).map(drop).expect("two bytes always fit");
+}
+
+/// The topic of a message from the broker; what is not UTF-8 is shown with replacement characters.
+pub fn topic(bytes: &Bytes) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rumqttc::Packet;
+
+    #[test]
+    fn a_publish_reads_back_whatever_its_length() {
+        for len in [0, 1, 100, 127, 128, 16_383, 16_384, 131_072, 2_097_152] {
+            check("p/telemetry", &vec![7; len], len % 2 == 0, 0xfffe);
+        }
+    }
+
+    #[track_caller]
+    fn check(topic: &str, body: &[u8], retain: bool, id: u16) {
+        let mut out = BytesMut::new();
+        publish(topic, body, retain, id, &mut out);
+        match Packet::read(&mut out, usize::MAX) {
+            Ok(Packet::Publish(p)) => {
+                assert_eq!((p.topic.as_ref(), p.retain, p.pkid, p.dup), (topic.as_bytes(), retain, id, false));
+                assert_eq!(p.qos, QoS::AtLeastOnce);
+                assert!(p.payload == body, "{} bytes differ", body.len());
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(out.is_empty());
+    }
+}

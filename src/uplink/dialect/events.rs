@@ -1,0 +1,84 @@
+//! Events as the cloud reads them: boot times turned into wall milliseconds, words as on every other surface.
+
+use super::json::{Object, list, value};
+use crate::model::{Boot, ClockReading, Event, EventKind, PointId, Value};
+use std::collections::BTreeMap;
+
+/// `{"type":…,"at":…,…}`. Members of a type are always there; what is not known is null.
+pub fn event(out: &mut Vec<u8>, event: &Event, clock: ClockReading) {
+    let mut object = Object::begin(out);
+    object.word("type", word(&event.kind)).number("at", wall(clock, event.at));
+    members(&mut object, &event.kind, clock);
+    object.end();
+}
+
+const fn word(kind: &EventKind) -> &'static str {
+    match kind {
+        EventKind::Status { .. } => "status",
+        EventKind::Line { .. } => "line",
+        EventKind::Registered { .. } => "registered",
+        EventKind::Command { .. } => "command",
+        EventKind::Gap { .. } => "gap",
+        EventKind::Epoch { .. } => "epoch",
+        EventKind::Progress { .. } => "progress",
+        EventKind::DeadLetter { .. } => "dead_letter",
+        EventKind::Clock { .. } => "clock",
+    }
+}
+
+fn wall(clock: ClockReading, at: Boot) -> i64 {
+    clock.wall(at).0
+}
+
+fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
+    match kind {
+        EventKind::Status { device, line, state, cause, since, evidence, missed } => {
+            o.word("device", device.as_str()).maybe_word("line", line.as_ref().map(|l| l.as_str()));
+            o.word("state", state.word()).maybe_word("cause", cause.map(|c| c.word())).number("since", wall(clock, *since));
+            o.maybe_word("evidence", evidence.map(|e| e.kind.word()));
+            match evidence {
+                Some(e) => o.number("evidence_at", wall(clock, e.at)),
+                None => o.null("evidence_at"),
+            };
+            o.number("missed", missed);
+        }
+        EventKind::Line { line, state, reason } => {
+            o.word("line", line.as_str()).word("state", state.word()).text("reason", reason);
+        }
+        EventKind::Registered { device, via } => {
+            o.word("device", device.as_str()).text("via", via);
+        }
+        EventKind::Command { id, device, phase, reason, values } => {
+            o.text("id", id.as_str()).word("device", device.as_str()).word("phase", phase.word()).text("reason", reason);
+            points(o.key("values"), values);
+        }
+        EventKind::Gap { epoch, stream, from, to, samples, reason } => {
+            o.word("epoch", &epoch.to_string()).word("stream", stream.word());
+            o.number("from", from).number("to", to).number("samples", samples).text("reason", reason);
+        }
+        EventKind::Epoch { epoch, before, telemetry, event, may_have_lost_ms } => {
+            o.word("epoch", &epoch.to_string()).maybe_word("before", before.map(|b| b.to_string()).as_deref());
+            o.number("telemetry", telemetry).number("event", event).number("may_have_lost_ms", may_have_lost_ms);
+        }
+        EventKind::Progress { alive } => list(o.key("alive"), alive.iter(), |out, a| {
+            let mut one = Object::begin(out);
+            one.word("epoch", &a.epoch.to_string()).word("stream", a.stream.word());
+            one.number("lowest", a.lowest).number("highest", a.highest);
+            one.end();
+        }),
+        EventKind::DeadLetter { source, reason, count } => {
+            o.text("source", source).text("reason", reason).number("count", count);
+        }
+        EventKind::Clock { offset_ms, before_ms, synchronised } => {
+            o.number("offset_ms", offset_ms).number("before_ms", before_ms).flag("synchronised", *synchronised);
+        }
+    }
+}
+
+fn points(out: &mut Vec<u8>, values: &BTreeMap<PointId, Value>) {
+    let mut object = Object::begin(out);
+    for (point, v) in values {
+        value(object.key(point.as_str()), v);
+    }
+    object.end();
+}

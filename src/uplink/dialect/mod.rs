@@ -1,0 +1,10 @@
+//! Model to topic and bytes, and back. Pure: no `async`, no clock, no store.
+
+pub mod command;
+mod events;
+mod json;
+pub mod native;
+mod shape;
+mod time;
+
+pub use native::{Native, Part, Presence};

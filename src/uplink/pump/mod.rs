@@ -1,0 +1,173 @@
+//! The pump: from the spool to the cloud, and released only by its own proof of receipt.
+//!
+//! ```text
+//!            ┌────────── backoff ◄───────── lost: what was in flight returns to the spool ──────────┐
+//! connect ───┴─► birth, devices ─► events in order ─► live telemetry and backlog (logic::replay) ───┤
+//!                                                                                                   └─ stop: what is
+//!                in RAM for at most 2 s, then `state` offline, DISCONNECT
+//! ```
+//! Invariants: a batch or event message is released by the PUBACK of the packet that carried it, on the link that
+//! carried it; the spool is the only queue that sends again; nothing here waits for the disk.
+//!
+//! Absent on purpose: progress events (the engine's), retry of a single message (a link is dropped whole).
+
+mod board;
+mod devices;
+mod downlink;
+mod session;
+mod window;
+
+use super::{
+    broker::{Broker, Hello, NoLink},
+    client::Client,
+    dialect::{Native, Presence},
+};
+use crate::{
+    config,
+    logic::backoff::Backoff,
+    model::{DeviceCard, Epoch, GatewayId, UplinkFigures, Urgent, WallMs},
+    store::Store,
+    system::clock::Clock,
+};
+use board::Board;
+use downlink::Downlink;
+use session::{End, Session};
+use std::sync::Arc;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+/// A link that the broker closes this soon after accepting it: most often a second client with the same id.
+const USURPED: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// What an uplink is made of.
+pub struct Parts {
+    pub config: config::Uplink,
+    pub gateway: GatewayId,
+    pub version: &'static str,
+    /// Of this run of the process, as `Restored` names it.
+    pub epoch: Epoch,
+    pub store: Store,
+    pub urgent: mpsc::Sender<Urgent>,
+    pub cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
+    pub figures: watch::Sender<UplinkFigures>,
+    pub clock: Clock,
+    pub stop: CancellationToken,
+}
+
+/// Connects for ever. On stop it sends what is in RAM and unsent for at most 2 s, says goodbye and ends.
+pub async fn run(parts: Parts) {
+    let client = Client::new(&parts.config);
+    run_with(parts, client).await;
+}
+
+/// The same on any broker: the simulation brings its own.
+pub async fn run_with<B: Broker>(parts: Parts, broker: B) {
+    Pump::new(parts, broker).run().await;
+}
+
+struct Pump<B> {
+    config: config::Uplink,
+    epoch: Epoch,
+    store: Store,
+    cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
+    clock: Clock,
+    stop: CancellationToken,
+    broker: B,
+    native: Native,
+    board: Board,
+    downlink: Downlink,
+    backoff: Backoff,
+    /// Counts connection attempts: a will belongs to the birth of the same session.
+    session: u64,
+}
+
+impl<B: Broker> Pump<B> {
+    fn new(parts: Parts, broker: B) -> Pump<B> {
+        let Parts { config, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
+        let native = Native::new(gateway, version, &config.topic_prefix);
+        let downlink = Downlink::new(config.id.clone(), native.topic("command"), urgent, store.clone());
+        let board = Board::new(config.id.clone(), figures, clock.now());
+        // Different for every run, and the same in a simulation that starts the same.
+        let backoff = Backoff::new(config.reconnect_max, epoch.0 ^ clock.now().0);
+        Pump { config, epoch, store, cards, clock, stop, broker, native, board, downlink, backoff, session: 0 }
+    }
+
+    async fn run(mut self) {
+        while !self.stop.is_cancelled() {
+            self.session += 1;
+            let since = self.clock.reading().wall(self.clock.now());
+            let hello = self.hello(since);
+            let stop = self.stop.clone();
+            let linked = tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                linked = self.broker.connect(&hello) => linked,
+            };
+            match linked {
+                Ok((link, welcome)) => {
+                    if self.serve(link, welcome.resumed, since).await {
+                        break;
+                    }
+                }
+                Err(why) => self.unreachable(&why),
+            }
+            self.board.show();
+            let wait = self.clock.now() + self.backoff.next_wait();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = self.clock.sleep_until(wait) => {}
+            }
+        }
+        self.board.stopped(self.clock.now());
+        self.board.show();
+    }
+
+    /// One link, from birth to its end. `true`: stopped in order.
+    async fn serve(&mut self, link: B::Link, resumed: bool, since: WallMs) -> bool {
+        let began = self.clock.now();
+        self.board.up(began);
+        self.downlink.connected(resumed, began);
+        let session = Session::new(self, link);
+        let (end, useful) = session.run(since).await;
+        self.store.spool().return_unacknowledged();
+        self.store.events().return_unacknowledged();
+        let now = self.clock.now();
+        self.backoff.ended(now - began, useful);
+        match end {
+            End::Stopped => return true,
+            End::Lost(super::broker::Lost::Closed) if now - began < USURPED => {
+                let id = &self.config.client_id;
+                self.board
+                    .down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);
+            }
+            End::Lost(why) => self.board.down(why.to_string(), now),
+            End::TooManyCommands => self.board.down("more commands came than can be open at once; the broker keeps the rest".into(), now),
+        }
+        false
+    }
+
+    fn unreachable(&mut self, why: &NoLink) {
+        self.board.down(why.to_string(), self.clock.now());
+    }
+
+    fn hello(&self, since: WallMs) -> Hello {
+        let will = self.native.state(self.presence(false, since, Some("connection lost")));
+        Hello {
+            client_id: self.config.client_id.clone(),
+            username: self.config.username.clone(),
+            password: self.config.password.clone(),
+            keep_alive: self.config.keep_alive,
+            will: (self.native.topic("state"), will),
+        }
+    }
+
+    fn presence<'a>(&self, online: bool, since: WallMs, reason: Option<&'a str>) -> Presence<'a> {
+        Presence { online, epoch: self.epoch, session: self.session, since, reason }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing;
+#[cfg(test)]
+mod tests;

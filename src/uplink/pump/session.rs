@@ -1,0 +1,271 @@
+//! One link's loop: fill the window, take what arrives, wait.
+
+use super::{
+    Pump,
+    devices::Devices,
+    downlink::TooMany,
+    window::{Sent, Window},
+};
+use crate::{
+    logic::replay::{Choice, Replay, Waiting},
+    model::{Boot, WallMs},
+    uplink::broker::{Arrived, Broker, Link, Lost, UNSENT_MAX},
+};
+use std::time::Duration;
+
+/// What sending the rest may take after a stop…
+const DRAIN: Duration = Duration::from_secs(2);
+/// …and the goodbye after that.
+const GOODBYE: Duration = Duration::from_millis(500);
+
+/// How a link ended.
+#[derive(Debug)]
+pub enum End {
+    Stopped,
+    Lost(Lost),
+    TooManyCommands,
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> End {
+        End::Lost(lost)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Serving,
+    /// Stopping: what is in RAM, no backlog.
+    Draining {
+        until: Boot,
+    },
+    /// The last `state` is out.
+    Goodbye {
+        until: Boot,
+    },
+}
+
+pub struct Session<'a, B: Broker> {
+    pump: &'a mut Pump<B>,
+    link: B::Link,
+    window: Window,
+    replay: Replay,
+    devices: Devices,
+    stage: Stage,
+    /// The message being written. Kept for its memory.
+    body: Vec<u8>,
+    topics: Topics,
+    /// Anything of the spool was acknowledged on this link.
+    useful: bool,
+}
+
+struct Topics {
+    state: String,
+    telemetry: String,
+    event: String,
+}
+
+impl<'a, B: Broker> Session<'a, B> {
+    pub fn new(pump: &'a mut Pump<B>, link: B::Link) -> Session<'a, B> {
+        let topic = |last| pump.native.topic(last);
+        let topics = Topics { state: topic("state"), telemetry: topic("telemetry"), event: topic("event") };
+        Session {
+            link,
+            window: Window::default(),
+            replay: Replay::default(),
+            devices: Devices::default(),
+            stage: Stage::Serving,
+            body: Vec::new(),
+            topics,
+            useful: false,
+            pump,
+        }
+    }
+
+    /// Until the link is lost or everything is said. The second: whether anything was acknowledged.
+    pub async fn run(mut self, since: WallMs) -> (End, bool) {
+        self.greet(since);
+        let end = match self.serve().await {
+            Ok(()) => {
+                self.link.close().await;
+                End::Stopped
+            }
+            Err(end) => end,
+        };
+        (end, self.useful)
+    }
+
+    /// Birth first, so that a will of the session before is answered; then what there is.
+    fn greet(&mut self, since: WallMs) {
+        self.send_state(true, since, None);
+        self.link.subscribe(self.pump.downlink.topic());
+        self.devices.connected();
+        // An empty list before the engine's first turn would say that there are no devices.
+        if !self.pump.cards.borrow_and_update().is_empty() {
+            self.devices.changed(self.pump.clock.now());
+        }
+    }
+
+    async fn serve(&mut self) -> Result<(), End> {
+        let stop = self.pump.stop.clone();
+        loop {
+            let now = self.pump.clock.now();
+            for id in self.pump.downlink.settled(now) {
+                self.link.acknowledge(id);
+            }
+            if self.finished(now) {
+                return Ok(());
+            }
+            self.fill(now);
+            self.pump.board.backlog(self.pump.store.spool().has_backlog(), now);
+            self.pump.board.show();
+
+            let room = self.has_room();
+            let due = self.due();
+            let Pump { store, cards, downlink, clock, .. } = &mut *self.pump;
+            tokio::select! {
+                biased;
+                () = stop.cancelled(), if self.stage == Stage::Serving => self.stage = Stage::Draining { until: now + DRAIN },
+                arrived = self.link.next() => self.arrived(arrived?)?,
+                () = downlink.changed() => {}
+                () = store.events().changed(), if room => {}
+                () = store.spool().changed(), if room => {}
+                Ok(()) = cards.changed() => self.devices.changed(now),
+                () = sleep(clock, due) => {}
+            }
+        }
+    }
+
+    /// Moves through the stages of an orderly end.
+    fn finished(&mut self, now: Boot) -> bool {
+        if let Stage::Draining { until } = self.stage {
+            let store = &self.pump.store;
+            let nothing_left = self.window.is_empty() && !store.spool().has_live() && !store.events().has_next();
+            if nothing_left || now >= until {
+                let since = self.pump.clock.reading().wall(now);
+                self.send_state(false, since, Some("stopped"));
+                self.stage = Stage::Goodbye { until: now + GOODBYE };
+            }
+        }
+        matches!(self.stage, Stage::Goodbye { until } if self.window.is_empty() || now >= until)
+    }
+
+    fn has_room(&self) -> bool {
+        self.window.room() > 0 && self.link.unsent() < UNSENT_MAX && !matches!(self.stage, Stage::Goodbye { .. })
+    }
+
+    fn due(&self) -> Option<Boot> {
+        match self.stage {
+            Stage::Serving => self.devices.due(),
+            Stage::Draining { until } | Stage::Goodbye { until } => Some(until),
+        }
+    }
+
+    fn fill(&mut self, now: Boot) {
+        let Pump { cards, native, clock, .. } = &mut *self.pump;
+        if self.devices.due().is_some_and(|due| now >= due) {
+            let reading = clock.reading();
+            self.devices.refresh(native, &cards.borrow_and_update(), reading, now);
+        }
+        let serving = self.stage == Stage::Serving;
+        while serving && self.has_room() {
+            let Some(part) = self.devices.next() else { break };
+            self.put(&part.topic, &part.body, true, Sent::Devices);
+        }
+        // What said that something waits and then had nothing is not asked again in this turn.
+        let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0 };
+        while self.has_room() {
+            let store = &self.pump.store;
+            let waiting = Waiting {
+                events: asked.events && store.events().has_next(),
+                live: asked.live && store.spool().has_live(),
+                backlog: asked.backlog && store.spool().has_backlog(),
+                room: self.window.room(),
+            };
+            let Some(choice) = self.replay.choose(waiting) else { break };
+            match (self.send(choice), choice) {
+                (true, _) => self.replay.sent(choice),
+                (false, Choice::Event) => asked.events = false,
+                (false, Choice::Live) => asked.live = false,
+                (false, Choice::Backlog) => asked.backlog = false,
+            }
+        }
+    }
+
+    /// Whether there was one.
+    fn send(&mut self, choice: Choice) -> bool {
+        let store = self.pump.store.clone();
+        let mut body = std::mem::take(&mut self.body);
+        body.clear();
+        let sent = match choice {
+            Choice::Event => store.events().next().map(|out| {
+                self.pump.native.events(out.key, &out.events, out.boot, store.clock_of(out.boot), &mut body);
+                Sent::Events(out.key)
+            }),
+            Choice::Live | Choice::Backlog => {
+                let next = if choice == Choice::Live { store.spool().next_live() } else { store.spool().next_backlog() };
+                next.map(|out| {
+                    self.pump.native.telemetry(&out.sealed, out.backlog, store.clock_of(out.sealed.boot), &mut body);
+                    Sent::Telemetry(out.sealed.key)
+                })
+            }
+        };
+        if let Some(sent) = sent {
+            let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
+            let id = self.link.publish(topic, &body, false);
+            self.book(id, sent, topic.len() + body.len());
+        }
+        self.body = body;
+        sent.is_some()
+    }
+
+    fn send_state(&mut self, online: bool, since: WallMs, reason: Option<&str>) {
+        let body = self.pump.native.state(self.pump.presence(online, since, reason));
+        let topic = self.topics.state.clone();
+        self.put(&topic, &body, true, Sent::State);
+    }
+
+    fn put(&mut self, topic: &str, body: &[u8], retain: bool, what: Sent) {
+        let id = self.link.publish(topic, body, retain);
+        self.book(id, what, topic.len() + body.len());
+    }
+
+    fn book(&mut self, id: u16, what: Sent, bytes: usize) {
+        self.window.sent(id, what, self.pump.clock.now());
+        self.pump.board.sent(bytes);
+    }
+
+    fn arrived(&mut self, arrived: Arrived) -> Result<(), End> {
+        let now = self.pump.clock.now();
+        match arrived {
+            Arrived::Acknowledged(id) => self.acknowledged(id, now),
+            Arrived::Message(message) => {
+                self.pump.downlink.message(message, now).map_err(|TooMany| End::TooManyCommands)?;
+            }
+            Arrived::Subscribed { granted: true } | Arrived::Written => {}
+            Arrived::Subscribed { granted: false } => {
+                let topic = self.pump.downlink.topic();
+                tracing::warn!(uplink = %self.pump.config.id, topic, "the broker refuses the subscription: commands will not arrive");
+            }
+        }
+        Ok(())
+    }
+
+    fn acknowledged(&mut self, id: u16, now: Boot) {
+        let Some((what, at)) = self.window.acknowledged(id) else { return };
+        self.pump.board.acknowledged(now - at);
+        match what {
+            Sent::Telemetry(key) => self.pump.store.spool().acknowledged(key, now),
+            Sent::Events(key) => self.pump.store.events().acknowledged(key),
+            Sent::State | Sent::Devices => return,
+        }
+        self.useful = true;
+    }
+}
+
+async fn sleep(clock: &crate::system::clock::Clock, due: Option<Boot>) {
+    match due {
+        Some(at) => clock.sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
