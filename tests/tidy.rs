@@ -75,10 +75,13 @@ impl Source {
         self.name.ends_with("tests.rs") || self.name.contains("/tests/")
     }
 
-    /// Line numbers with what they hold, without comments and without everything from the first `#[cfg(test)]` on.
+    /// Line numbers with what they hold, without comments and without test modules, which stand at the end of a file.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().enumerate().take_while(|(_, l)| !l.trim_start().starts_with("#[cfg(test)]"));
-        lines.map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default())).filter(|(_, l)| !l.trim().is_empty())
+        let lines: Vec<&str> = self.text.lines().collect();
+        let begins = |n: usize| lines[n].starts_with("#[cfg(test)]") && lines.get(n + 1).is_some_and(|next| next.ends_with('{'));
+        let end = (0..lines.len()).find(|n| begins(*n)).unwrap_or(lines.len());
+        let code = lines.into_iter().take(end).enumerate();
+        code.map(|(n, l)| (n + 1, l.split("//").next().unwrap_or_default())).filter(|(_, l)| !l.trim().is_empty())
     }
 
     fn room(&self) -> &str {
@@ -312,5 +315,5 @@ fn the_rules_find_what_they_look_for() {
     let rooms = |text: &str| joined(&source(text)).iter().flat_map(|(_, l)| named(l)).collect::<Vec<_>>();
     assert_eq!(rooms("use crate::{\n    limits,\n    model::{Boot, Key},\n    store::Store,\n};"), ["limits", "model", "store"]);
     assert_eq!(rooms("let x = crate::engine::Engine::new();"), ["engine"]);
-    assert_eq!(rooms("// crate::engine is not named in a comment\n#[cfg(test)]\nuse crate::app;"), [""; 0]);
+    assert_eq!(rooms("// crate::engine is not named in a comment\n#[cfg(test)]\nmod tests {\n    use crate::app;\n}"), [""; 0]);
 }

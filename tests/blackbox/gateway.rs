@@ -2,6 +2,7 @@
 
 use crate::{
     process::Process,
+    turn::{self, Turn},
     wait::{now, secs, until},
 };
 use rustix::process::Signal;
@@ -10,6 +11,7 @@ use std::{
     fs,
     path::PathBuf,
     process::{Command, Output},
+    rc::Rc,
     time::Duration,
 };
 use tempfile::TempDir;
@@ -18,9 +20,10 @@ pub struct Gateway {
     pub id: String,
     dir: TempDir,
     process: Option<Process>,
+    _turn: Rc<Turn>,
 }
 
-const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_fieldgate");
 
 impl Gateway {
     /// Writes the configuration: `[gateway]` is added in front of `config`.
@@ -32,7 +35,7 @@ impl Gateway {
             fs::create_dir(dir.path().join(name)).expect("a new directory");
         }
         fs::write(dir.path().join("fieldgate.toml"), head + config).expect("the temporary directory takes a file");
-        Gateway { id: id.to_owned(), dir, process: None }
+        Gateway { id: id.to_owned(), dir, process: None, _turn: turn::shared() }
     }
 
     /// With `config` as the whole file.
@@ -46,6 +49,11 @@ impl Gateway {
         let mut gateway = Gateway::new(id, config);
         gateway.start();
         gateway
+    }
+
+    /// A file of its data directory, in bytes; 0 if it is not there.
+    pub fn data_bytes(&self, name: &str) -> u64 {
+        fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |m| m.len())
     }
 
     pub fn config(&self) -> PathBuf {

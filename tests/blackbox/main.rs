@@ -15,12 +15,14 @@ mod gateway;
 mod judge;
 mod mqtt;
 mod process;
+mod turn;
 mod wait;
 
 mod check;
 mod commands;
 mod daemon;
 mod delivery;
+mod demo;
 mod faults;
 mod links;
 mod publishers;

@@ -150,3 +150,51 @@ fn expect_status(watcher: &mut Client, topic: &str, body: &[u8]) {
         }
     });
 }
+
+/// Text that no encoding makes small.
+fn noise(n: u64) -> String {
+    let mut state = n.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'a' + u8::try_from(state >> 33 & 0xf).expect("below 16"))
+    };
+    (0..1_000).map(|_| next()).collect()
+}
+
+#[test]
+fn a_full_disk_limit_drops_the_oldest_and_announces_it() {
+    let port = free_port();
+    let mut broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "full");
+    let config = uplink(broker.port) + &listening(port) + "[buffer]\ndisk_max = \"1MiB\"\nwindow = \"200ms\"\n";
+    let gateway = Gateway::started("full", &config);
+    cloud.wait_online();
+    broker.kill();
+    let mut client = Client::connect(port, &Login { id: "plug", ..Login::default() }).expect("the endpoint accepts");
+    // Three times the limit.
+    let (total, mut sent, mut acked) = (3_000, 0, 0);
+    while acked < total {
+        while sent < total && sent - acked < 50 {
+            sent += 1;
+            client
+                .publish("tele/plug-1/SENSOR", format!("{{\"n\":{sent},\"text\":\"{}\"}}", noise(sent)).as_bytes())
+                .expect("the endpoint reads");
+        }
+        acked += u64::from(matches!(client.next(secs(10)).expect("the connection stands"), Some(Packet::PubAck(_))));
+    }
+    let disk = gateway.data_bytes("spool.db") + gateway.data_bytes("spool.db-wal");
+    assert!(disk <= 1_200_000, "{disk} bytes for a limit of 1 MiB");
+    broker.restart();
+    cloud.wait("the newest message", secs(30), |s| s.rows.iter().any(|r| r.values.get("n") == Some(&total.into())).then_some(()));
+    // What did not arrive is named by gap events, number by number.
+    crate::wait::until("every number accounted for", secs(10), || cloud.seen().missing().is_empty().then_some(()));
+    let seen = cloud.seen();
+    seen.assert_sound();
+    let gaps = seen.events_of("gap");
+    let dropped: u64 = gaps.iter().filter_map(|g| g["samples"].as_u64()).sum();
+    let arrived = seen.rows.iter().filter(|r| r.values.contains_key("n")).count() as u64;
+    eprintln!("{arrived} of {total} arrived, {dropped} samples in {} gap events, {disk} bytes on disk", gaps.len());
+    assert_eq!(2 * arrived + dropped, 2 * total, "two samples per message, each arrived or announced");
+    drop(seen);
+    drop(gateway);
+}

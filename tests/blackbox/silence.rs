@@ -5,6 +5,7 @@ use crate::{
     cloud::Cloud,
     field::Bus,
     gateway::{Gateway, counting_points, uplink},
+    turn,
     wait::{now, pause, scaled, secs},
 };
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ const SILENT: usize = 4;
 
 #[test]
 fn one_silent_slave_of_ten_costs_the_others_at_most_a_twentieth() {
+    let _alone = turn::alone();
     // About 20 ms per poll at this speed: ten units use two thirds of the line, so there is little to give away.
     let mut bus = Bus::start(UNITS, 19_200);
     let broker = Mosquitto::start();
