@@ -32,7 +32,8 @@ const ENGINE_STOPS_IN: Duration = Duration::from_secs(1);
 const UPLINK_STOPS_IN: Duration = Duration::from_secs(2);
 const STORE_STOPS_IN: Duration = Duration::from_millis(1500);
 const _: () = assert!(
-    FIELD_STOPS_IN.as_millis() + ENGINE_STOPS_IN.as_millis() + UPLINK_STOPS_IN.as_millis() + STORE_STOPS_IN.as_millis() <= limits::SHUTDOWN.as_millis()
+    FIELD_STOPS_IN.as_millis() + ENGINE_STOPS_IN.as_millis() + UPLINK_STOPS_IN.as_millis() + STORE_STOPS_IN.as_millis()
+        <= limits::SHUTDOWN.as_millis()
 );
 
 /// Runs until SIGTERM or SIGINT. An error is one of starting: once it runs, every fault is a state that is shown.
@@ -49,9 +50,14 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let started = clock.now();
     make_dir(&config.gateway.data_dir)?;
     make_dir(&config.gateway.run_dir)?;
-    let (store, restored) =
-        Store::open(Options { data_dir: config.gateway.data_dir.clone(), buffer: config.buffer.clone(), clock, backing: Backing::Thread, epoch_seed: None })
-            .context("cannot open the store")?;
+    let (store, restored) = Store::open(Options {
+        data_dir: config.gateway.data_dir.clone(),
+        buffer: config.buffer.clone(),
+        clock,
+        backing: Backing::Thread,
+        epoch_seed: None,
+    })
+    .context("cannot open the store")?;
     let epoch = restored.epoch;
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
@@ -192,7 +198,8 @@ async fn start_mqtt(config: &Config, doors: &Doors, clock: Clock, stop: &Cancell
 }
 
 fn make_dir(path: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(path).with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
+    fs::create_dir_all(path)
+        .with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
 }
 
 fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {

@@ -98,7 +98,8 @@ fn device(d: &DeviceStatus, now: Boot) -> Value {
 }
 
 fn counts(devices: &[DeviceStatus]) -> BTreeMap<&'static str, usize> {
-    let mut out: BTreeMap<&'static str, usize> = [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).collect();
+    let mut out: BTreeMap<&'static str, usize> =
+        [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).collect();
     for d in devices {
         *out.entry(d.state.word()).or_default() += 1;
     }
@@ -117,8 +118,14 @@ fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], device
             if let Some(f) = figures.iter().find(|f| f.line == *id) {
                 row["utilisation"] = json!(f.utilisation);
                 for (key, n) in [
-                    ("requests", f.requests), ("answers", f.answers), ("silent", f.silent), ("garbled", f.garbled),
-                    ("refused", f.refused), ("late", f.late), ("foreign", f.foreign), ("missed", f.missed),
+                    ("requests", f.requests),
+                    ("answers", f.answers),
+                    ("silent", f.silent),
+                    ("garbled", f.garbled),
+                    ("refused", f.refused),
+                    ("late", f.late),
+                    ("foreign", f.foreign),
+                    ("missed", f.missed),
                 ] {
                     row[key] = json!(n);
                 }

@@ -23,7 +23,9 @@ pub const EXIT_CONFIG: u8 = 78;
 /// Edge gateway: polls Modbus, listens to local MQTT, keeps every value until the cloud has acknowledged it.
 #[derive(Debug, Parser)]
 #[command(name = "fieldgate", version, max_term_width = 100, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 78 configuration. More: docs/operations.md")]
+#[command(
+    after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 78 configuration. More: docs/operations.md"
+)]
 pub struct Cli {
     #[command(flatten)]
     pub global: Global,
@@ -55,11 +57,8 @@ pub struct Global {
     /// Plain characters instead of glyphs and bars
     #[arg(long, global = true)]
     pub ascii: bool,
-    /// Times in UTC
-    #[arg(long, global = true)]
-    pub utc: bool,
     /// How long to wait for the daemon
-    #[arg(long, global = true, value_name = "SECONDS", default_value = "10s", value_parser = duration)]
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
 }
 

@@ -131,7 +131,7 @@ pub fn count(n: u64) -> String {
     let digits = n.to_string();
     let mut out = String::with_capacity(digits.len() + digits.len() / 3);
     for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i) % 3 == 0 {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
             out.push(',');
         }
         out.push(c);
@@ -157,7 +157,9 @@ mod tests {
 
     #[test]
     fn ages_have_at_most_two_units() {
-        for (ms, want) in [(400, "now"), (2_000, "2 s"), (59_999, "59 s"), (720_000, "12 min"), (11_100_000, "3 h 5 min"), (532_800_000, "6 d 4 h")] {
+        for (ms, want) in
+            [(400, "now"), (2_000, "2 s"), (59_999, "59 s"), (720_000, "12 min"), (11_100_000, "3 h 5 min"), (532_800_000, "6 d 4 h")]
+        {
             assert_eq!(age(ms), want, "{ms} ms");
         }
     }

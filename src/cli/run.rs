@@ -5,7 +5,9 @@ use crate::{app, config, system::logging};
 use std::process::ExitCode;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check; systemd does not restart on it.")]
+#[command(
+    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check; systemd does not restart on it."
+)]
 pub struct Args {}
 
 pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
@@ -18,7 +20,8 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
         return ExitCode::from(EXIT_CONFIG);
     };
     // One thread: engine, TCP lines, uplink and socket share it; serial lines, the MQTT endpoint and the database have their own.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
     match runtime.block_on(app::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldgate status\n  fieldgate status --all\n  fieldgate status --json | jq .spool.waiting\n\nExit: 0 all well, 1 trouble, 3 not running.")]
+#[command(
+    after_help = "Examples:\n  fieldgate status\n  fieldgate status --all\n  fieldgate status --json | jq .spool.waiting\n\nExit: 0 all well, 1 trouble, 3 not running."
+)]
 pub struct Args {
     /// Every device, not only those that need you
     #[arg(long)]
@@ -22,7 +24,11 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
         Ok(document) if document.get("error").is_none() => document,
         Ok(refused) => return unreachable(out, &refused["error"]["message"].to_string()),
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            out.error("permission", &format!("no permission to ask fieldgate at {}", socket.display()), "run it with sudo, or as a member of the group fieldgate");
+            out.error(
+                "permission",
+                &format!("no permission to ask fieldgate at {}", socket.display()),
+                "run it with sudo, or as a member of the group fieldgate",
+            );
             return ExitCode::from(EXIT_UNREACHABLE);
         }
         Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
@@ -46,7 +52,8 @@ fn socket(global: &Global) -> PathBuf {
     if let Some(socket) = &global.socket {
         return socket.clone();
     }
-    match config::load(&global.config).config {
+    let surroundings = config::Surroundings::real(config::Secrets::IfReachable);
+    match config::load_with(&global.config, &surroundings).config {
         Some(config) => config.gateway.socket(),
         None => PathBuf::from("/run/fieldgate/control.sock"),
     }
@@ -182,7 +189,12 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
         let dropped = number(&d["spool"]["dropped"]);
-        let _ = write!(detail, "; {}, {}", waiting(d), if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) });
+        let _ = write!(
+            detail,
+            "; {}, {}",
+            waiting(d),
+            if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) }
+        );
         row(s, text(&u["id"]), state, &detail);
     }
     for l in list(&d["lines"]) {
@@ -197,7 +209,12 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         row(s, text(&l["id"]), text(&l["state"]), &detail);
     }
     row(s, "clock", text(&d["clock"]["quality"]), "");
-    let disk = format!("{} of {}, {} written by the spool", bytes(number(&d["disk"]["bytes"])), bytes(number(&d["disk"]["max"])), bytes(number(&d["spool"]["bytes_written"])));
+    let disk = format!(
+        "{} of {}, {} written by the spool",
+        bytes(number(&d["disk"]["bytes"])),
+        bytes(number(&d["disk"]["max"])),
+        bytes(number(&d["spool"]["bytes_written"]))
+    );
     row(s, "disk", "good", &disk);
 }
 
@@ -233,6 +250,9 @@ mod tests {
         d["exceptions"] = json!([]);
         d["spool"]["waiting"] = json!(0);
         let s = render(&d, &Out::plain(), false);
-        assert_eq!(s, "● plant-7: all well\n  4 of 4 devices online, cloud answers in 84 ms, nothing waiting\nfieldgate 0.1.0, running for 6 d 4 h\n");
+        assert_eq!(
+            s,
+            "● plant-7: all well\n  4 of 4 devices online, cloud answers in 84 ms, nothing waiting\nfieldgate 0.1.0, running for 6 d 4 h\n"
+        );
     }
 }

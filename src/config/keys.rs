@@ -5,7 +5,8 @@ use super::{
     nearest::nearest,
     problem::{Code, Problems},
     source::Place,
-    tree::{Content, Entry, Node, Table},
+    table::{Entry, Table},
+    tree::{Content, Node},
     words,
 };
 use std::{fmt, ops::RangeInclusive, time::Duration};
@@ -51,7 +52,7 @@ pub struct Keys<'a> {
 impl<'a> Keys<'a> {
     /// Reports what is no key here. `what` as in "is no key of a device".
     pub fn open(table: &'a Table, at: Place, trail: &'a Trail<'a>, what: &str, known: &[&str], out: &mut Problems) -> Keys<'a> {
-        for (key, entry) in table.iter().filter(|(k, _)| !known.contains(&k.as_str())) {
+        for (key, entry) in table.iter().filter(|(k, _)| !known.contains(k)) {
             unknown(key, entry, trail, what, known, out);
         }
         Keys { table, at, trail }

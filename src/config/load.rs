@@ -7,7 +7,8 @@ use super::{
     problem::{Code, Problem, Problems, Severity},
     source::{Place, Spot},
     surroundings::{Secrets, Surroundings},
-    tree::{self, Table},
+    table::Table,
+    tree,
 };
 use crate::{limits, model::DeviceId};
 use std::{

@@ -21,6 +21,7 @@ pub mod problem;
 pub mod render;
 pub mod source;
 pub mod surroundings;
+mod table;
 #[cfg(test)]
 mod tests;
 mod tree;

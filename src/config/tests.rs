@@ -169,7 +169,7 @@ fn writing() {
 
 #[test]
 fn devices_and_lines() {
-    device("line = \"metres\"\nunit = 1\n[line.meters]\ntcp = \"h\"", &["unknown-line 2:8+8", "unused-line 4:7+6"]);
+    device("line = \"metres\"\nunit = 1\n[line.meters]\ntcp = \"h\"", &["unknown-line 2:8+8"]);
     device("tcp = \"h\"\nrtu_over_tcp = \"h:1\"\nunit = 1", &["two-places 3:1+12"]);
     device("rtu_over_tcp = \"h\"\nunit = 1", &["bad-address 2:16+3"]);
     device("tcp = \"http://h\"\nunit = 1", &["bad-address 2:7+10"]);

@@ -4,19 +4,9 @@
 use super::{
     problem::{Code, Problems},
     source::Place,
+    table::{Entry, Table},
 };
-use std::collections::BTreeMap;
 use toml::de::{DeTable, DeValue};
-
-/// Ordered by key; problems are sorted by place in the end.
-pub type Table = BTreeMap<String, Entry>;
-
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Where the key stands.
-    pub at: Place,
-    pub node: Node,
-}
 
 #[derive(Debug, Clone)]
 pub struct Node {
@@ -108,7 +98,7 @@ fn convert(file: u32, table: DeTable<'_>, out: &mut Problems) -> Table {
             let at = place(file, key.span());
             let node_at = place(file, value.span());
             let node = Node { at: node_at, value: content(file, node_at, value.into_inner(), out), filled: false };
-            (key.into_inner().into_owned(), Entry { at, node })
+            (key.into_inner().into_owned().into_boxed_str(), Entry { at, node })
         })
         .collect()
 }
@@ -155,10 +145,10 @@ pub fn merge(into: &mut Table, more: Table, out: &mut Problems) {
 fn merge_at(into: &mut Table, more: Table, path: &str, out: &mut Problems) {
     let things = THINGS.contains(&path.rsplit('.').next().unwrap_or(""));
     for (key, entry) in more {
-        let name = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        let name = if path.is_empty() { key.to_string() } else { format!("{path}.{key}") };
         match into.get_mut(&key) {
             None => {
-                into.insert(key, entry);
+                into.insert(&key, entry);
             }
             Some(Entry { node: Node { value: Content::Table(old), .. }, .. }) if !things && entry.node.table().is_some() => {
                 if let Content::Table(new) = entry.node.value {
@@ -179,24 +169,22 @@ fn merge_at(into: &mut Table, more: Table, path: &str, out: &mut Problems) {
 /// Lays what a device says over what its profile says: keys of the device win, points are joined by name.
 pub fn overlay(base: &Table, over: &Table) -> Table {
     let mut out = base.clone();
-    for (key, entry) in over {
+    for (key, entry) in over.iter() {
         match (out.get_mut(key), &entry.node.value) {
             (Some(Entry { node: Node { value: Content::Table(below), .. }, .. }), Content::Table(above)) if key == "point" => {
-                for (id, point) in above {
+                for (id, point) in above.iter() {
                     let joined = match (below.get(id).and_then(|b| b.node.table()), point.node.table()) {
                         (Some(b), Some(p)) => {
                             let mut both = b.clone();
-                            both.extend(p.iter().map(|(k, e)| (k.clone(), e.clone())));
+                            p.iter().for_each(|(k, e)| both.insert(k, e.clone()));
                             Entry { at: point.at, node: Node { at: point.node.at, value: Content::Table(both), filled: false } }
                         }
                         _ => point.clone(),
                     };
-                    below.insert(id.clone(), joined);
+                    below.insert(id, joined);
                 }
             }
-            _ => {
-                out.insert(key.clone(), entry.clone());
-            }
+            _ => out.insert(key, entry.clone()),
         }
     }
     out

@@ -22,6 +22,9 @@ pub fn index(uuid: &str, state: &[BootRow], spool: &[BootRow]) -> BootIndex {
     known.filter(agreed).unwrap_or_else(next)
 }
 
+/// An offset that moves by no more than this is the same one.
+const SLEW_MS: u64 = 50;
+
 /// What is known of all boots, for whoever turns boot time into wall time.
 #[derive(Debug)]
 pub struct Clocks {
@@ -41,9 +44,16 @@ impl Clocks {
         self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it differs from what was known.
+    /// Whether it differs from what was known. Slewing within a few milliseconds is no difference: it would only wear
+    /// the card (FIELD_TRUTH 5).
     pub fn set(&self, reading: ClockReading) -> bool {
-        self.lock().insert(self.here.id, reading) != Some(reading)
+        let mut all = self.lock();
+        let known = all.get(&self.here.id);
+        if known.is_some_and(|k| k.quality == reading.quality && k.offset_ms.abs_diff(reading.offset_ms) <= SLEW_MS) {
+            return false;
+        }
+        all.insert(self.here.id, reading);
+        true
     }
 
     pub fn of(&self, boot: BootIndex) -> ClockReading {

@@ -60,6 +60,8 @@ impl Drop for Handle {
         self.shared.inbox.close();
         if let Driver::Thread(thread) = &self.driver
             && let Some(thread) = thread.lock().unwrap_or_else(PoisonError::into_inner).take()
+            // The last handle may have been in a callback: the writer cannot wait for itself.
+            && thread.thread().id() != std::thread::current().id()
             && thread.join().is_err()
         {
             tracing::error!("the database writer has panicked");

@@ -12,7 +12,6 @@ use super::{
     state::{State, Work},
 };
 use crate::{
-    limits,
     model::{Boot, Event},
     system::clock::Clock,
 };
@@ -132,9 +131,7 @@ impl Writer {
 
     fn owe(&self, gaps: Vec<Gap>, now: Boot) {
         if !gaps.is_empty() {
-            let mut core = self.shared.spool.lock();
-            core.gaps.give_back(gaps);
-            core.failed(now, limits::WRITE_RETRY_MIN);
+            self.shared.spool.lock().gaps_failed(gaps, now);
         }
     }
 

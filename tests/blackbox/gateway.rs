@@ -54,8 +54,15 @@ impl Gateway {
 
     /// Starts `fieldgate run` and waits for its control socket to answer.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// The same with more in its environment, as systemd adds.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.process.is_none(), "fieldgate runs already");
-        let mut process = Process::start("fieldgate", Command::new(PROGRAM).arg("run").arg("--config").arg(self.config()));
+        let mut command = Command::new(PROGRAM);
+        command.arg("run").arg("--config").arg(self.config()).envs(environment.iter().copied());
+        let mut process = Process::start("fieldgate", &mut command);
         until("fieldgate answers on its socket", secs(20), || {
             if let Some(status) = process.ended() {
                 panic!("fieldgate ended with {status}: {}", process.said());

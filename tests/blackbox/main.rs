@@ -25,3 +25,4 @@ mod faults;
 mod links;
 mod publishers;
 mod silence;
+mod systemd;

@@ -36,12 +36,14 @@ fn one_silent_slave_of_ten_costs_the_others_at_most_a_twentieth() {
     cloud.wait("the silent unit is offline", secs(15), |s| offline(s, SILENT).then_some(()));
     pause(secs(scaled(12, 60)).saturating_sub(now() - fell));
     let after = rates(&mut bus, measure);
+    eprintln!("reads/s before {before:.2?}, with one silent {after:.2?}");
+    // In the short run one read more or less is already a twenty-fifth.
+    let one_read = scaled(1.0, 0.0) / measure.as_secs_f64();
     for unit in (1..=UNITS).filter(|u| *u != SILENT) {
         let (was, is) = (before[&unit], after[&unit]);
-        assert!(is >= 0.95 * was, "unit {unit}: {was:.2} reads/s before, {is:.2} with unit {SILENT} silent");
+        assert!(is + one_read >= 0.95 * was, "unit {unit}: {was:.2} reads/s before, {is:.2} with unit {SILENT} silent");
     }
     assert_eq!(cloud.seen().events_of("status").iter().filter(|e| e["state"] == "offline").count(), 1, "only the silent one is offline");
-    eprintln!("reads/s before {before:.2?}, with one silent {after:.2?}");
 
     bus.speak(SILENT);
     let probe = secs(scaled(45, 70));

@@ -2,7 +2,10 @@
 //! 3.5 characters of silence, 20 ms for the answer. Assumed, not measured.
 
 use crate::{
-    cli::{Out, out},
+    cli::{
+        Out,
+        out::{self, Paint},
+    },
     config::{Config, Device, Line, Parity, Serial, Transport},
     drivers::modbus::plan::{Request, plan},
     model::{DeviceId, LineId},
@@ -154,8 +157,11 @@ fn bar(share: f64, out: &Out) -> String {
     const WIDE: usize = 16;
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // 0 to 16
     let full = ((share.clamp(0.0, 1.0) * WIDE as f64).round()) as usize;
-    let (on, off) = if out.ascii { ("=", "-") } else { ("━", "╺") };
-    format!("{}{}", on.repeat(full), off.repeat(WIDE - full))
+    if out.ascii {
+        return format!("{}{}", "=".repeat(full), "-".repeat(WIDE - full));
+    }
+    let rest = "━".repeat((WIDE - full).saturating_sub(1));
+    format!("{}{}{}", "━".repeat(full), if full < WIDE { "╺" } else { "" }, out.paint(Paint::Dim, &rest))
 }
 
 fn table(text: &mut String, plan: &LinePlan) {

@@ -10,11 +10,11 @@ mod field;
 mod gateway;
 mod keys;
 mod ledger;
-mod script;
 mod screen;
+mod script;
 mod summary;
 
-use super::{Global, Out, simulate};
+use super::{Global, Out, out::count, simulate};
 use crate::config::Parity;
 use anyhow::Context;
 use cable::Cable;
@@ -23,15 +23,14 @@ use gateway::Gateway;
 use screen::Picture;
 use script::{Cue, Script};
 use serde_json::Value;
-use std::{
-    process::ExitCode,
-    time::Duration,
-};
+use std::{process::ExitCode, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  fieldgate demo                        about 80 s, four acts\n  fieldgate demo --for 60s --json       for a script: exit 0 only if nothing is missing and nothing came twice\n  fieldgate demo --messages             what the cloud receives, line by line\n  fieldgate demo --broker mqtt://127.0.0.1:1883     with your own mosquitto as the cloud;\n                                        read along: mosquitto_sub -t 'fieldgate/demo/#' -v\n\nKeys: space holds the picture, o pulls or plugs the cable, k kills or revives a meter, q ends.")]
+#[command(
+    after_help = "Examples:\n  fieldgate demo                        about 80 s, four acts\n  fieldgate demo --for 60s --json       for a script: exit 0 only if nothing is missing and nothing came twice\n  fieldgate demo --messages             what the cloud receives, line by line\n  fieldgate demo --broker mqtt://127.0.0.1:1883     with your own mosquitto as the cloud;\n                                        read along: mosquitto_sub -t 'fieldgate/demo/#' -v\n\nKeys: space holds the picture, o pulls or plugs the cable, k kills or revives a meter, q ends."
+)]
 pub struct Args {
     /// End by itself after this time
     #[arg(long = "for", value_name = "TIME", value_parser = super::duration)]
@@ -58,7 +57,11 @@ const CLOSING: Duration = Duration::from_secs(5);
 const COMMAND: (&str, &str, f64) = ("plc", "setpoint", 67.0);
 
 pub fn run(_global: &Global, out: &Out, args: &Args) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime needs only memory and an epoll descriptor");
     match play(&runtime, out, args) {
         Ok(code) => code,
         Err(error) => {
@@ -234,7 +237,10 @@ fn act(stage: &mut Stage, cue: Cue, story: &mut Story, ended: &mut bool) {
     match cue {
         Cue::PullCable => {
             stage.cable.pull();
-            story.say(&["The cable to the cloud was pulled. Polling goes on, nothing is thrown away;", "every value waits on disk with its time and number."]);
+            story.say(&[
+                "The cable to the cloud was pulled. Polling goes on, nothing is thrown away;",
+                "every value waits on disk with its time and number.",
+            ]);
         }
         Cue::PlugCable => {
             stage.cable.plug();
@@ -252,7 +258,10 @@ fn act(stage: &mut Stage, cue: Cue, story: &mut Story, ended: &mut bool) {
             for _ in 0..3 {
                 stage.cloud.command(&format!("demo-{}", stage.commands), device, point, value);
             }
-            story.say(&["The cloud sends a command, three times with one id: plc setpoint = 67 °C.", "It is written once, read back, and its result goes up as an event."]);
+            story.say(&[
+                "The cloud sends a command, three times with one id: plc setpoint = 67 °C.",
+                "It is written once, read back, and its result goes up as an event.",
+            ]);
         }
         Cue::End => *ended = true,
     }
@@ -269,6 +278,7 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     p.resends = books.resends;
     p.received_per_s = p.received_rate.per_s(elapsed, books.received);
     Picture::remember(&mut p.arriving_history, p.received_per_s);
+    let offline = |d: &str| status.is_some_and(|s| s["exceptions"].as_array().into_iter().flatten().any(|e| e["id"] == d));
     p.values = ["meter-1", "meter-2", "meter-3"]
         .iter()
         .filter_map(|d| {
@@ -278,7 +288,10 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
             while recent.len() > 16 {
                 recent.pop_front();
             }
-            Some(((*d).to_owned(), format!("{v:.0} W"), recent))
+            // An old value stays readable and looks old.
+            let mark = if offline(d) { "old " } else { "" };
+            #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // watts of a small meter
+            Some(((*d).to_owned(), format!("{mark}{} W", count(v.max(0.0) as u64)), recent))
         })
         .collect();
     let holes = books.holes();
@@ -296,7 +309,8 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
     p.groups = [("meters", "meter-"), ("plc", "plc"), ("mqtt", "plug-")]
         .iter()
         .map(|(name, start)| {
-            let mine: Vec<_> = s["all"].as_array().into_iter().flatten().filter(|d| d["id"].as_str().is_some_and(|id| id.starts_with(start))).collect();
+            let mine: Vec<_> =
+                s["all"].as_array().into_iter().flatten().filter(|d| d["id"].as_str().is_some_and(|id| id.starts_with(start))).collect();
             ((*name).to_owned(), mine.iter().filter(|d| d["state"] == "online").count() as u64, mine.len() as u64)
         })
         .collect();
@@ -307,7 +321,12 @@ fn interrupt(runtime: &tokio::runtime::Runtime) -> CancellationToken {
     let hit = token.clone();
     runtime.spawn(async move {
         let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-        let term = async { match &mut term { Some(t) => t.recv().await, None => std::future::pending().await } };
+        let term = async {
+            match &mut term {
+                Some(t) => t.recv().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             _ = tokio::signal::ctrl_c() => {}

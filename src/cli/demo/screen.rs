@@ -50,11 +50,19 @@ impl Picture {
 pub fn render(p: &Picture, out: &Out) -> Vec<String> {
     let rule = if out.ascii { "-" } else { "─" }.repeat(78);
     let mut lines = vec![
-        format!(" {:<52}{:>10}   space o k q", out.paint(Paint::Bold, "fieldgate demo") + if p.held { "   held" } else { "" }, clock(p.elapsed_s)),
+        format!(
+            " {:<52}{:>10}   space o k q",
+            out.paint(Paint::Bold, "fieldgate demo") + if p.held { "   held" } else { "" },
+            clock(p.elapsed_s)
+        ),
         format!(" {rule}"),
         format!("  {:<26} {:<26} {}", "FIELD", "GATEWAY", "CLOUD"),
     ];
-    let gateway = [format!("{} samples/s in", count(p.in_per_s)), format!("{} waiting", count(p.waiting)), format!("{} written to disk", bytes(p.written))];
+    let gateway = [
+        format!("{} samples/s in", count(p.in_per_s)),
+        format!("{} waiting", count(p.waiting)),
+        format!("{} written to disk", bytes(p.written)),
+    ];
     let cloud = cloud(p, out);
     for n in 0..3 {
         let field = p.groups.get(n).map_or(String::new(), |(name, online, all)| {
@@ -65,10 +73,15 @@ pub fn render(p: &Picture, out: &Out) -> Vec<String> {
     }
     lines.push(String::new());
     lines.push(format!("  waiting    {}  {}", chart(p.waiting_history.iter().map(|v| *v as f64), HISTORY, out), count(p.waiting)));
-    lines.push(format!("  arriving   {}  {}/s", chart(p.arriving_history.iter().map(|v| *v as f64), HISTORY, out), count(p.received_per_s)));
+    lines.push(format!(
+        "  arriving   {}  {}/s",
+        chart(p.arriving_history.iter().map(|v| *v as f64), HISTORY, out),
+        count(p.received_per_s)
+    ));
     lines.push(String::new());
-    let values: Vec<String> = p.values.iter().map(|(name, value, recent)| format!("{name} {value:>9} {}", chart(recent.iter().copied(), 4, out))).collect();
-    lines.push(format!("  {}", values.join("   ")));
+    let values: Vec<String> =
+        p.values.iter().map(|(name, value, recent)| format!("{name} {value:>11} {}", chart(recent.iter().copied(), 4, out))).collect();
+    lines.push(format!("  {}", values.join("  ")));
     lines.push(String::new());
     for n in 0..3 {
         lines.push(p.caption.get(n).map_or(String::new(), |c| format!("  {c}")));

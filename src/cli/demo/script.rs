@@ -30,7 +30,8 @@ impl Script {
         let pull = rest * 3 / 8;
         let plug = pull + outage;
         let tail = length.saturating_sub(plug);
-        let mut cues = vec![(pull, Cue::PullCable), (plug, Cue::PlugCable), (plug + tail / 4, Cue::KillMeter), (plug + tail / 2, Cue::SendCommand)];
+        let mut cues =
+            vec![(pull, Cue::PullCable), (plug, Cue::PlugCable), (plug + tail / 4, Cue::KillMeter), (plug + tail / 2, Cue::SendCommand)];
         if ends {
             cues.push((length, Cue::End));
         }

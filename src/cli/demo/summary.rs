@@ -106,17 +106,43 @@ fn setpoint_writes(stage: &Stage) -> u64 {
 }
 
 #[allow(clippy::too_many_arguments)] // one screen, each figure once
-fn say(stage: &Stage, out: &Out, begun: Instant, books: &Ledger, status: &Value, missing: u64, sent: u64, peak: Option<u64>, drained: Option<f64>, writes: u64) {
+fn say(
+    stage: &Stage,
+    out: &Out,
+    begun: Instant,
+    books: &Ledger,
+    status: &Value,
+    missing: u64,
+    sent: u64,
+    peak: Option<u64>,
+    drained: Option<f64>,
+    writes: u64,
+) {
     let s = begun.elapsed().as_secs();
     let took = if s < 60 { format!("{s} s") } else { format!("{} min {} s", s / 60, s % 60) };
     let dead = if stage.meter_is_dead { ", one dead meter" } else { "" };
     out.say(&format!("\n Demo over: {took}, one outage of {:.0} s{dead}.\n", stage.outage.as_secs_f64()));
-    let line = status["lines"].as_array().into_iter().flatten().find(|l| l["id"] == "meters").and_then(|l| l["utilisation"].as_f64()).unwrap_or(0.0);
+    let line = status["lines"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .find(|l| l["id"] == "meters")
+        .and_then(|l| l["utilisation"].as_f64())
+        .unwrap_or(0.0);
     let row = |a: &str, av: String, b: &str, bv: String| out.say(&format!("   {a:<11}{av:<21}{b:<18}{bv}"));
     row("sent", format!("{} values", count(sent)), "line time used", format!("{:.0} % of meters", line * 100.0));
-    row("received", format!("{} values", count(books.received)), "memory", peak.map_or("?".into(), |kb| format!("{} MB at most", kb / 1024)));
+    row(
+        "received",
+        format!("{} values", count(books.received)),
+        "memory",
+        peak.map_or("?".into(), |kb| format!("{} MB at most", kb / 1024)),
+    );
     row("missing", count(missing), "written to disk", crate::cli::out::bytes(status["spool"]["bytes_written"].as_u64().unwrap_or(0)));
     row("twice", count(books.twice), "drained in", drained.map_or("-".into(), |d| format!("{d:.1} s")));
-    row("resent", format!("{} messages", books.resends), "command", command_result(books).map_or("none".into(), |r| format!("{r} ({writes} write)")));
-    out.next("fieldgate check config/examples/rtu-meters.toml     start your own configuration");
+    row("resent", format!("{} messages", books.resends), "command", format!("sent {} times, {writes} write", stage.commands * 3));
+    if let Some(result) = command_result(books) {
+        out.say(&format!("\n   {result}"));
+    }
+    out.say("");
+    out.next("fieldgate check config/examples/rtu-meters.toml");
 }

@@ -7,7 +7,8 @@ use crate::{
         keys::{Keys, Trail},
         problem::Code,
         source::Place,
-        tree::{self, Content, Table},
+        table::Table,
+        tree::{self, Content},
         words,
     },
     limits,
@@ -237,7 +238,7 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
         return Vec::new();
     }
     let mut points = Vec::with_capacity(table.len());
-    for (name, entry) in table {
+    for (name, entry) in table.iter() {
         match entry.node.table() {
             Some(t) => points.extend(point::check(name, t, entry.at, &trail, poll, desk)),
             None => {

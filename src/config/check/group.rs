@@ -8,7 +8,8 @@ use crate::{
         nearest::nearest,
         problem::Code,
         source::Place,
-        tree::{Content, Entry, Node, Table},
+        table::{Entry, Table},
+        tree::{Content, Node},
         words,
     },
     limits,
@@ -147,7 +148,7 @@ fn columns(keys: &Keys<'_>, csv: &csv::Csv, desk: &mut Desk<'_>) {
 
 /// Every placeholder that the group names.
 fn places(table: &Table, into: &mut Vec<String>) {
-    for entry in table.values() {
+    for (_, entry) in table.iter() {
         match &entry.node.value {
             Content::Text(t) => {
                 into.extend(pieces(t).into_iter().filter_map(|p| if let Piece::Place(name) = p { Some(name.to_owned()) } else { None }))
@@ -180,10 +181,10 @@ fn one(name: &str, table: &Table, at: Place, row: &Row, desk: &mut Desk<'_>) -> 
     let mut out = fill(table, row, name, desk);
     out.remove("each");
     out.remove("csv");
-    for key in FROM_COLUMNS.iter().filter(|k| !table.contains_key(**k)) {
+    for key in FROM_COLUMNS.iter().filter(|k| !table.contains_key(k)) {
         if let Some((text, Some(cell))) = row.get(*key).filter(|(text, _)| !text.is_empty()) {
             let node = Node { at: *cell, value: Content::Text(text.clone()), filled: true };
-            out.insert((*key).to_owned(), Entry { at: *cell, node });
+            out.insert(key, Entry { at: *cell, node });
         }
     }
     let given = out.remove("id");
@@ -202,7 +203,7 @@ fn one(name: &str, table: &Table, at: Place, row: &Row, desk: &mut Desk<'_>) -> 
 }
 
 fn fill(table: &Table, row: &Row, group: &str, desk: &mut Desk<'_>) -> Table {
-    table.iter().map(|(key, e)| (key.clone(), Entry { at: e.at, node: fill_node(&e.node, row, group, key, desk) })).collect()
+    table.iter().map(|(key, e)| (key.into(), Entry { at: e.at, node: fill_node(&e.node, row, group, key, desk) })).collect()
 }
 
 fn fill_node(node: &Node, row: &Row, group: &str, key: &str, desk: &mut Desk<'_>) -> Node {

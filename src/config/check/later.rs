@@ -15,7 +15,7 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
         }
     }
     if let Some((table, at)) = root.sub("limits", "[limits]", &mut desk.out) {
-        for (key, entry) in table {
+        for (key, entry) in table.iter() {
             desk.out
                 .error(Code::NotInVersion, entry.at, format!("limits.{key}"), format!("`{key}` cannot be set in this version"))
                 .because("the limits are fixed; docs/configuration.md lists them")

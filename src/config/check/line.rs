@@ -237,6 +237,8 @@ impl Lines {
                 |n| format!("did you mean `{n}`?"),
             );
             let p = desk.out.error(Code::UnknownLine, name.at, key, format!("there is no line `{}`", name.it)).because(because);
+            // The line that was meant is not unused.
+            self.used.extend(near.and_then(|n| LineId::parse(n).ok()));
             match near {
                 Some(n) => p.want(format!("line = \"{n}\"")),
                 None => p.want(format!("[line.{}] with serial = {{ path = … }} or tcp = \"host:port\"", name.it)),

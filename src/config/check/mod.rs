@@ -24,7 +24,7 @@ use super::{
     problem::Code,
     source::Place,
     surroundings::Surroundings,
-    tree::Table,
+    table::Table,
 };
 use crate::model::{BadId, DeviceId};
 use std::{collections::BTreeMap, path::PathBuf};
@@ -73,9 +73,9 @@ pub fn things<'a>(keys: &Keys<'a>, section: &str, desk: &mut Desk<'_>) -> Vec<(&
         return Vec::new();
     };
     let mut out = Vec::new();
-    for (id, entry) in table {
+    for (id, entry) in table.iter() {
         match entry.node.table() {
-            Some(t) => out.push((id.as_str(), t, entry.at)),
+            Some(t) => out.push((id, t, entry.at)),
             None => {
                 desk.out
                     .error(Code::WrongType, entry.at, format!("{section}.{id}"), format!("`{id}` stands directly under [{section}]"))
@@ -97,7 +97,13 @@ pub fn id<T>(text: &str, at: Place, key: impl ToString, parse: fn(&str) -> Resul
             if clean.is_empty() {
                 clean = "name".into();
             }
-            desk.out.error(Code::BadId, at, key, format!("`{text}` is no id")).because(remedy).want(clean);
+            let key = key.to_string();
+            let value = desk.out.sources.slice(at).starts_with('"') && key.ends_with(".id");
+            let want = match key.strip_suffix(text) {
+                Some(section) if !value => format!("[{section}{clean}]"),
+                _ => format!("id = \"{clean}\""),
+            };
+            desk.out.error(Code::BadId, at, key, format!("`{text}` is no id")).because(remedy).want(want);
             None
         }
     }

@@ -8,7 +8,8 @@ use crate::{
         keys::{Keys, Trail},
         problem::Code,
         source::Place,
-        tree::{Content, Table},
+        table::Table,
+        tree::Content,
         words,
     },
     model::PointId,
@@ -42,10 +43,10 @@ fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
         return None;
     }
     let entry = keys.entry("register")?;
-    let (at, key) = (entry.node.at, keys.key("register"));
+    let at = entry.node.at;
     let text = match &entry.node.value {
-        Content::Text(t) => t.clone(),
-        Content::Int(n) => n.to_string(),
+        Content::Text(t) => std::borrow::Cow::Borrowed(t.as_str()),
+        Content::Int(n) => std::borrow::Cow::Owned(n.to_string()),
         _ => {
             keys.wrong("register", &entry.node, "a table and an address in a string", "\"holding:100\"", &mut desk.out);
             return None;
@@ -54,7 +55,7 @@ fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
     match register::parse(&text) {
         Ok((register, modicon)) => {
             if modicon {
-                desk.out.note(Code::ModiconRegister, at, key, format!("{text} is {register} on the wire"));
+                desk.out.note(Code::ModiconRegister, at, keys.key("register"), format!("{text} is {register} on the wire"));
             }
             Some(register)
         }
@@ -64,7 +65,7 @@ fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
             } else {
                 (Code::BadRegister, format!("`{text}` is no register"))
             };
-            let p = desk.out.error(code, at, key, found).because(fault.because);
+            let p = desk.out.error(code, at, keys.key("register"), found).because(fault.because);
             p.want = fault.want;
             None
         }
@@ -82,7 +83,6 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
         return None;
     }
     let text = keys.text("type", &mut desk.out)?;
-    let key = keys.key("type");
     let kind = match register::parse_type(text.it) {
         Ok(kind) => kind,
         Err(fault) => {
@@ -92,7 +92,7 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
             } else {
                 format!("`{}` is no type", text.it)
             };
-            let p = desk.out.error(code, text.at, key, found);
+            let p = desk.out.error(code, text.at, keys.key("type"), found);
             match fault {
                 register::TypeFault::Later => p.because("numbers, bool and bits are").want("type = \"u16\""),
                 register::TypeFault::Near(Some(near)) => p.because(format!("did you mean `{near}`?")).want(format!("type = \"{near}\"")),
@@ -107,7 +107,7 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
     let Some(register) = register else { return Some(kind) };
     if on_bits && kind != DataType::Bool {
         desk.out
-            .error(Code::TypeMismatch, text.at, key, format!("{register} cannot hold {}", kind.word()))
+            .error(Code::TypeMismatch, text.at, keys.key("type"), format!("{register} cannot hold {}", kind.word()))
             .because("coils and discrete inputs are single bits")
             .want_when("type = \"bool\"", "or leave it out")
             .want_when(format!("register = \"holding:{}\"", register.address), "if it is a register");

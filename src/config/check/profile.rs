@@ -8,7 +8,8 @@ use crate::{
         nearest::nearest,
         problem::Code,
         source::Place,
-        tree::{self, Table},
+        table::Table,
+        tree,
     },
     limits,
 };
@@ -103,6 +104,6 @@ fn read(name: &str, path: PathBuf, desk: &mut Desk<'_>) -> Option<Table> {
             .because("a profile says what there is to read")
             .want("[point.voltage] with register and type");
     }
-    table.retain(|key, _| !ABOUT.contains(&key.as_str()) && KEYS.contains(&key.as_str()));
+    table.retain(|key| !ABOUT.contains(&key) && KEYS.contains(&key));
     Some(table)
 }

@@ -88,7 +88,10 @@ fn bare(text: &str) -> Result<(Register, bool), Fault> {
     match old {
         Some((register, name)) => Err(Fault {
             ambiguous: true,
-            because: format!("address {n} on the wire, or {} number {}?", name, register.address + 1),
+            because: match register.address {
+                0 => format!("address {n} on the wire, or the first {name}?"),
+                nth => format!("address {n} on the wire, or {name} number {}?", u32::from(nth) + 1),
+            },
             want: vec![
                 want(format!("register = \"{register}\""), &format!("if the manual counts from {}", n - u64::from(register.address))),
                 want(format!("register = \"{}:{n}\"", register.table.word()), "if the manual says that is the address"),
@@ -208,7 +211,11 @@ pub fn parse_type(text: &str) -> Result<DataType, TypeFault> {
         return Err(TypeFault::Later);
     }
     let other = OTHER_TYPES.iter().find(|(w, _)| *w == lower).map(|(_, w)| *w);
-    Err(TypeFault::Near(other.or_else(|| super::super::nearest::nearest(&lower, PLAIN.iter().map(|(w, _)| *w)))))
+    let near = |words: &[&'static str]| super::super::nearest::nearest(&lower, words.iter().copied());
+    let plain: Vec<&str> = PLAIN.iter().map(|(w, _)| *w).collect();
+    let others: Vec<&str> = OTHER_TYPES.iter().map(|(w, _)| *w).collect();
+    let named = |word: &str| OTHER_TYPES.iter().find(|(w, _)| *w == word).map(|(_, w)| *w);
+    Err(TypeFault::Near(other.or_else(|| near(&plain)).or_else(|| near(&others).and_then(named))))
 }
 
 #[cfg(test)]
@@ -269,6 +276,7 @@ mod tests {
             ("U16", Err(TypeFault::Near(Some("u16")))),
             ("string", Err(TypeFault::Later)),
             ("bcd16", Err(TypeFault::Later)),
+            ("floot", Err(TypeFault::Near(Some("f32")))),
             ("complex", Err(TypeFault::Near(None))),
         ] {
             assert_eq!(parse_type(text), want, "{text}");

@@ -76,9 +76,7 @@ fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Rout
 
 /// Keys of another kind of route say nothing here.
 fn only(keys: &Keys<'_>, kind: &str, own: &[&str], desk: &mut Desk<'_>) {
-    for (key, entry) in
-        keys.table.iter().filter(|(k, _)| ALL.contains(&k.as_str()) && !COMMON.contains(&k.as_str()) && !own.contains(&k.as_str()))
-    {
+    for (key, entry) in keys.table.iter().filter(|(k, _)| ALL.contains(k) && !COMMON.contains(k) && !own.contains(k)) {
         desk.out
             .error(Code::MisplacedKey, entry.at, keys.key(key), format!("`{key}` says nothing on a {kind} route"))
             .because(format!("a {kind} route takes {}", own.join(", ")))
@@ -100,7 +98,7 @@ fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
     if let Some((table, _)) = keys.sub("values", "{ power = \"/ENERGY/Power\" }", &mut desk.out) {
         let trail = keys.trail.then("values");
         let inner = Keys { table, at: keys.at, trail: &trail };
-        for (name, entry) in table {
+        for (name, entry) in table.iter() {
             let point = id(name, entry.at, inner.key(name), PointId::parse, desk);
             let text = inner.text(name, &mut desk.out).filter(|t| pointer(t, &inner.key(name), desk));
             if let (Some(point), Some(text)) = (point, text) {
@@ -138,9 +136,9 @@ fn command(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
     if let Some((table, _)) = keys.sub("payload", "{ true = \"ON\", false = \"OFF\" }", &mut desk.out) {
         let trail = keys.trail.then("payload");
         let inner = Keys { table, at: keys.at, trail: &trail };
-        for value in table.keys() {
+        for (value, _) in table.iter() {
             if let Some(text) = inner.text(value, &mut desk.out) {
-                payload.insert(value.clone(), text.it.to_owned());
+                payload.insert(value.to_owned(), text.it.to_owned());
             }
         }
     }

@@ -94,8 +94,8 @@ pub struct Exchange {
     stretch_to: Boot,
     last_byte: Boot,
     need: usize,
-    /// The adapter hears itself; learned from the first read.
-    echoes: bool,
+    /// The adapter hears itself. `None`: not known since opening; any reply that differs from its request tells.
+    echoes: Option<bool>,
     /// Something that was no reply came while this one was awaited.
     strange: Option<Garbled>,
 }
@@ -115,7 +115,7 @@ impl Exchange {
             stretch_to: Boot(0),
             last_byte: Boot(0),
             need: 0,
-            echoes: false,
+            echoes: None,
             strange: None,
         }
     }
@@ -123,7 +123,7 @@ impl Exchange {
     /// A new connection or port: nothing of the old one counts.
     pub fn reset(&mut self) {
         self.rx.clear();
-        self.echoes = false;
+        self.echoes = if self.wire.framing == Framing::Mbap { Some(false) } else { None };
     }
 
     /// Builds the frame.
@@ -169,7 +169,7 @@ impl Exchange {
         self.until
     }
 
-    pub fn echoes(&self) -> bool {
+    pub fn echoes(&self) -> Option<bool> {
         self.echoes
     }
 
@@ -177,7 +177,7 @@ impl Exchange {
     pub fn sent(&mut self, now: Boot, timeout: Duration) {
         self.sent = now + self.wire.time(self.tx.len());
         self.last_byte = self.sent;
-        self.need = self.reply_len() + if self.echoes { self.tx.len() } else { 0 };
+        self.need = self.reply_len() + if self.echoes == Some(true) { self.tx.len() } else { 0 };
         self.until = self.sent + timeout + self.wire.time(self.reply_len());
         self.stretch_to = self.until + STRETCH_MAX;
     }
@@ -212,9 +212,14 @@ impl Exchange {
                 Judged::Wait
             }
             Scan::Reply { pdu, end } => {
-                // Only a read tells: its request is no reply to itself.
-                if self.wire.framing == Framing::Rtu && !self.ask.is_write() {
-                    self.echoes = self.rx.starts_with(&self.tx) && end > self.tx.len();
+                let is_behind_echo = end > self.tx.len() && self.rx.starts_with(&self.tx);
+                let is_request = self.wire.framing == Framing::Rtu && self.rx[pdu.start - 1..end] == self.tx;
+                if !is_request || is_behind_echo {
+                    self.echoes = Some(is_behind_echo && self.wire.framing == Framing::Rtu);
+                } else if self.echoes.is_none() {
+                    // A single copy of a write, on a line that may echo: only a second copy is certainly the unit's.
+                    self.need = self.tx.len();
+                    return Judged::Wait;
                 }
                 Judged::Reply(pdu)
             }
@@ -242,7 +247,7 @@ impl Exchange {
     fn scan(&self) -> Scan {
         match self.wire.framing {
             Framing::Mbap => mbap::scan(&self.rx, self.tid, self.unit, &self.ask),
-            Framing::Rtu => rtu::scan_on(&self.rx, self.unit, &self.ask, self.echoes),
+            Framing::Rtu => rtu::scan_on(&self.rx, self.unit, &self.ask, self.echoes == Some(true)),
         }
     }
 

@@ -14,6 +14,8 @@ pub mod event;
 mod exchange;
 mod figures;
 mod guard;
+#[cfg(test)]
+mod live;
 mod orders;
 mod owner;
 mod report;

@@ -100,7 +100,8 @@ impl Schedule {
 
     /// `free_at`: when a device's unit may be asked again; `cost`: line time of a probe that gets no reply.
     pub fn pick(&mut self, now: Boot, free_at: impl Fn(usize) -> Boot, cost: impl Fn(usize) -> Duration) -> Pick {
-        let (mut poll, mut probe): (Option<(Boot, usize)>, Option<(Boot, usize)>) = (None, None);
+        let mut poll: Option<(Boot, usize)> = None;
+        let mut probe: Option<(Boot, usize)> = None;
         let (mut next_poll, mut next_probe) = (Boot(u64::MAX), Boot(u64::MAX));
         for n in 0..self.polls.len() {
             let p = &mut self.polls[n];

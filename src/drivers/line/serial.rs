@@ -2,8 +2,8 @@
 //!
 //! Why a thread (measured, % of the wire at 115200 idle / machine overloaded): a tokio sleep 86 / 33, timerfd on the shared
 //! runtime 98 / 33, a thread with absolute sleeps 98 / 99. It sleeps until the expected reply can be complete instead of
-//! waking for each byte, and neither allocates for a frame nor logs a request. `SCHED_FIFO` is left out: no safe call for
-//! it is in the tree.
+//! waking for each byte, and neither allocates for a frame nor logs a request. It asks for SCHED_FIFO, which systemd grants
+//! by LimitRTPRIO; without it the line works, and loses part of its wire while the machine is overloaded.
 
 use super::{
     core::Core,
@@ -29,6 +29,10 @@ use std::{
     sync::{Arc, mpsc::Receiver},
     time::Duration,
 };
+use thread_priority::{
+    RealtimeThreadSchedulePolicy, ThreadPriority, ThreadPriorityValue, ThreadSchedulePolicy, set_thread_priority_and_policy,
+    thread_native_id,
+};
 use tokio_util::sync::CancellationToken;
 
 /// A door that is full is tried again after this.
@@ -52,6 +56,21 @@ impl Bell {
 
     fn quiet(&self) {
         let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+    }
+}
+
+/// Within LimitRTPRIO=10 of the unit, and below the kernel's own interrupt threads (50).
+const REAL_TIME_PRIORITY: u8 = 10;
+
+fn ask_for_real_time(serial: &Serial) {
+    let policy = ThreadSchedulePolicy::Realtime(RealtimeThreadSchedulePolicy::Fifo);
+    let granted = ThreadPriorityValue::try_from(REAL_TIME_PRIORITY)
+        .ok()
+        .is_some_and(|p| set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Crossplatform(p), policy).is_ok());
+    if granted {
+        tracing::debug!(port = %serial.path.display(), "real-time priority granted");
+    } else {
+        tracing::info!(port = %serial.path.display(), "no real-time priority: this line slows down while the machine is overloaded; LimitRTPRIO=10 grants it");
     }
 }
 
@@ -83,6 +102,7 @@ impl Owner {
     pub fn run(mut self) {
         // Sleeps end on time, not up to 50 us later. Refused: the line is a little slower.
         let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        ask_for_real_time(&self.serial);
         let mut buffer = [0; 512];
         let mut tty: Option<Tty> = None;
         let mut came = Came::Time;
@@ -104,6 +124,7 @@ impl Owner {
                 Want::Silence(until) => {
                     self.hand_over();
                     sleep_until(until);
+                    // A line that polls without a pause is never idle: an order takes its turn here.
                     match self.orders.try_recv() {
                         Ok(order) => Came::Order(order),
                         Err(_) => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),
@@ -120,6 +141,10 @@ impl Owner {
             if let Came::Lost(_) = came {
                 drop(tty.take());
             }
+        }
+        // Every order that was taken is answered.
+        while let Ok(order) = self.orders.try_recv() {
+            let _ = self.core.step(self.clock.now(), Event::Order(order));
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);

@@ -41,6 +41,11 @@ impl Owner {
             () = stop.cancelled() => {}
             () = self.serve() => {}
         }
+        // Every order that was taken is answered.
+        self.orders.close();
+        while let Ok(order) = self.orders.try_recv() {
+            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
     }
@@ -71,7 +76,11 @@ impl Owner {
                 Want::Silence(until) => {
                     self.report.deliver(&mut self.core).await;
                     self.clock.sleep_until(until).await;
-                    stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer))
+                    // A line that polls without a pause is never idle: an order takes its turn here.
+                    match self.orders.try_recv() {
+                        Ok(order) => Came::Order(order),
+                        Err(_) => stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer)),
+                    }
                 }
                 Want::Idle(until) => {
                     self.report.deliver(&mut self.core).await;

@@ -17,6 +17,9 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+/// Batches with their body, and now.
+type Packed<'a> = (&'a [Arc<Sealed>], &'a [u8], Boot);
+
 type Taken = (u64, Segment, BTreeSet<u64>);
 
 /// Commits gap events and the list of segments that they announce; `false`: state.db could not be written.
@@ -113,7 +116,7 @@ impl Saver {
         }
     }
 
-    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<(&[Arc<Sealed>], &[u8], Boot)>) -> rusqlite::Result<()> {
+    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
         let here = clocks.here();
         let boots: Vec<BootRow> = (self.clock.as_ref() != Some(&here)).then(|| here.clone()).into_iter().collect();
         let (mut meta, prepared) = {

@@ -94,6 +94,8 @@ pub struct Core {
     ram_bytes: usize,
     /// Not before this moment: the last write failed.
     retry_at: Option<Boot>,
+    /// The same for the gap events, which go to the other file.
+    gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
 }
@@ -118,6 +120,7 @@ impl Core {
             loaded: VecDeque::new(),
             ram_bytes: 0,
             retry_at: None,
+            gaps_retry_at: None,
             flush_at: None,
         }
     }
@@ -172,13 +175,13 @@ impl Core {
         while let Some(seq) = self.live.first().copied() {
             match self.batches.get(&(self.ours(), seq)) {
                 Some(b) if b.segment.is_none() || b.at >= late => return,
-                _ => self.to_backlog((self.ours(), seq)),
+                _ => self.demote((self.ours(), seq)),
             }
         }
     }
 
     /// A batch that is to be sent, but not as live. If it is saved and its segment is still to be read, it is let go.
-    fn to_backlog(&mut self, place: Place) {
+    fn demote(&mut self, place: Place) {
         self.live.remove(&place.1);
         let Some(batch) = self.batches.get_mut(&place) else {
             return;
@@ -216,7 +219,7 @@ impl Core {
             self.batches.iter().filter(|(_, b)| b.segment.is_some() && b.standing != Standing::InFlight).map(|(p, _)| *p).collect();
         for place in saved {
             if self.batches.get(&place).is_some_and(|b| b.standing == Standing::Live) {
-                self.to_backlog(place);
+                self.demote(place);
             }
             if let Some(batch) = self.batches.get_mut(&place)
                 && batch.sealed.take().is_some()
@@ -267,101 +270,6 @@ impl Core {
         let batch = self.batches.get_mut(&(self.ours(), seq))?;
         batch.standing = Standing::InFlight;
         batch.sealed.clone()
-    }
-
-    pub fn has_backlog(&mut self) -> bool {
-        self.skip_looked_through();
-        !self.again.is_empty() || !self.loaded.is_empty() || self.ring.from(self.cursor).next().is_some()
-    }
-
-    /// Segments of which every batch is known in RAM need not be read.
-    fn skip_looked_through(&mut self) {
-        if !self.loaded.is_empty() {
-            return;
-        }
-        while let Some((n, s)) = self.ring.from(self.cursor).next() {
-            let known = self.batches.range((s.epoch, s.first)..=(s.epoch, s.last())).filter(|(_, b)| b.segment == Some(n)).count();
-            if known < s.left as usize {
-                return;
-            }
-            self.cursor = n + 1;
-        }
-    }
-
-    /// The oldest late batch, marked as in flight.
-    pub fn next_backlog(&mut self) -> Next {
-        self.skip_looked_through();
-        let ahead = self.loaded.front().map(|(place, ..)| (*place, None));
-        let ahead = ahead.or_else(|| self.ring.from(self.cursor).next().map(|(n, s)| ((s.epoch, s.first), Some(n))));
-        match (self.again.first().copied(), ahead) {
-            (Some(again), ahead) if ahead.is_none_or(|(place, _)| again < place) => self.send_again(again),
-            (_, Some((_, Some(n)))) => Next::Load(n),
-            (_, Some((_, None))) => match self.loaded.pop_front() {
-                Some((place, n, sealed)) => {
-                    self.track(place, n, &sealed);
-                    Next::Ready(sealed)
-                }
-                None => Next::Nothing,
-            },
-            (_, None) => Next::Nothing,
-        }
-    }
-
-    fn send_again(&mut self, place: Place) -> Next {
-        let Some(batch) = self.batches.get_mut(&place) else {
-            self.again.remove(&place);
-            return Next::Nothing;
-        };
-        match (&batch.sealed, batch.segment) {
-            (Some(sealed), _) => {
-                batch.standing = Standing::InFlight;
-                self.again.remove(&place);
-                Next::Ready(Arc::clone(sealed))
-            }
-            (None, Some(n)) => Next::Load(n),
-            (None, None) => Next::Nothing,
-        }
-    }
-
-    /// From the disk to in flight.
-    fn track(&mut self, place: Place, n: u64, sealed: &Arc<Sealed>) {
-        let bytes = ram_bytes(sealed);
-        self.ram_bytes += bytes;
-        let batch = Batch {
-            sealed: Some(Arc::clone(sealed)),
-            standing: Standing::InFlight,
-            at: Boot(0),
-            due: Boot(0),
-            receipts: Vec::new(),
-            samples: sealed.samples(),
-            bytes,
-            segment: Some(n),
-            writing: false,
-        };
-        self.batches.insert(place, batch);
-    }
-
-    /// A segment was read. What nobody knows of it yet is to be sent; what was let go has its data again.
-    pub fn loaded(&mut self, n: u64, batches: Vec<Sealed>) {
-        let Some(segment) = self.ring.get(n) else {
-            return;
-        };
-        let epoch = segment.epoch;
-        let is_next = self.ring.from(self.cursor).next().is_some_and(|(next, _)| next == n);
-        for sealed in batches {
-            let place = (epoch, sealed.key.seq);
-            if let Some(batch) = self.batches.get_mut(&place) {
-                if batch.sealed.is_none() {
-                    self.ram_bytes += batch.bytes;
-                    batch.sealed = Some(Arc::new(sealed));
-                }
-            } else if is_next && !self.ring.is_delivered(n, place.1) {
-                self.loaded.push_back((place, n, Arc::new(sealed)));
-            }
-        }
-        if is_next {
-            self.cursor = n + 1;
-        }
     }
 
     /// Its own proof of receipt. Unknown, repeated, or not in flight: ignored.
@@ -421,4 +329,5 @@ fn ram_bytes(sealed: &Sealed) -> usize {
     256 + sealed.frames.iter().map(|f| 96 + f.rows.len() * (64 + 24 * f.points.len())).sum::<usize>()
 }
 
+mod backlog;
 mod saving;

@@ -170,9 +170,10 @@ impl Disk {
 
     /// Bytes by which the file would grow over its limit with such a body.
     pub fn missing(&self, body: usize) -> rusqlite::Result<u64> {
-        let needed = body as u64 / PAGE_BODY + 8 + self.series.pending().count() as u64 / 32;
+        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
+        let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
         let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
-        Ok(needed.saturating_sub(unused + self.sizes.pages_max.saturating_sub(pages)) * PAGE)
+        Ok((pages.saturating_sub(unused) + needed).saturating_sub(self.sizes.pages_max) * PAGE)
     }
 
     fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
@@ -212,6 +213,7 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
     let mut found = Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
     read_segments(&found.disk.db, alive, gone, &mut found.runs, &mut found.ring)?;
     found.ring.head = found.ring.head.max(head.cast_unsigned());
+    found.shrink()?;
     let epoch = Epoch(epoch.cast_unsigned());
     if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == epoch) {
         run.highest = run.highest.max(telemetry.cast_unsigned());
@@ -219,6 +221,19 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
         found.runs.push(Run { epoch, boot: BootIndex(0), highest: telemetry.cast_unsigned() });
     }
     Ok(found)
+}
+
+impl Found {
+    /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
+    fn shrink(&mut self) -> rusqlite::Result<()> {
+        if self.ring.left == 0 && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
+            self.disk.db.execute_batch("DELETE FROM segment; VACUUM")?;
+            let head = self.ring.head;
+            self.ring = Ring::default();
+            self.ring.head = head;
+        }
+        Ok(())
+    }
 }
 
 fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {

@@ -87,14 +87,20 @@ impl Spool {
     /// The oldest batch that is late, by epoch, then by number.
     pub fn next_backlog(&self) -> Option<Outgoing> {
         let mut core = self.lock();
-        loop {
+        let next = loop {
             match core.next_backlog() {
-                Next::Ready(sealed) => return Some(Outgoing { sealed, backlog: true }),
-                Next::Nothing => return None,
+                Next::Ready(sealed) => break Some(Outgoing { sealed, backlog: true }),
                 Next::Load(n) if self.load(&mut core, n) => {}
-                Next::Load(_) => return None,
+                Next::Load(_) | Next::Nothing => break None,
             }
+        };
+        let owes = core.gaps.owes();
+        drop(core);
+        if owes {
+            // Of damaged segments. Not while the lock is held: the writer takes it.
+            (self.bell)(Boot(0), Boot(0));
         }
+        next
     }
 
     /// Whether it is worth asking again: a segment that cannot be read now stays for later.
@@ -110,11 +116,14 @@ impl Spool {
             Err(e) if e.is_final() => {
                 tracing::error!(segment = n, error = %e, "spooled telemetry is damaged; a gap event names it");
                 core.damaged(n);
-                (self.bell)(Boot(0), Boot(0));
                 true
             }
             Err(e) => {
-                core.counts.trouble = format!("cannot read spool.db: {e}");
+                let trouble = format!("cannot read spool.db: {e}");
+                if core.counts.trouble != trouble {
+                    tracing::error!(error = %e, "spooled telemetry cannot be read now; it is tried again");
+                }
+                core.counts.trouble = trouble;
                 false
             }
         }

@@ -90,6 +90,15 @@ impl Ring {
         }
     }
 
+    /// Samples that are not delivered, now that they are known. Gives what was thought.
+    pub fn set_samples(&mut self, n: u64, samples: u64) -> u64 {
+        let Some(segment) = self.segments.get_mut(&n) else {
+            return samples;
+        };
+        let now = u32::try_from(samples).unwrap_or(u32::MAX);
+        u64::from(std::mem::replace(&mut segment.samples, now))
+    }
+
     /// Takes the segment out; its slot is in nobody's hands until it is freed.
     pub fn remove(&mut self, n: u64) -> Option<(Segment, BTreeSet<u64>)> {
         let segment = self.segments.remove(&n)?;
@@ -142,7 +151,12 @@ impl Ring {
     pub fn alive(&self) -> Vec<u8> {
         const BYTES_MAX: usize = 3000;
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        for n in self.segments.keys() {
+        let (first, last) = (self.segments.keys().next(), self.segments.keys().next_back());
+        let unbroken = first.zip(last).filter(|(first, last)| *last - *first + 1 == self.segments.len() as u64);
+        if let Some((first, _)) = unbroken {
+            runs.push((*first, self.segments.len() as u64));
+        }
+        for n in self.segments.keys().filter(|_| unbroken.is_none()) {
             let full = runs.len() * 6 > BYTES_MAX;
             match runs.last_mut() {
                 Some((first, count)) if *first + *count == *n => *count += 1,

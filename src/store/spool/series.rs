@@ -11,7 +11,9 @@ use std::{
 
 /// By id, shared with the reader. `None`: a row that is no name.
 #[derive(Debug, Clone, Default)]
-pub struct Dictionary(Arc<RwLock<Vec<Option<(DeviceId, PointId)>>>>);
+pub struct Dictionary(Arc<RwLock<Vec<Name>>>);
+
+type Name = Option<(DeviceId, PointId)>;
 
 impl Names for Dictionary {
     fn series(&self, id: u32) -> Option<(DeviceId, PointId)> {
@@ -20,7 +22,7 @@ impl Names for Dictionary {
 }
 
 impl Dictionary {
-    pub fn add(&self, names: impl IntoIterator<Item = Option<(DeviceId, PointId)>>) {
+    pub fn add(&self, names: impl IntoIterator<Item = Name>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(names);
     }
 
@@ -47,7 +49,7 @@ pub struct Series {
 const PLANNED_MAX: usize = 1024;
 
 impl Series {
-    pub fn new(known: Vec<Option<(DeviceId, PointId)>>, max: usize) -> Series {
+    pub fn new(known: Vec<Name>, max: usize) -> Series {
         let ids = (0u32..).zip(&known).filter_map(|(id, name)| Some((name.clone()?, id))).collect();
         let dictionary = Dictionary::default();
         dictionary.add(known);

@@ -11,8 +11,9 @@ impl Core {
     /// When the writer must come round next.
     pub fn due(&self) -> Option<Boot> {
         let save = self.dues.first().map(|(at, _)| *at);
-        let due = [save, self.flush_at, self.gaps.owes().then_some(Boot(0))].into_iter().flatten().min()?;
-        Some(self.retry_at.map_or(due, |at| at.max(due)))
+        let write = [save, self.flush_at].into_iter().flatten().min().map(|due| self.retry_at.map_or(due, |at| at.max(due)));
+        let gaps = self.gaps.owes().then(|| self.gaps_retry_at.unwrap_or_default());
+        [write, gaps].into_iter().flatten().min()
     }
 
     pub fn is_save_due(&self, now: Boot) -> bool {
@@ -24,7 +25,13 @@ impl Core {
     }
 
     pub fn are_gaps_due(&self, now: Boot) -> bool {
-        self.gaps.owes() && self.retry_at.is_none_or(|at| at <= now)
+        self.gaps.owes() && self.gaps_retry_at.is_none_or(|at| at <= now)
+    }
+
+    /// state.db could not take them.
+    pub fn gaps_failed(&mut self, gaps: Vec<Gap>, now: Boot) {
+        self.gaps.give_back(gaps);
+        self.gaps_retry_at = Some(now + crate::limits::WRITE_RETRY_MIN);
     }
 
     /// Nothing is written within a second of a failure, so that a failing disk is not hammered.

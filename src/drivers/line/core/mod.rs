@@ -1,0 +1,298 @@
+//! The core of a line: pure, one owner, every request of the line in turn.
+//!
+//! ```text
+//! Closed --again--> Opening --Opened--> Ready --a turn--> Draining --quiet--> Sending --Sent--> Waiting --reply, deadline--> Ready
+//!    ^--Failed, Lost------'        Lapsed <--Lost while idle (TCP)--'                              `--Lost (TCP, first)--> Opening
+//! ```
+//!
+//! `Lapsed` is a TCP connection that the peer closed while nothing was asked: no fault, opened again when it is needed.
+//! Orders come before polls, polls before probes. Before each request the line is silent and the input drained.
+//! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
+
+mod link;
+mod replies;
+
+use super::{
+    event::{Event, NEVER, Out, Want},
+    exchange::{Exchange, Wire},
+    figures::{Counters, Usage},
+    guard::Guard,
+    orders::Orders,
+    schedule::{Pick, Schedule},
+};
+use crate::{
+    config::{Device, Line, Table},
+    drivers::modbus::{Request, plan},
+    model::{Boot, LineId, LineState, Urgent},
+};
+use std::time::Duration;
+
+/// A TCP connection backs off from this.
+const RECONNECT_MIN: Duration = Duration::from_millis(500);
+/// A line that never falls silent is asked all the same after this, so that its devices are reported as garbled.
+const DRAIN_MAX: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Closed { again: Boot },
+    Lapsed,
+    Opening,
+    Ready,
+    Draining { since: Boot },
+    Sending,
+    Waiting,
+}
+
+/// Whose request is on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Job {
+    kind: Kind,
+    device: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Order,
+    Poll,
+    Probe,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// Place in the queue of orders.
+    Order(usize),
+    Poll(usize),
+    Probe(usize),
+}
+
+#[derive(Debug)]
+pub struct Core {
+    id: LineId,
+    devices: Vec<Device>,
+    wire: Wire,
+    line_gap: Duration,
+    connect_delay: Duration,
+    exchange: Exchange,
+    guard: Guard,
+    schedule: Schedule,
+    /// Line time of a probe of each device that gets no reply.
+    probe_costs: Vec<Duration>,
+    orders: Orders,
+    state: State,
+    job: Option<Job>,
+    /// The last byte, sent or received, of anybody.
+    last_activity: Boot,
+    /// The gap that the unit asked last wants, or the delay after opening.
+    gap: Duration,
+    line_state: LineState,
+    reason: String,
+    backoff: Duration,
+    /// The connection was lost once since the last valid reply and opened again without a word.
+    reopened: bool,
+    opened: Boot,
+    /// This connection gave a valid reply.
+    served: bool,
+    /// Timeouts in a row on this connection.
+    silent: u32,
+    stopped: bool,
+    /// Something was asked since opening.
+    asked: bool,
+    echo_noted: bool,
+    counters: Counters,
+    usage: Usage,
+    pub out: Out,
+}
+
+impl Core {
+    pub fn new(line: &Line, devices: Vec<Device>) -> Core {
+        let wire = Wire::new(&line.transport);
+        let guard = Guard::new(wire.framing, line, &devices);
+        let polls = devices.iter().map(|d| (d.poll, d.retries.unwrap_or(line.retries), requests(d)));
+        let schedule = Schedule::new(polls);
+        let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
+        Core {
+            id: line.id.clone(),
+            wire,
+            line_gap: line.min_gap,
+            connect_delay: line.connect_delay,
+            exchange: Exchange::new(wire),
+            probe_costs: (0..devices.len()).map(cost).collect(),
+            guard,
+            schedule,
+            orders: Orders::default(),
+            devices,
+            state: State::Closed { again: Boot(0) },
+            job: None,
+            last_activity: Boot(0),
+            gap: Duration::ZERO,
+            line_state: LineState::Unknown,
+            reason: String::new(),
+            backoff: RECONNECT_MIN,
+            reopened: false,
+            opened: Boot(0),
+            served: false,
+            silent: 0,
+            stopped: false,
+            asked: false,
+            echo_noted: false,
+            counters: Counters::default(),
+            usage: Usage::default(),
+            out: Out::default(),
+        }
+    }
+
+    pub fn counters(&self) -> Counters {
+        Counters { missed: self.schedule.missed(), ..self.counters }
+    }
+
+    pub fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    pub fn line_state(&self) -> (LineState, &str) {
+        (self.line_state, &self.reason)
+    }
+
+    /// What happened, and what is to be done now.
+    pub fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        match event {
+            Event::Time => self.on_time(now),
+            Event::Bytes(bytes) => self.on_bytes(now, bytes),
+            Event::Sent => self.on_sent(now),
+            // Unasked they would forget a request that is on its way.
+            Event::Opened if self.state == State::Opening => self.on_opened(now),
+            Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
+            Event::Opened | Event::Failed(_) => {}
+            Event::Lost(reason) => self.on_lost(now, reason),
+            Event::Order(order) => self.orders.accept(now, &self.devices, order),
+            Event::Stop => {
+                self.stopped = true;
+                self.orders.stop(now);
+            }
+        }
+        let why = self.why_waiting();
+        self.orders.expire(now, why);
+        self.advance(now);
+        while let Some(done) = self.orders.take_done() {
+            self.out.urgent.push_back(Urgent::Done(done));
+        }
+        self.want(now)
+    }
+
+    fn why_waiting(&self) -> &'static str {
+        match self.line_state {
+            LineState::Up => "it found no turn on the line",
+            LineState::Down | LineState::Unknown => "the line is down",
+        }
+    }
+
+    /// Moves on as far as is possible without the owner.
+    fn advance(&mut self, now: Boot) {
+        match self.state {
+            State::Closed { again } if again <= now && !self.stopped => self.state = State::Opening,
+            State::Draining { since } if now - since > DRAIN_MAX => self.begin(now),
+            State::Lapsed | State::Ready => self.take_turn(now),
+            _ => {}
+        }
+    }
+
+    /// Somebody's turn: silence first, on an open line.
+    fn take_turn(&mut self, now: Boot) {
+        if self.next_turn(now).is_ok() {
+            let is_open = self.state == State::Ready;
+            self.state = if is_open { State::Draining { since: self.quiet_at().max(now) } } else { State::Opening };
+        }
+    }
+
+    fn want(&mut self, now: Boot) -> Want<'_> {
+        match self.state {
+            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER))),
+            State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
+            State::Opening => Want::Open,
+            State::Draining { .. } => Want::Silence(self.quiet_at()),
+            State::Sending => Want::Send(self.exchange.frame()),
+            State::Waiting => {
+                let (need, earliest) = self.exchange.wanted();
+                Want::Recv { need, earliest, until: self.exchange.until() }
+            }
+        }
+    }
+
+    /// Whose turn it is, or when to look again.
+    fn next_turn(&mut self, now: Boot) -> Result<Turn, Boot> {
+        if self.stopped {
+            return Err(NEVER);
+        }
+        let guard = &self.guard;
+        let free_at = |device| guard.barred_until(device);
+        // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
+        // request is a read if one is due.
+        let reads_first = !self.asked && self.exchange.echoes().is_none();
+        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+            return Ok(Turn::Poll(device));
+        }
+        if let Some(n) = self.orders.pick(now, free_at) {
+            return Ok(Turn::Order(n));
+        }
+        match self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+            Pick::Poll(device) => Ok(Turn::Poll(device)),
+            Pick::Probe(device) => Ok(Turn::Probe(device)),
+            Pick::Wait(at) => Err(at.min(self.orders.wake(free_at))),
+        }
+    }
+
+    /// When the line was silent for long enough.
+    fn quiet_at(&self) -> Boot {
+        self.last_activity + self.wire.silence.max(self.gap)
+    }
+
+    fn on_time(&mut self, now: Boot) {
+        match self.state {
+            State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
+            State::Waiting if now >= self.exchange.until() && !self.exchange.stretch(now) => self.time_out(now),
+            _ => {}
+        }
+    }
+
+    fn begin(&mut self, now: Boot) {
+        let (kind, device, ask) = match self.next_turn(now) {
+            Ok(Turn::Order(n)) => (Kind::Order, self.orders.device(n), self.orders.begin(n)),
+            Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
+            Ok(Turn::Probe(device)) => {
+                self.schedule.spend(self.probe_costs[device]);
+                (Kind::Probe, device, self.schedule.probe(device).ask())
+            }
+            Err(_) => {
+                self.state = State::Ready;
+                return;
+            }
+        };
+        self.exchange.begin(now, self.devices[device].unit, &ask);
+        self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap);
+        self.asked = true;
+        self.job = Some(Job { kind, device });
+        self.state = State::Sending;
+    }
+
+    fn on_sent(&mut self, now: Boot) {
+        let (State::Sending, Some(job)) = (self.state, self.job) else { return };
+        let device = job.device;
+        let timeout = match job.kind {
+            Kind::Probe => self.guard.base_timeout(device),
+            Kind::Order | Kind::Poll => self.guard.timeout(device),
+        };
+        self.exchange.sent(now, timeout);
+        self.counters.requests += 1;
+        self.state = State::Waiting;
+    }
+}
+
+/// The planned requests; a device without points is asked for one register, to learn whether it lives.
+fn requests(device: &Device) -> Vec<Request> {
+    let mut requests = plan(device);
+    if requests.is_empty() {
+        requests.push(Request { table: Table::Holding, start: 0, count: 1, points: [].into(), fields: Vec::new() });
+    }
+    requests
+}

@@ -1,0 +1,256 @@
+//! What came back: replies, refusals, garbled bytes, silence and late replies, each to whom it concerns.
+
+use super::{Core, Job, Kind, RECONNECT_MIN, State};
+use crate::{
+    config::Device,
+    drivers::{
+        line::{
+            event::{Note, Out},
+            exchange::{Framing, Judged},
+            orders::Verdict,
+            schedule::Failed,
+        },
+        modbus::{Answer, Garbled, Request, decode, pdu},
+    },
+    model::{Boot, Bulk, Heard, Reading, Urgent},
+};
+use std::ops::Range;
+
+/// Consecutive timeouts without any reply on a TCP connection after which it is replaced: its peer may be gone.
+const SILENT_CONNECTION: u32 = 2;
+
+impl Core {
+    pub(super) fn on_bytes(&mut self, now: Boot, bytes: &[u8]) {
+        self.last_activity = now;
+        self.exchange.receive(now, bytes);
+        match self.state {
+            State::Waiting => self.judge(now),
+            // Between the want and the sending: what comes is no reply to a frame that is not out yet.
+            _ => self.look_at_strays(now),
+        }
+    }
+
+    fn judge(&mut self, now: Boot) {
+        loop {
+            match self.exchange.judge() {
+                Judged::Wait => break,
+                Judged::Reply(pdu) => return self.reply(now, pdu),
+                Judged::Garbled(why) => return self.garbled(now, why, false),
+                Judged::Foreign { end, why } => {
+                    if !self.recognise_late(now) {
+                        self.counters.foreign += 1;
+                        self.exchange.mark_strange(why);
+                        self.exchange.skip(end);
+                    }
+                }
+            }
+        }
+        // The deadline may have passed while the owner slept until the bytes could be here.
+        if now >= self.exchange.until() && !self.exchange.stretch(now) {
+            self.time_out(now);
+        }
+    }
+
+    /// Bytes that nobody asked for now.
+    fn look_at_strays(&mut self, now: Boot) {
+        loop {
+            if self.recognise_late(now) {
+                continue;
+            }
+            match self.exchange.judge_stray() {
+                Judged::Wait => return,
+                Judged::Foreign { end, .. } => {
+                    self.counters.foreign += 1;
+                    self.exchange.skip(end);
+                }
+                Judged::Reply(_) | Judged::Garbled(_) if self.wire.framing == Framing::Mbap => return self.replace(),
+                Judged::Reply(_) | Judged::Garbled(_) => return self.exchange.forget(),
+            }
+        }
+    }
+
+    /// Takes a late reply off the front of what was received.
+    fn recognise_late(&mut self, now: Boot) -> bool {
+        let Some(late) = self.guard.late(now, self.exchange.rx()) else { return false };
+        self.exchange.skip(late.end);
+        self.counters.late += 1;
+        let devices: Vec<usize> = self.guard.devices_of(late.unit).collect();
+        for device in devices {
+            self.revive(now, device);
+            let device = self.devices[device].id.clone();
+            if let Some(timeout) = late.raised {
+                self.out.notes.push_back(Note::Slow { device: device.clone(), timeout });
+            }
+            self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Answered, at: now });
+        }
+        true
+    }
+
+    fn revive(&mut self, now: Boot, device: usize) {
+        if self.schedule.alive(now, device) {
+            self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
+        }
+    }
+
+    /// A reply that passed every check.
+    fn reply(&mut self, now: Boot, pdu: Range<usize>) {
+        let Some(job) = self.job.take() else { return };
+        let device = job.device;
+        let trailer = if self.wire.framing == Framing::Rtu { 2 } else { 0 };
+        let end = pdu.end + trailer;
+        self.ended(now);
+        self.reopened = false;
+        self.served = true;
+        self.silent = 0;
+        self.backoff = RECONNECT_MIN;
+        if self.exchange.echoes() == Some(true) && !self.echo_noted {
+            self.echo_noted = true;
+            self.out.notes.push_back(Note::Echo);
+        }
+        let said = pdu::check(self.exchange.ask(), &self.exchange.rx()[pdu]);
+        match said {
+            Ok(Answer::Exception(code)) => self.refused(now, job, device, code),
+            Ok(Answer::Data(data)) => {
+                self.counters.answers += 1;
+                match job.kind {
+                    Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
+                    Kind::Poll => emit(&mut self.out, now, &self.devices[device], self.schedule.current(device), data),
+                    Kind::Probe => emit(&mut self.out, now, &self.devices[device], self.schedule.probe(device), data),
+                }
+                self.alive_by_reply(now, job, device);
+            }
+            Ok(Answer::Written) => {
+                self.counters.answers += 1;
+                self.orders.verdict(now, &self.devices, Verdict::Written);
+                self.alive_by_reply(now, job, device);
+            }
+            Err(why) => {
+                // The framing has checked the same PDU; kept as a refusal to trust, not as a panic.
+                self.job = Some(job);
+                return self.garbled(now, why, false);
+            }
+        }
+        self.exchange.done(end);
+    }
+
+    fn alive_by_reply(&mut self, now: Boot, job: Job, device: usize) {
+        if job.kind == Kind::Poll {
+            self.schedule.answered(now, device);
+        }
+        self.revive(now, device);
+    }
+
+    fn refused(&mut self, now: Boot, job: Job, device: usize, code: u8) {
+        // A gateway speaks here, not the unit: nothing is known of the unit but that it did not answer.
+        if matches!(code, 0x0a | 0x0b) {
+            self.counters.silent += 1;
+            match job.kind {
+                Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+                Kind::Poll | Kind::Probe => {
+                    let after = now - self.exchange.begun();
+                    self.failed(now, job, device, Heard::Silent { after });
+                }
+            }
+            return;
+        }
+        self.counters.refused += 1;
+        match job.kind {
+            Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+            Kind::Poll | Kind::Probe => {
+                let device = self.devices[device].id.clone();
+                self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
+            }
+        }
+        self.alive_by_reply(now, job, device);
+    }
+
+    pub(super) fn time_out(&mut self, now: Boot) {
+        match self.exchange.leftover() {
+            Some(why) => self.garbled(now, why, true),
+            None => self.unanswered(now),
+        }
+    }
+
+    /// Something came that is no reply. `pending`: the reply may still come.
+    fn garbled(&mut self, now: Boot, why: Garbled, pending: bool) {
+        let Some(job) = self.job.take() else { return };
+        let device = job.device;
+        self.ended(now);
+        self.counters.garbled += 1;
+        self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
+        match job.kind {
+            Kind::Order => {
+                let why = format!("the reply was garbled: {why}");
+                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+            }
+            Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Garbled(why.to_string())),
+        }
+        match self.wire.framing {
+            Framing::Mbap => self.replace(),
+            Framing::Rtu => self.exchange.forget(),
+        }
+    }
+
+    /// The deadline passed without a byte of this unit.
+    fn unanswered(&mut self, now: Boot) {
+        let Some(job) = self.job.take() else { return };
+        let device = job.device;
+        let after = self.exchange.until() - self.exchange.begun();
+        self.ended(now);
+        self.counters.silent += 1;
+        self.silent += 1;
+        self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
+        match job.kind {
+            Kind::Order => {
+                let why = format!("no reply within {} ms", after.as_millis());
+                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+            }
+            Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Silent { after }),
+        }
+        if self.wire.is_tcp && self.silent >= SILENT_CONNECTION {
+            self.replace();
+        }
+    }
+
+    /// A poll's or probe's request got no valid reply.
+    fn failed(&mut self, now: Boot, job: Job, device: usize, heard: Heard) {
+        let silent = matches!(heard, Heard::Silent { .. });
+        let ended = match job.kind {
+            Kind::Probe if silent => {
+                self.schedule.probe_failed(now, device);
+                true
+            }
+            Kind::Probe => {
+                self.revive(now, device);
+                true
+            }
+            Kind::Poll | Kind::Order => match self.schedule.failed(now, device, silent) {
+                Failed::Retry => false,
+                Failed::PollEnded => true,
+                Failed::Died => {
+                    self.out.notes.push_back(Note::Dead { device: self.devices[device].id.clone() });
+                    true
+                }
+            },
+        };
+        if ended {
+            let device = self.devices[device].id.clone();
+            self.out.urgent.push_back(Urgent::Poll { device, heard, at: now });
+        }
+    }
+
+    /// The wire is free again.
+    fn ended(&mut self, now: Boot) {
+        self.usage.add(self.exchange.begun(), now + self.wire.silence);
+        self.state = State::Ready;
+    }
+}
+
+fn emit(out: &mut Out, at: Boot, device: &Device, request: &Request, data: &[u8]) {
+    if request.points.is_empty() {
+        out.urgent.push_back(Urgent::Poll { device: device.id.clone(), heard: Heard::Answered, at });
+        return;
+    }
+    let (values, quality) = decode(device, request, data);
+    out.bulk.push_back(Bulk::Reading(Reading { device: device.id.clone(), at, points: request.points.clone(), values, quality }));
+}

@@ -1,0 +1,254 @@
+//! A simulated bus: scripted slaves that answer each register with a value that tells its address and unit.
+
+use super::super::exchange::{Framing, Wire};
+use crate::{drivers::modbus::rtu::crc16, model::Boot};
+use std::{collections::BTreeMap, time::Duration};
+
+/// What a slave does wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    /// Every reply begins so long after the request.
+    After(Duration),
+    /// One request in a hundred is answered up to this late.
+    OneInHundredLate(Duration),
+    WrongUnit,
+    WrongFunction,
+    /// Says and sends one register less; says and sends one more; says what is right and sends less.
+    ShortCount,
+    LongCount,
+    Truncated,
+    CorruptCrc,
+    Silent,
+    /// Random bytes before the reply, and sometimes at any time.
+    Noise,
+    /// Random bytes instead of replies.
+    OnlyNoise,
+    Refuses(u8),
+    /// Writes are carried out, and their reply is lost.
+    MuteOnWrites,
+    RefusesWrites(u8),
+    /// Writes are acknowledged and forgotten.
+    Forgetful,
+}
+
+#[derive(Debug)]
+pub struct Slave {
+    pub fault: Fault,
+    pub latency: Duration,
+    pub registers: BTreeMap<u16, u16>,
+    pub writes: u32,
+}
+
+pub fn value(unit: u8, address: u16) -> u16 {
+    u16::from(unit) * 2048 + address
+}
+
+/// splitmix64: small, seeded, good enough to choose faults.
+#[derive(Debug)]
+pub struct Rng(pub u64);
+
+impl Rng {
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub fn micros(&mut self, below: Duration) -> Duration {
+        Duration::from_micros(self.below(u64::try_from(below.as_micros()).unwrap_or(1).max(1)))
+    }
+
+    #[allow(clippy::cast_possible_truncation)] // a random byte
+    fn bytes(&mut self, n: u64) -> Vec<u8> {
+        (0..n).map(|_| self.next() as u8).collect()
+    }
+}
+
+pub struct Bus {
+    pub wire: Wire,
+    pub slaves: BTreeMap<u8, Slave>,
+    pub echoes: bool,
+    pub requests: u64,
+    pub rng: Rng,
+    /// Bytes on their way, by the moment they are there.
+    pending: BTreeMap<(Boot, u64), Vec<u8>>,
+    count: u64,
+    last_request_end: Boot,
+    last_heard: Boot,
+    /// Requests that began before the line had been silent for 3.5 characters.
+    pub rude: u64,
+}
+
+impl Bus {
+    pub fn new(wire: Wire, seed: u64) -> Bus {
+        Bus {
+            wire,
+            slaves: BTreeMap::new(),
+            echoes: false,
+            requests: 0,
+            rng: Rng(seed),
+            pending: BTreeMap::new(),
+            count: 0,
+            last_request_end: Boot(0),
+            last_heard: Boot(0),
+            rude: 0,
+        }
+    }
+
+    pub fn add(&mut self, unit: u8) {
+        let latency = Duration::from_millis(4);
+        self.slaves.insert(unit, Slave { fault: Fault::None, latency, registers: BTreeMap::new(), writes: 0 });
+    }
+
+    pub fn first(&self) -> Option<Boot> {
+        self.pending.keys().next().map(|(at, _)| *at)
+    }
+
+    pub fn take(&mut self, now: Boot) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Some(first) = self.pending.first_entry() {
+            if first.key().0 > now {
+                break;
+            }
+            self.last_heard = first.key().0;
+            out.extend(first.remove());
+        }
+        out
+    }
+
+    /// A new connection: a Modbus TCP server forgets the old one, a serial server does not.
+    pub fn reconnect(&mut self) {
+        if self.wire.framing == Framing::Mbap {
+            self.pending.clear();
+        }
+    }
+
+    fn send(&mut self, start: Boot, bytes: &[u8]) {
+        let mut from = 0;
+        while from < bytes.len() {
+            let piece = 1 + usize::try_from(self.rng.below(32)).unwrap_or(0);
+            let to = (from + piece).min(bytes.len());
+            self.count += 1;
+            self.pending.insert((start + self.wire.time(to), self.count), bytes[from..to].to_vec());
+            from = to;
+        }
+    }
+
+    /// The master's frame, beginning on the wire now.
+    pub fn frame(&mut self, now: Boot, frame: &[u8]) {
+        if !self.wire.is_tcp && now - self.last_request_end.max(self.last_heard) < self.wire.silence {
+            self.rude += 1;
+        }
+        let end = now + self.wire.time(frame.len());
+        self.last_request_end = end;
+        self.requests += 1;
+        if self.echoes {
+            self.send(now, frame);
+        }
+        let (head, unit, pdu) = match self.wire.framing {
+            Framing::Mbap => (frame[..4].to_vec(), frame[6], &frame[7..]),
+            Framing::Rtu => {
+                assert_eq!(crc16(frame), 0, "the master's own checksum");
+                (Vec::new(), frame[0], &frame[1..frame.len() - 2])
+            }
+        };
+        let Some(slave) = self.slaves.get_mut(&unit) else { return };
+        let (fault, latency) = (slave.fault, slave.latency);
+        let Some(reply) = slave.reply(unit, pdu) else { return };
+        let (delay, noise) = match fault {
+            Fault::After(late) => (late, 0),
+            Fault::OneInHundredLate(most) if self.rng.below(100) == 0 => (Duration::from_millis(300) + self.rng.micros(most), 0),
+            Fault::Noise => (latency, self.rng.below(40)),
+            _ => (latency, 0),
+        };
+        let start = end + delay + self.rng.micros(Duration::from_millis(2));
+        let bytes = match fault {
+            Fault::OnlyNoise => {
+                let n = 1 + self.rng.below(60);
+                self.rng.bytes(n)
+            }
+            _ => self.wrap(&head, unit, reply, fault),
+        };
+        let noise = self.rng.bytes(noise);
+        if fault == Fault::Noise && self.rng.below(10) == 0 {
+            let (late, stray) = (self.rng.micros(Duration::from_secs(1)), self.rng.bytes(5));
+            self.send(end + late, &stray);
+        }
+        self.send(start, &[noise, bytes].concat());
+    }
+
+    /// The reply to a frame, right now.
+    pub fn reply_to(&mut self, frame: &[u8], reply: &mut Vec<u8>) {
+        if !frame.is_empty() {
+            self.frame(Boot(0), frame);
+            reply.extend(self.take(Boot(u64::MAX)));
+        }
+    }
+
+    fn wrap(&mut self, head: &[u8], unit: u8, mut pdu: Vec<u8>, fault: Fault) -> Vec<u8> {
+        let unit = if fault == Fault::WrongUnit { unit + 1 } else { unit };
+        match fault {
+            Fault::WrongFunction => pdu[0] ^= 7,
+            Fault::ShortCount => {
+                pdu[1] -= 2;
+                pdu.truncate(pdu.len() - 2);
+            }
+            Fault::LongCount => {
+                pdu[1] += 2;
+                pdu.extend([1, 2]);
+            }
+            Fault::Truncated => pdu.truncate(pdu.len() - 1),
+            _ => {}
+        }
+        let mut frame = head.to_vec();
+        if self.wire.framing == Framing::Mbap {
+            frame.extend(u16::try_from(pdu.len() + 1).expect("short").to_be_bytes());
+        }
+        frame.push(unit);
+        frame.extend(pdu);
+        if self.wire.framing == Framing::Rtu {
+            let crc = crc16(&frame) ^ if fault == Fault::CorruptCrc { 0x0100 } else { 0 };
+            frame.extend(crc.to_le_bytes());
+        } else if fault == Fault::CorruptCrc {
+            // TCP has none: a broken header is its like.
+            frame[3] = 9;
+        }
+        frame
+    }
+}
+
+impl Slave {
+    fn reply(&mut self, unit: u8, pdu: &[u8]) -> Option<Vec<u8>> {
+        let function = pdu[0];
+        let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
+        let is_write = function >= 5;
+        match self.fault {
+            Fault::Silent => return None,
+            Fault::Refuses(code) => return Some(vec![function | 0x80, code]),
+            Fault::RefusesWrites(code) if is_write => {
+                self.writes += 1;
+                return Some(vec![function | 0x80, code]);
+            }
+            _ => {}
+        }
+        if is_write {
+            self.writes += 1;
+            if self.fault != Fault::Forgetful {
+                self.registers.insert(word(1), if function == 16 { word(6) } else { word(3) });
+            }
+            return (self.fault != Fault::MuteOnWrites).then(|| pdu[..5].to_vec());
+        }
+        let words = (0..word(3)).map(|n| word(1) + n);
+        let data: Vec<u8> = words.flat_map(|a| self.registers.get(&a).copied().unwrap_or_else(|| value(unit, a)).to_be_bytes()).collect();
+        let mut reply = vec![function, u8::try_from(data.len()).expect("short")];
+        reply.extend(data);
+        Some(reply)
+    }
+}
