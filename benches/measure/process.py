@@ -9,12 +9,12 @@ STOP_GRACE_S = 10
 
 
 class Process:
-    def __init__(self, name, argv, log, cwd=None, env=None, output=None):
+    def __init__(self, name, argv, log, cwd=None, env=None, output=None, prepare=None):
         self.name, self.log = name, log
         with open(log, "ab") as said:
             self.popen = subprocess.Popen(
                 [str(arg) for arg in argv], cwd=cwd, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
-                stdout=output or said, stderr=said, start_new_session=True)
+                stdout=output or said, stderr=said, start_new_session=True, preexec_fn=prepare)
         self.pid = self.popen.pid
 
     def assert_runs(self):

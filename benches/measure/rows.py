@@ -113,4 +113,5 @@ class Judge:
 def quantile(ordered, share):
     if not ordered:
         return None
-    return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1)
+    # A clock that is read to 0.2 ms may make a young row younger than nothing.
+    return max(0.0, round(ordered[min(len(ordered) - 1, int(len(ordered) * share))], 1))
