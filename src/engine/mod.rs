@@ -141,7 +141,7 @@ impl Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
             filter: setup::filter(&config),
-            batch: Batch::new(setup::linger(&config)),
+            batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
             letters: Letters::default(),
