@@ -3,8 +3,9 @@
 use super::{BULK_TURN, Engine};
 use std::time::Duration;
 
-/// The doors get so long to hand in what they have.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The doors get so long to hand in what they have. Less than the engine's share of the stop (`app`, 1 s): what is sealed
+/// after that may find the store closed.
+const DRAIN: Duration = Duration::from_millis(800);
 /// With nothing new for so long, and no order under way, they have handed in everything.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -12,6 +13,8 @@ impl Engine {
     /// Whatever stops feeding the doors must be told to stop no later than the engine.
     pub(super) async fn wind_down(&mut self) {
         let now = self.clock.now();
+        // First of all: whatever takes long below, this is safe.
+        self.seal();
         let mut out = vec![];
         self.commands.stop(now, &mut out);
         self.carry_orders(out).await;

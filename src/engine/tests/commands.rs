@@ -105,3 +105,18 @@ async fn a_flood_of_commands_lands_while_the_writer_writes() {
     }
     assert_eq!(ended as u64, many - 1, "what waited is rejected at the stop");
 }
+
+/// The share of the stop that `app` gives the engine is over at the same moment for both, and what is sealed after the
+/// store is closed is lost.
+#[tokio::test(start_paused = true)]
+async fn the_last_readings_are_sealed_before_the_stop_goes_on_without_the_engine() {
+    let house = House::start();
+    house.command("c1", 50.0, 1).await;
+    house.wait(10).await;
+    house.reading(&points(&["u", "k"]), &[230, 1]).await;
+    house.stop.cancel();
+    let House { task, store, .. } = house;
+    let ended = tokio::time::timeout(Duration::from_secs(1), task).await;
+    assert!(ended.is_ok(), "an order that nobody answers holds the engine for longer than its share");
+    assert!(store.spool().has_live());
+}
