@@ -1,6 +1,7 @@
 //! The orderly end: the doors are emptied, what is there is sealed, orders under way may still answer.
 
 use super::{BULK_TURN, Engine};
+use crate::model::Boot;
 use std::time::Duration;
 
 /// The doors get so long to hand in what they have. Less than the engine's share of the stop (`app`, 1 s): what is sealed
@@ -43,6 +44,7 @@ impl Engine {
             quiet_at = self.clock.now() + QUIET;
         }
         self.seal();
+        self.store_again(Boot(u64::MAX)).await;
         tracing::debug!(commands_open = self.commands.open(), "engine stopped");
     }
 
