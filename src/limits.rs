@@ -15,6 +15,8 @@ pub const LINE_ORDERS: usize = 64;
 pub const LOCAL_MESSAGES: usize = 1024;
 /// Changes on their way to the database writer. Full: the engine waits.
 pub const STORE_CHANGES: usize = 256;
+/// Changes that the disk refused, kept to be stored when it works again. Full: the oldest goes, ends of commands last.
+pub const UNSTORED: usize = 4_096;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 
