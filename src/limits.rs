@@ -86,6 +86,12 @@ pub const MQTT_SUBSCRIPTIONS: usize = 1_000;
 pub const MQTT_BROKER_HELD: usize = 20_000;
 /// Points that one MQTT payload may become. More: dead letter.
 pub const MQTT_LEAVES: usize = 1_000;
+/// Texts that one MQTT payload may hold, in bytes as JSON: with their names they stay one message that brokers take.
+/// A single one that no broker takes would stand before everything else for ever. More: dead letter.
+pub const MQTT_TEXT_BYTES: usize = 64 * 1024;
+/// Names remembered of one route's payloads, in bytes, so that a device whose names never repeat fills no memory. Full:
+/// forgotten and learned anew.
+pub const MQTT_NAME_BYTES: usize = 512 * 1024;
 /// Nesting of a JSON payload. Deeper: dead letter.
 pub const JSON_DEPTH: usize = 32;
 /// Devices that messages may register by themselves. More: dead letter with that reason.

@@ -147,7 +147,7 @@ fn value_bytes(value: &Value) -> usize {
         Value::Int(v) => digits(v.unsigned_abs()) + 2,
         Value::Uint(v) => digits(*v) + 1,
         Value::Float(_) => 12,
-        Value::Text(t) => t.len() + t.len() / 8 + 3,
+        Value::Text(t) => Value::escaped_len(t) + 3,
     }
 }
 
