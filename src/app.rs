@@ -55,6 +55,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         buffer: config.buffer.clone(),
         clock,
         backing: Backing::Thread,
+        linger: engine::linger(&config),
         epoch_seed: None,
     })
     .context("cannot open the store")?;

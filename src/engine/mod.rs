@@ -26,6 +26,7 @@ mod unstored;
 mod urgent;
 
 pub use handle::{Handle, Snapshot};
+pub use setup::linger;
 
 use crate::{
     config::Config,

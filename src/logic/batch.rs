@@ -32,7 +32,7 @@ pub struct Batch {
     bytes: usize,
     since: Option<Boot>,
     /// When the first one came who waits for the acknowledgement.
-    awaited: Option<Boot>,
+    asked_since: Option<Boot>,
 }
 
 impl Batch {
@@ -46,7 +46,7 @@ impl Batch {
             samples: 0,
             bytes: 0,
             since: None,
-            awaited: None,
+            asked_since: None,
         }
     }
 
@@ -72,7 +72,7 @@ impl Batch {
             self.put(now, reading);
         }
         if receipt.is_awaited() {
-            self.awaited.get_or_insert(now);
+            self.asked_since.get_or_insert(now);
             self.receipts.push(receipt);
         }
         self.close_if_full(out);
@@ -80,14 +80,14 @@ impl Batch {
 
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        let waits = self.awaited.map(|at| at + self.answer_within);
+        let waits = self.asked_since.map(|at| at + self.answer_within);
         self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
     }
 
     /// What has come together so far.
     pub fn take(&mut self) -> Option<Full> {
         self.since.take()?;
-        self.awaited = None;
+        self.asked_since = None;
         self.index.clear();
         (self.samples, self.bytes) = (0, 0);
         Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
