@@ -1,7 +1,7 @@
 //! mosquitto on a port of its own, as the cloud or as a local broker. It can be killed and comes back with its sessions.
 
 use crate::{
-    process::{Process, free_port},
+    process::{Process, free_port, host},
     wait::{secs, until},
 };
 use rustix::process::Signal;
@@ -10,6 +10,7 @@ use tempfile::TempDir;
 
 pub struct Mosquitto {
     pub port: u16,
+    host: &'static str,
     dir: TempDir,
     process: Option<Process>,
 }
@@ -23,15 +24,16 @@ pub struct Certificates<'a> {
 
 impl Mosquitto {
     pub fn start() -> Mosquitto {
-        Mosquitto::with("")
+        Mosquitto::with(host(), "")
     }
 
     pub fn start_tls(files: &Certificates<'_>) -> Mosquitto {
         let show = |path: &Path| path.display().to_string();
-        Mosquitto::with(&format!("cafile {}\ncertfile {}\nkeyfile {}\n", show(files.ca), show(files.cert), show(files.key)))
+        // Its certificate is for localhost.
+        Mosquitto::with("127.0.0.1", &format!("cafile {}\ncertfile {}\nkeyfile {}\n", show(files.ca), show(files.cert), show(files.key)))
     }
 
-    fn with(listener: &str) -> Mosquitto {
+    fn with(host: &'static str, listener: &str) -> Mosquitto {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let port = free_port();
         // A persistent subscriber's queue must survive a kill, else the judge and not the gateway loses messages: no
@@ -39,11 +41,11 @@ impl Mosquitto {
         let config = format!(
             "user root\npersistence true\npersistence_location {}/\nautosave_interval 0\nmax_queued_messages 0\n\
              max_inflight_messages 0\nlog_dest stderr\nlog_type error\nlog_type warning\nlog_type notice\n\
-             listener {port} 127.0.0.1\nallow_anonymous true\n{listener}",
+             listener {port} {host}\nallow_anonymous true\n{listener}",
             dir.path().display()
         );
         fs::write(dir.path().join("mosquitto.conf"), config).expect("the temporary directory takes a file");
-        let mut broker = Mosquitto { port, dir, process: None };
+        let mut broker = Mosquitto { port, host, dir, process: None };
         broker.restart();
         broker
     }
@@ -59,7 +61,7 @@ impl Mosquitto {
             if let Some(status) = process.ended() {
                 panic!("mosquitto ended with {status}: {}", process.said());
             }
-            TcpStream::connect(("127.0.0.1", self.port)).ok()
+            TcpStream::connect((self.host, self.port)).ok()
         });
         self.process = Some(process);
     }

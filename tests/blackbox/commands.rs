@@ -6,6 +6,7 @@ use crate::{
     field::Faults,
     gateway::{Gateway, uplink},
     mqtt::{Client, Login, Packet},
+    process::host,
     wait::{pause, secs, wall_ms},
 };
 use serde_json::{Value as Json, json};
@@ -24,9 +25,10 @@ fn plant(id: &str) -> Plant {
     let cloud = Cloud::watch(broker.port, id);
     let port = faults.port("tcp0");
     let device = format!(
-        "[device.boiler]\ntcp = \"127.0.0.1:{port}\"\nunit = 1\npoll = \"500ms\"\n\
+        "[device.boiler]\ntcp = \"{}:{port}\"\nunit = 1\npoll = \"500ms\"\n\
          [device.boiler.point.setpoint]\nregister = \"holding:101\"\ntype = \"u16\"\nwrite = {{ min = 20, max = 80 }}\n\
-         [device.boiler.point.flow]\nregister = \"holding:100\"\ntype = \"u16\"\n"
+         [device.boiler.point.flow]\nregister = \"holding:100\"\ntype = \"u16\"\n",
+        host()
     );
     let gateway = Gateway::started(id, &(uplink(broker.port) + &device));
     cloud.wait_online();

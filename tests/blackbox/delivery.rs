@@ -55,7 +55,11 @@ impl Plant {
             if missing.is_empty() {
                 return;
             }
-            assert!(now() < deadline, "{} of {} reads did not arrive, the first: {:?}", missing.len(), due.len(), missing[0]);
+            if now() >= deadline {
+                let which: Vec<_> = missing.iter().map(|r| (r.device, r.counter, r.at_ms - end)).collect();
+                let status = String::from_utf8_lossy(&self.gateway.command(&["status", "--json"]).stdout).into_owned();
+                panic!("{} of {} reads did not arrive (device, counter, ms): {which:?}\n{status}", missing.len(), due.len());
+            }
             pause(std::time::Duration::from_millis(50));
         }
     }

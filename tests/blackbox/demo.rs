@@ -1,6 +1,6 @@
 //! The README's first command: it ends well by itself, and what it shows is what a broker of your own receives.
 
-use crate::{broker::Mosquitto, cloud::Cloud, gateway::PROGRAM, turn, wait::secs};
+use crate::{broker::Mosquitto, cloud::Cloud, gateway::PROGRAM, process::host, turn, wait::secs};
 use serde_json::Value as Json;
 use std::process::{Command, Output};
 
@@ -29,7 +29,7 @@ fn the_demo_ends_with_nothing_missing_and_nothing_twice() {
 fn the_demo_can_be_read_along_at_a_mosquitto() {
     let broker = Mosquitto::start();
     let cloud = Cloud::watch(broker.port, "demo");
-    assert_clean(&demo(&["--fast", "--json", "--broker", &format!("mqtt://127.0.0.1:{}", broker.port)]));
+    assert_clean(&demo(&["--fast", "--json", "--broker", &format!("mqtt://{}:{}", host(), broker.port)]));
     let seen = cloud.wait("telemetry", secs(5), |s| (!s.rows.is_empty()).then_some(s.missing()));
     assert_eq!(seen, []);
     cloud.seen().assert_sound();

@@ -6,6 +6,7 @@ use crate::{
     cloud::{Cloud, Seen},
     field::Faults,
     gateway::{Gateway, uplink},
+    process::host,
     wait::{now, pause, scaled, secs},
 };
 use std::{fmt::Write as _, time::Duration};
@@ -26,7 +27,7 @@ fn points(id: &str) -> String {
 }
 
 fn tcp_device(id: &str, port: u16, poll: &str) -> String {
-    let head = format!("[device.{id}]\ntcp = \"127.0.0.1:{port}\"\nunit = 1\ntimeout = \"{TIMEOUT_MS}ms\"\n");
+    let head = format!("[device.{id}]\ntcp = \"{}:{port}\"\nunit = 1\ntimeout = \"{TIMEOUT_MS}ms\"\n", host());
     format!("{head}poll = \"{poll}\"\noffline_after = \"1h\"\n{}\n", points(id))
 }
 

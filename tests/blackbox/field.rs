@@ -1,6 +1,9 @@
 //! The Python servers of tests/field: one process each, which announces itself in JSON and obeys lines on its stdin.
 
-use crate::{process::Process, wait::secs};
+use crate::{
+    process::{Process, host},
+    wait::secs,
+};
 use serde_json::Value as Json;
 use std::{
     collections::BTreeMap,
@@ -59,7 +62,8 @@ impl Devices {
     pub fn start(count: usize) -> Devices {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let log = dir.path().join("reads.jsonl");
-        let server = Server::start("pymodbus_devices.py", &["--devices", &count.to_string(), "--log", &log.to_string_lossy()]);
+        let server =
+            Server::start("pymodbus_devices.py", &["--host", host(), "--devices", &count.to_string(), "--log", &log.to_string_lossy()]);
         let ports = serde_json::from_value(server.announced["ports"].clone()).expect("ports are numbers");
         Devices { _server: server, ports, dir }
     }
@@ -120,7 +124,7 @@ pub struct Counted {
 impl Faults {
     pub fn start(tcp: usize, pty: usize, timeout_ms: u32) -> Faults {
         let dir = tempfile::tempdir().expect("a temporary directory");
-        let args = ["--tcp", &tcp.to_string(), "--pty", &pty.to_string(), "--timeout-ms", &timeout_ms.to_string()];
+        let args = ["--host", host(), "--tcp", &tcp.to_string(), "--pty", &pty.to_string(), "--timeout-ms", &timeout_ms.to_string()];
         let server = Server::start("fault_server.py", &[&args[..], &["--dir", &dir.path().to_string_lossy()]].concat());
         Faults { server, _dir: dir }
     }

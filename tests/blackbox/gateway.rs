@@ -1,7 +1,7 @@
 //! The process under test, with a configuration, data and run directory of its own.
 
 use crate::{
-    process::Process,
+    process::{Process, host},
     turn::{self, Turn},
     wait::{now, secs, until},
 };
@@ -113,12 +113,13 @@ impl Gateway {
 
 /// Sections of a configuration file.
 pub fn uplink(port: u16) -> String {
-    format!("[uplink.cloud]\nurl = \"mqtt://127.0.0.1:{port}\"\nreconnect_max = \"1s\"\n\n")
+    format!("[uplink.cloud]\nurl = \"mqtt://{}:{port}\"\nreconnect_max = \"1s\"\n\n", host())
 }
 
-/// A Modbus TCP device with a 32-bit counter `c` at 0 and 16-bit points `r2`… up to `registers`.
+/// A Modbus TCP device with a 32-bit counter `c` at 0 and 16-bit points `r2`… up to `registers`. Its timeout is long:
+/// on a busy machine a server's late answer would look like a read that fieldgate lost.
 pub fn counting_device(id: &str, port: u16, registers: usize, poll: &str) -> String {
-    let mut out = format!("[device.{id}]\ntcp = \"127.0.0.1:{port}\"\nunit = 1\npoll = \"{poll}\"\n");
+    let mut out = format!("[device.{id}]\ntcp = \"{}:{port}\"\nunit = 1\ntimeout = \"5s\"\npoll = \"{poll}\"\n", host());
     out.push_str(&counting_points(id, registers));
     out
 }

@@ -6,7 +6,7 @@ use crate::{
     field::Devices,
     gateway::{Gateway, counting_device, uplink},
     mqtt::{Client, Login},
-    process::free_port,
+    process::{free_port, host},
     publishers::ROUTES,
     wait::{pause, secs},
 };
@@ -70,7 +70,7 @@ fn messages_through_an_external_broker_reach_the_cloud_across_a_kill() {
     let local = Mosquitto::start();
     let broker = Mosquitto::start();
     let cloud = Cloud::watch(broker.port, "external");
-    let config = uplink(broker.port) + &format!("[mqtt]\nbroker = \"mqtt://127.0.0.1:{}\"\n\n{ROUTES}", local.port);
+    let config = uplink(broker.port) + &format!("[mqtt]\nbroker = \"mqtt://{}:{}\"\n\n{ROUTES}", host(), local.port);
     let mut gateway = Gateway::started("external", &config);
     cloud.wait_online();
     // The subscription is persistent: from its first connection on, the broker keeps what we have not acknowledged.
@@ -102,7 +102,8 @@ fn a_user_may_do_what_its_topics_say_and_nobody_else_gets_in() {
     let secret = tempfile::NamedTempFile::new().expect("a temporary file");
     fs::write(secret.path(), "s3cret\n").expect("a file");
     let users = format!(
-        "[mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n[mqtt.user.plugs]\npassword = {{ file = \"{}\" }}\ntopics = [\"tele/plug-1/#\"]\n\n{ROUTES}",
+        "[mqtt]\nlisten = \"{}:{port}\"\n\n[mqtt.user.plugs]\npassword = {{ file = \"{}\" }}\ntopics = [\"tele/plug-1/#\"]\n\n{ROUTES}",
+        host(),
         secret.path().display()
     );
     let gateway = Gateway::started("users", &(uplink(broker.port) + &users));

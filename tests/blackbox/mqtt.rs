@@ -1,5 +1,6 @@
 //! A small MQTT 3.1.1 client, written from the standard: as much of it as publishers, commanders and the collector need.
 
+use crate::process::host;
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
@@ -32,7 +33,7 @@ pub struct Login<'a> {
 impl Client {
     /// Connects and waits for CONNACK. An `Err` also says that the broker refused.
     pub fn connect(port: u16, login: &Login<'_>) -> io::Result<Client> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        let stream = TcpStream::connect((host(), port))?;
         stream.set_nodelay(true)?;
         let mut body = Vec::new();
         text(&mut body, "MQTT");

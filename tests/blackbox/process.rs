@@ -6,7 +6,7 @@ use std::{
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{ChildStdin, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex},
+    sync::{Arc, LazyLock, Mutex},
     time::Duration,
 };
 
@@ -96,8 +96,18 @@ fn keep(from: impl Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
     lines
 }
 
+/// A loopback address of this test process alone. A gateway of another run that still calls a server which is gone would
+/// sooner or later reach one of ours on the same port, and read our counters.
+pub fn host() -> &'static str {
+    static HOST: LazyLock<String> = LazyLock::new(|| {
+        let id = std::process::id();
+        format!("127.{}.{}.{}", 64 + (id >> 16) % 64, (id >> 8) % 256, id % 256)
+    });
+    &HOST
+}
+
 /// A port that was free a moment ago. The system does not hand the same one out again soon.
 pub fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("loopback has a free port");
+    let listener = TcpListener::bind((host(), 0)).expect("loopback has a free port");
     listener.local_addr().expect("a bound socket has an address").port()
 }

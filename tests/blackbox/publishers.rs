@@ -5,7 +5,7 @@ use crate::{
     cloud::Cloud,
     gateway::{Gateway, uplink},
     mqtt::{Client, Login, Packet},
-    process::free_port,
+    process::{free_port, host},
     wait::{now, pause, scaled, secs},
 };
 use std::{
@@ -21,7 +21,7 @@ pub const ROUTES: &str = "[mqtt.route.telemetry]\ntopic = \"tele/{device}/SENSOR
      [mqtt.route.status]\ntopic = \"devices/say/{device}\"\nkind = \"status\"\nunknown = \"register\"\n\n";
 
 fn listening(port: u16) -> String {
-    format!("[mqtt]\nlisten = \"127.0.0.1:{port}\"\n\n{ROUTES}")
+    format!("[mqtt]\nlisten = \"{}:{port}\"\n\n{ROUTES}", host())
 }
 
 /// A publisher that goes on for ever: what was not acknowledged when a connection died is not sent again, so an arrival

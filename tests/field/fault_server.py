@@ -230,6 +230,7 @@ def serve_pty(server, master):
 
 def main():
     p = argparse.ArgumentParser()
+    p.add_argument("--host", default="127.0.0.1")
     p.add_argument("--tcp", type=int, default=0)
     p.add_argument("--pty", type=int, default=0)
     p.add_argument("--timeout-ms", type=float, default=300.0)
@@ -239,7 +240,7 @@ def main():
     servers, announced, keep = {}, [], []
     for n in range(o.tcp):
         server = Server(f"tcp{n}", o.timeout_ms, o.seed + n)
-        listener = socket.create_server(("127.0.0.1", 0))
+        listener = socket.create_server((o.host, 0))
         threading.Thread(target=serve_tcp, args=(server, listener), daemon=True).start()
         servers[server.name] = server
         announced.append({"name": server.name, "port": listener.getsockname()[1]})

@@ -57,6 +57,7 @@ class Registers(ModbusBaseSlaveContext):
 
 async def main():
     p = argparse.ArgumentParser()
+    p.add_argument("--host", default="127.0.0.1")
     p.add_argument("--devices", type=int, default=1)
     p.add_argument("--log", required=True)
     o = p.parse_args()
@@ -64,7 +65,7 @@ async def main():
     devices = [Registers(d, log) for d in range(o.devices)]
     ports = []
     for device in devices:
-        server = ModbusTcpServer(ModbusServerContext(slaves=device, single=True), address=("127.0.0.1", 0))
+        server = ModbusTcpServer(ModbusServerContext(slaves=device, single=True), address=(o.host, 0))
         await server.listen()
         ports.append(server.transport.sockets[0].getsockname()[1])
 
