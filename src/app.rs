@@ -26,11 +26,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// Shares of `limits::SHUTDOWN` (5 s): field 0.5, engine 1, uplink 2, store 1.5.
+/// Shares of `limits::SHUTDOWN` (5 s): field 0.5, engine 1, uplink 2, store 1.25; the rest is for taking down what is left.
 const FIELD_STOPS_IN: Duration = Duration::from_millis(500);
 const ENGINE_STOPS_IN: Duration = Duration::from_secs(1);
 const UPLINK_STOPS_IN: Duration = Duration::from_secs(2);
-const STORE_STOPS_IN: Duration = Duration::from_millis(1500);
+const STORE_STOPS_IN: Duration = Duration::from_millis(1250);
 const _: () = assert!(
     FIELD_STOPS_IN.as_millis() + ENGINE_STOPS_IN.as_millis() + UPLINK_STOPS_IN.as_millis() + STORE_STOPS_IN.as_millis()
         <= limits::SHUTDOWN.as_millis()
@@ -55,6 +55,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         buffer: config.buffer.clone(),
         clock,
         backing: Backing::Thread,
+        linger: engine::linger(&config),
         epoch_seed: None,
     })
     .context("cannot open the store")?;

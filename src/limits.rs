@@ -15,6 +15,8 @@ pub const LINE_ORDERS: usize = 64;
 pub const LOCAL_MESSAGES: usize = 1024;
 /// Changes on their way to the database writer. Full: the engine waits.
 pub const STORE_CHANGES: usize = 256;
+/// Changes that the disk refused, kept to be stored when it works again. Full: the oldest goes, ends of commands last.
+pub const UNSTORED: usize = 4_096;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 
@@ -84,6 +86,12 @@ pub const MQTT_SUBSCRIPTIONS: usize = 1_000;
 pub const MQTT_BROKER_HELD: usize = 20_000;
 /// Points that one MQTT payload may become. More: dead letter.
 pub const MQTT_LEAVES: usize = 1_000;
+/// Texts that one MQTT payload may hold, in bytes as JSON: with their names they stay one message that brokers take.
+/// A single one that no broker takes would stand before everything else for ever. More: dead letter.
+pub const MQTT_TEXT_BYTES: usize = 64 * 1024;
+/// Names remembered of one route's payloads, in bytes, so that a device whose names never repeat fills no memory. Full:
+/// forgotten and learned anew.
+pub const MQTT_NAME_BYTES: usize = 512 * 1024;
 /// Nesting of a JSON payload. Deeper: dead letter.
 pub const JSON_DEPTH: usize = 32;
 /// Devices that messages may register by themselves. More: dead letter with that reason.

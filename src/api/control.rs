@@ -13,6 +13,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// A client that asks nothing for so long loses its place to others.
+const IDLE: Duration = Duration::from_secs(60);
+
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     #[error("cannot open the control socket {path}: {source}; `fieldgate status` will not reach this daemon")]
@@ -63,7 +66,7 @@ async fn talk(stream: UnixStream, sources: &Sources) -> io::Result<()> {
     let mut line = String::new();
     loop {
         line.clear();
-        let got = (&mut read).take(limits::CONTROL_LINE).read_line(&mut line).await?;
+        let got = tokio::time::timeout(IDLE, (&mut read).take(limits::CONTROL_LINE).read_line(&mut line)).await??;
         if got == 0 {
             return Ok(());
         }

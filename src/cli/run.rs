@@ -2,7 +2,8 @@
 
 use super::{EXIT_CONFIG, Global, Out};
 use crate::{app, config, system::logging};
-use std::process::ExitCode;
+use std::{panic, process::ExitCode};
+use tokio::runtime::Runtime;
 
 #[derive(Debug, clap::Args)]
 #[command(
@@ -22,11 +23,71 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     // One thread: engine, TCP lines, uplink and socket share it; serial lines, the MQTT endpoint and the database have their own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
-    match runtime.block_on(app::run(config)) {
+    end_on_panic();
+    match see_through(runtime, app::run(config)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error("start", &format!("{error:#}"), "");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Runs it and leaves at once. Dropping the runtime would wait for a name lookup that hangs, for as long as the resolver
+/// likes to try: longer than a stop may take.
+fn see_through<T>(runtime: Runtime, work: impl Future<Output = T>) -> T {
+    let end = runtime.block_on(work);
+    runtime.shutdown_background();
+    end
+}
+
+/// A part that panicked would leave a gateway that looks alive and no longer polls, listens or stores. The whole process
+/// ends instead, as by `kill -9`, which it survives, and systemd starts it again.
+fn end_on_panic() {
+    let say = panic::take_hook();
+    panic::set_hook(Box::new(move |why| {
+        say(why);
+        tracing::error!(%why, "a defect; the process ends so that it can be started again");
+        std::process::abort();
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::system::clock::Clock;
+    use std::{os::unix::process::ExitStatusExt, process::Command, sync::mpsc, time::Duration};
+
+    #[test]
+    fn a_name_lookup_that_hangs_does_not_delay_the_exit() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (hang, hangs) = mpsc::channel::<()>();
+        let begun = Clock::Real.now();
+        see_through(runtime, async move {
+            let (begin, begins) = tokio::sync::oneshot::channel();
+            tokio::task::spawn_blocking(move || {
+                let _ = begin.send(());
+                hangs.recv_timeout(Duration::from_secs(10))
+            });
+            begins.await.unwrap();
+        });
+        let took = Clock::Real.now() - begun;
+        drop(hang);
+        assert!(took < Duration::from_secs(5), "{took:?}");
+    }
+
+    #[test]
+    fn a_thread_that_panics_ends_the_process() {
+        let me = std::env::current_exe().unwrap();
+        let child = ["--exact", "cli::run::tests::panics_in_a_thread", "--ignored"];
+        let status = Command::new(me).args(child).output().unwrap().status;
+        assert_eq!(status.signal(), Some(6), "{status}");
+    }
+
+    #[test]
+    #[ignore = "the other half of the test above: it ends its process"]
+    fn panics_in_a_thread() {
+        end_on_panic();
+        let _ = std::thread::spawn(|| panic!("a defect")).join();
     }
 }

@@ -21,12 +21,14 @@ pub(super) struct Duties {
     pub cards: Option<Boot>,
     progress: Boot,
     clock: Boot,
+    /// Not before this moment is stored again what was refused.
+    pub again: Boot,
     reading: Option<ClockReading>,
 }
 
 impl Duties {
     pub fn new(now: Boot) -> Duties {
-        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, reading: None }
+        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, again: now, reading: None }
     }
 }
 
@@ -108,6 +110,7 @@ impl Engine {
         if self.letters.due().is_some_and(|at| at <= now) {
             self.tell_dead_letters(now).await;
         }
+        self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {
             self.publish_cards();
         }

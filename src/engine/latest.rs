@@ -3,8 +3,9 @@
 use crate::model::{Boot, DeviceId, PointId, Reading, Value};
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Different groups of points that one device may send (one per planned request). More: the oldest is forgotten.
-const GROUPS: usize = 1024;
+/// Values remembered of one device, over all groups of points that it sent together. More: the oldest group is forgotten,
+/// so a publisher whose keys never repeat fills no memory.
+const VALUES: usize = 5_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Latest {
@@ -16,6 +17,8 @@ struct Groups {
     list: Vec<Group>,
     /// The group after the one that came last: planned requests come round in order.
     next: usize,
+    /// In all groups.
+    values: usize,
 }
 
 #[derive(Debug)]
@@ -42,10 +45,11 @@ impl Latest {
             groups.next = k + 1;
             return false;
         }
-        if n >= GROUPS {
-            groups.list.remove(0);
-        }
         groups.list.push(Group { points: Arc::clone(&reading.points), at: reading.at, values: reading.values.clone() });
+        groups.values += reading.values.len();
+        while groups.values > VALUES && groups.list.len() > 1 {
+            groups.values -= groups.list.remove(0).values.len();
+        }
         groups.next = 0;
         true
     }
@@ -62,5 +66,23 @@ impl Latest {
             }
         }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_that_never_repeat_fill_no_memory() {
+        let mut latest = Latest::default();
+        for n in 0..20_000u64 {
+            let points = Arc::from([PointId::parse(&format!("k{n}")).unwrap()]);
+            let device = DeviceId::parse("chatty").unwrap();
+            latest.put(&Reading { device, at: Boot(n), points, values: vec![Value::Uint(n)], quality: None });
+        }
+        let of = latest.of(&DeviceId::parse("chatty").unwrap());
+        assert_eq!(of.len(), VALUES);
+        assert_eq!(of.values().map(|(at, _)| at.0).max(), Some(19_999));
     }
 }

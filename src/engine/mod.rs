@@ -22,9 +22,11 @@ mod stop;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod unstored;
 mod urgent;
 
 pub use handle::{Handle, Snapshot};
+pub use setup::linger;
 
 use crate::{
     config::Config,
@@ -55,6 +57,7 @@ use std::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
+use unstored::Unstored;
 
 /// Readings taken in one turn, so that a wake-up is shared by many of them and an urgent message waits below a millisecond.
 const BULK_TURN: usize = 64;
@@ -114,6 +117,7 @@ pub struct Engine {
     throttled: Option<Boot>,
     turns: Arc<AtomicU64>,
     store_failing: Arc<AtomicBool>,
+    unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
 }
@@ -141,7 +145,7 @@ impl Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
             filter: setup::filter(&config),
-            batch: Batch::new(setup::linger(&config)),
+            batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
             letters: Letters::default(),
@@ -167,6 +171,7 @@ impl Engine {
             throttled: None,
             turns,
             store_failing: Arc::default(),
+            unstored: Unstored::default(),
             samples_in: 0,
             readings_in: 0,
             config,

@@ -23,7 +23,7 @@ pub(super) fn guest_watch(offline_after: Option<Duration>) -> Watch {
     Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after }
 }
 
-pub(super) fn linger(config: &Config) -> Duration {
+pub fn linger(config: &Config) -> Duration {
     config.uplink.as_ref().map_or(LINGER, |u| u.linger)
 }
 

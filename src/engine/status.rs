@@ -1,11 +1,11 @@
 //! Carries changes of online state to the store, the log, local subscribers and the device list.
 
-use super::Engine;
+use super::{Engine, unstored::worth_keeping};
 use crate::{
     limits,
     logic::registry::Effect,
     model::{DeviceStatus, Event, EventKind, LineState, LocalMessage, Receipt, State},
-    store::Change,
+    store::{Change, StoreError},
 };
 use std::sync::{Arc, atomic::Ordering};
 
@@ -50,7 +50,9 @@ impl Engine {
             return receipt.keep();
         }
         let failing = Arc::clone(&self.store_failing);
-        let done = move |result: Result<(), _>| match result {
+        let unstored = self.unstored.clone();
+        let kept = worth_keeping(&changes, receipt.is_awaited());
+        let done = move |result: Result<(), Arc<StoreError>>| match result {
             Ok(()) => {
                 receipt.keep();
                 if failing.swap(false, Ordering::Relaxed) {
@@ -58,8 +60,11 @@ impl Engine {
                 }
             }
             Err(error) => {
+                if !matches!(*error, StoreError::Closed) {
+                    unstored.put(kept);
+                }
                 if !failing.swap(true, Ordering::Relaxed) {
-                    tracing::error!(%error, "changes cannot be stored; they hold until the next start only");
+                    tracing::error!(%error, "changes cannot be stored; they are kept in RAM, and the write is tried again");
                 }
             }
         };

@@ -1,10 +1,12 @@
 //! The orderly end: the doors are emptied, what is there is sealed, orders under way may still answer.
 
 use super::{BULK_TURN, Engine};
+use crate::model::Boot;
 use std::time::Duration;
 
-/// The doors get so long to hand in what they have.
-const DRAIN: Duration = Duration::from_secs(1);
+/// The doors get so long to hand in what they have. Less than the engine's share of the stop (`app`, 1 s): what is sealed
+/// after that may find the store closed.
+const DRAIN: Duration = Duration::from_millis(800);
 /// With nothing new for so long, and no order under way, they have handed in everything.
 const QUIET: Duration = Duration::from_millis(50);
 
@@ -12,6 +14,8 @@ impl Engine {
     /// Whatever stops feeding the doors must be told to stop no later than the engine.
     pub(super) async fn wind_down(&mut self) {
         let now = self.clock.now();
+        // First of all: whatever takes long below, this is safe.
+        self.seal();
         let mut out = vec![];
         self.commands.stop(now, &mut out);
         self.carry_orders(out).await;
@@ -40,6 +44,7 @@ impl Engine {
             quiet_at = self.clock.now() + QUIET;
         }
         self.seal();
+        self.store_again(Boot(u64::MAX)).await;
         tracing::debug!(commands_open = self.commands.open(), "engine stopped");
     }
 

@@ -22,6 +22,8 @@ pub struct Full {
 #[derive(Debug)]
 pub struct Batch {
     linger: Duration,
+    /// The same where somebody waits for the acknowledgement.
+    answer_within: Duration,
     frames: Vec<Frame>,
     /// Where the frames of a device are.
     index: BTreeMap<DeviceId, Vec<usize>>,
@@ -29,11 +31,28 @@ pub struct Batch {
     samples: usize,
     bytes: usize,
     since: Option<Boot>,
+    /// When the first one came who waits for the acknowledgement.
+    asked_since: Option<Boot>,
 }
 
 impl Batch {
     pub fn new(linger: Duration) -> Batch {
-        Batch { linger, frames: vec![], index: BTreeMap::new(), receipts: vec![], samples: 0, bytes: 0, since: None }
+        Batch {
+            linger,
+            answer_within: linger,
+            frames: vec![],
+            index: BTreeMap::new(),
+            receipts: vec![],
+            samples: 0,
+            bytes: 0,
+            since: None,
+            asked_since: None,
+        }
+    }
+
+    /// A long linger (a metered link) must not make a publisher wait for its acknowledgement.
+    pub fn answering_within(self, limit: Duration) -> Batch {
+        Batch { answer_within: limit.min(self.linger), ..self }
     }
 
     /// Adds one reading; a batch that became full by it, or that had to go first, comes out.
@@ -53,6 +72,7 @@ impl Batch {
             self.put(now, reading);
         }
         if receipt.is_awaited() {
+            self.asked_since.get_or_insert(now);
             self.receipts.push(receipt);
         }
         self.close_if_full(out);
@@ -60,12 +80,14 @@ impl Batch {
 
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        self.since.map(|at| at + self.linger)
+        let waits = self.asked_since.map(|at| at + self.answer_within);
+        self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
     }
 
     /// What has come together so far.
     pub fn take(&mut self) -> Option<Full> {
         self.since.take()?;
+        self.asked_since = None;
         self.index.clear();
         (self.samples, self.bytes) = (0, 0);
         Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
@@ -125,7 +147,7 @@ fn value_bytes(value: &Value) -> usize {
         Value::Int(v) => digits(v.unsigned_abs()) + 2,
         Value::Uint(v) => digits(*v) + 1,
         Value::Float(_) => 12,
-        Value::Text(t) => t.len() + t.len() / 8 + 3,
+        Value::Text(t) => Value::escaped_len(t) + 3,
     }
 }
 
@@ -186,6 +208,22 @@ mod tests {
         assert!(batch.take().is_some());
         assert_eq!(batch.due(), None);
         assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn who_waits_for_an_acknowledgement_does_not_wait_for_company() {
+        let mut out = vec![];
+        let mut batch = Batch::new(Duration::from_secs(10)).answering_within(Duration::from_millis(100));
+        let tell: Arc<dyn Fn(u64, crate::model::Settled) + Send + Sync> = Arc::new(|_, _| {});
+        batch.push(Boot::from_ms(10), reading(&names("a", 1), 10), &mut out);
+        batch.push_all(Boot::from_ms(20), vec![reading(&names("a", 1), 20)], Receipt::none(), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(10_010)));
+        batch.push_all(Boot::from_ms(30), vec![reading(&names("a", 1), 30)], Receipt::new(1, Arc::clone(&tell)), &mut out);
+        batch.push_all(Boot::from_ms(90), vec![reading(&names("a", 1), 90)], Receipt::new(2, tell), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(130)));
+        batch.take();
+        batch.push(Boot::from_ms(200), reading(&names("a", 1), 200), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(10_200)));
     }
 
     #[test]

@@ -22,6 +22,16 @@ impl Value {
         if v.is_finite() { Value::Float(v) } else { Value::Null }
     }
 
+    /// Bytes of a text as JSON, without its quotes: a control character is written as six.
+    pub fn escaped_len(text: &str) -> usize {
+        let byte = |b: u8| match b {
+            0..0x20 => 6,
+            b'"' | b'\\' => 2,
+            _ => 1,
+        };
+        text.bytes().map(byte).sum()
+    }
+
     /// As a number, for limits and deadbands. Booleans are 0 and 1.
     pub fn as_f64(&self) -> Option<f64> {
         match self {

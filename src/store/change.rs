@@ -23,6 +23,8 @@ pub struct Options {
     pub buffer: config::Buffer,
     pub clock: Clock,
     pub backing: Backing,
+    /// Longest time that a reading waits in memory before it is sealed; the spool's window begins after it.
+    pub linger: Duration,
     /// Tests: draws the epochs from this seed. `None`: from the kernel.
     pub epoch_seed: Option<u64>,
 }

@@ -8,7 +8,7 @@ use crate::{
     limits,
     model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, event::Alive},
 };
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -215,13 +215,22 @@ impl Inner {
             return Vec::new();
         };
         let ranges = || -> rusqlite::Result<Vec<_>> {
-            let sql = "SELECT min(id), epoch, min(seq), max(seq) FROM event WHERE id BETWEEN ?1 AND ?2 GROUP BY epoch";
-            let mut all = self.reader.prepare_cached(sql)?;
-            let rows = all.query_map([from, self.newest], |r| {
-                let epoch = Epoch(r.get::<_, i64>(1)?.cast_unsigned());
-                Ok((r.get(0)?, epoch, r.get::<_, i64>(2)?.cast_unsigned(), r.get::<_, i64>(3)?.cast_unsigned()))
-            })?;
-            rows.collect()
+            let sql = "SELECT id, event.epoch, seq, coalesce((SELECT e.event FROM epoch e WHERE e.epoch = event.epoch), seq)
+                       FROM event WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+            let mut first = self.reader.prepare_cached(sql)?;
+            let (mut all, mut from) = (Vec::new(), from);
+            // Rows and numbers of an epoch go up together, so one look-up per epoch does: reading all rows took seconds.
+            while let Some((id, epoch, seq, last)) = first
+                .query_row([from, self.newest], |r| {
+                    let (seq, last): (i64, i64) = (r.get(2)?, r.get(3)?);
+                    Ok((r.get::<_, i64>(0)?, Epoch(r.get::<_, i64>(1)?.cast_unsigned()), seq, last.max(seq)))
+                })
+                .optional()?
+            {
+                all.push((id, epoch, seq.cast_unsigned(), last.cast_unsigned()));
+                from = id + (last - seq) + 1;
+            }
+            Ok(all)
         };
         ranges().unwrap_or_default()
     }

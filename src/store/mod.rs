@@ -116,6 +116,7 @@ impl Store {
     /// Writes everything that is in RAM, marks the stop as clean and ends the writer. Nothing may be sealed after it.
     pub async fn close(&self) {
         let (told, closed) = tokio::sync::oneshot::channel();
+        self.handle.closing.store(true, std::sync::atomic::Ordering::Relaxed);
         match &self.handle.driver {
             Driver::Thread(_) => self.handle.shared.inbox.put(Job::Close(told), None),
             Driver::Inline(_) => self.run_inline(vec![Job::Close(told)], self.handle.shared.clock.now()),

@@ -21,8 +21,13 @@ use std::{
     fs::File,
     io::Read,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError, Weak},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
     thread::JoinHandle,
+    time::Duration,
 };
 
 /// Limits that tests make small.
@@ -45,25 +50,39 @@ pub struct Handle {
     pub shared: Arc<Shared>,
     pub driver: Driver,
     pub queries: Queries,
+    /// `close` was called.
+    pub closing: AtomicBool,
     /// Held as long as the store is open: one daemon per data directory.
     _lock: File,
 }
 
 pub enum Driver {
-    Thread(Mutex<Option<JoinHandle<()>>>),
+    Thread(Mutex<Option<Thread>>),
     Inline(Arc<Mutex<Writer>>),
 }
+
+pub struct Thread {
+    writer: JoinHandle<()>,
+    /// Nothing is ever sent: it breaks when the writer ends.
+    ended: Receiver<()>,
+}
+
+/// After `close` the writer ends at once, unless a disk or another program holds it: the stop does not wait for that.
+const WRITER_ENDS_IN: Duration = Duration::from_millis(200);
 
 impl Drop for Handle {
     /// Without `close` this is a kill: what was in RAM is lost. The files are closed when it returns.
     fn drop(&mut self) {
         self.shared.inbox.close();
-        if let Driver::Thread(thread) = &self.driver
-            && let Some(thread) = thread.lock().unwrap_or_else(PoisonError::into_inner).take()
-            // The last handle may have been in a callback: the writer cannot wait for itself.
-            && thread.thread().id() != std::thread::current().id()
-            && thread.join().is_err()
-        {
+        let Driver::Thread(thread) = &self.driver else { return };
+        let Some(Thread { writer, ended }) = thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        // The last handle may have been in a callback: the writer cannot wait for itself.
+        if writer.thread().id() == std::thread::current().id() {
+            return;
+        }
+        if self.closing.load(Ordering::Relaxed) && ended.recv_timeout(WRITER_ENDS_IN) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the database writer hangs; what was not written by now is lost");
+        } else if writer.join().is_err() {
             tracing::error!("the database writer has panicked");
         }
     }
@@ -84,7 +103,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
 
     let before = state.before.map(|(before, clean)| if clean { before } else { Before { telemetry: highest(&spool, &before), ..before } });
     let mut db = state.state;
-    let begin = Begin { boot: here, window: o.buffer.window };
+    let begin = Begin { boot: here, window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
     let fail = |source| StoreError::Open { path: state_path.clone(), source };
     let epoch = db.begin(&begin, draw).map_err(fail)?.map_err(StoreError::Random)?;
@@ -102,19 +121,24 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
         clock: o.clock,
     });
     shared.spool.lock().counts.disk_bytes = disk.bytes();
-    shared.inbox.last_turn.store(o.clock.now().0, std::sync::atomic::Ordering::Relaxed);
+    shared.inbox.last_turn.store(o.clock.now().0, Ordering::Relaxed);
     let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk));
     let driver = start(o.backing, writer, &inline)?;
     let queries = Queries::open(&state_path)?;
     let restored = Restored { epoch, boot: index, before, devices: state.devices, open_commands: state.open_commands, quarantined };
-    Ok((Store { handle: Arc::new(Handle { shared, driver, queries, _lock: lock }) }, restored))
+    Ok((Store { handle: Arc::new(Handle { shared, driver, queries, closing: AtomicBool::new(false), _lock: lock }) }, restored))
 }
 
 fn start(backing: Backing, writer: Writer, inline: &OnceLock<Weak<Mutex<Writer>>>) -> Result<Driver, StoreError> {
     match backing {
         Backing::Thread => {
-            let thread = std::thread::Builder::new().name("store".into()).spawn(|| writer.run()).map_err(StoreError::Thread)?;
-            Ok(Driver::Thread(Mutex::new(Some(thread))))
+            let (alive, ended) = channel();
+            let work = move || {
+                let _alive: Sender<()> = alive;
+                writer.run();
+            };
+            let writer = std::thread::Builder::new().name("store".into()).spawn(work).map_err(StoreError::Thread)?;
+            Ok(Driver::Thread(Mutex::new(Some(Thread { writer, ended }))))
         }
         Backing::Inline => {
             let writer = Arc::new(Mutex::new(writer));

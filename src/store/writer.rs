@@ -81,7 +81,7 @@ impl Writer {
             }
         }
         if !self.closed {
-            self.pay_gaps(now);
+            self.pay_gaps(now, false);
             self.spool_turn(now, false);
         }
         after
@@ -136,8 +136,11 @@ impl Writer {
     }
 
     /// Gap events that nothing else took along.
-    fn pay_gaps(&mut self, now: Boot) {
-        let due = self.shared.spool.lock().are_gaps_due(now);
+    fn pay_gaps(&mut self, now: Boot, last_chance: bool) {
+        let due = {
+            let core = self.shared.spool.lock();
+            core.are_gaps_due(now) || (last_chance && core.gaps.owes())
+        };
         if due {
             let gaps = self.shared.spool.lock().gaps.take();
             if self.commit(&[], gaps.iter().cloned().map(|gap| gap.event(now)).collect()).is_err() {
@@ -174,8 +177,8 @@ impl Writer {
 
     /// Everything that is in RAM, then the mark of a clean stop; without the first not the second.
     fn close(&mut self, now: Boot) {
-        self.pay_gaps(now);
-        let all = self.spool_turn(now, true);
+        self.pay_gaps(now, true);
+        let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
         let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };

@@ -292,6 +292,33 @@ async fn a_server_that_closes_every_few_requests_is_read_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_server_that_greets_with_something_else_than_modbus_is_not_stormed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = listener.local_addr().expect("bound").port();
+    let (tell, mut accepted) = mpsc::channel(1000);
+    tokio::spawn(async move {
+        let mut open = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.expect("accepted");
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await;
+            open.push(stream);
+            let _ = tell.try_send(());
+        }
+    });
+    let line = testing::line(Transport::Tcp { host: "127.0.0.1".into(), port });
+    let running = run(&line, vec![device(1, 2, Duration::from_millis(20))]);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut connections = 0;
+    while accepted.try_recv().is_ok() {
+        connections += 1;
+    }
+    assert!((1..=8).contains(&connections), "{connections} connections in two seconds");
+    let figures = running.handle.figures();
+    assert!(figures.reason.contains("no Modbus TCP"), "{figures:?}");
+    running.end().await;
+}
+
+#[tokio::test]
 async fn a_refused_connection_says_why() {
     let line = testing::line(Transport::Tcp { host: "127.0.0.1".into(), port: 1 });
     let mut running = run(&line, vec![device(1, 2, Duration::from_millis(20))]);

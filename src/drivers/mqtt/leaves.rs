@@ -24,6 +24,8 @@ pub enum Unreadable {
     Deep,
     #[error("more than {} values", limits::MQTT_LEAVES)]
     Many,
+    #[error("more than {} bytes of text", limits::MQTT_TEXT_BYTES)]
+    Long,
     #[error("no point id can be made of {0:?}: use 'values' to name it")]
     Name(String),
     #[error("two values for point {0}: use 'values' to tell them apart")]
@@ -51,6 +53,7 @@ impl Leaves {
 #[derive(Debug, Default)]
 pub struct Shapes {
     known: HashMap<Box<str>, Arc<[PointId]>>,
+    bytes: usize,
 }
 
 /// Shapes remembered. Full: forgotten and learned anew, which only costs time.
@@ -84,9 +87,11 @@ impl Shapes {
             return Ok(Leaves { points: points.clone(), values: walk.values });
         }
         let points = names(&walk)?;
-        if self.known.len() >= SHAPES {
+        if self.known.len() >= SHAPES || self.bytes + walk.names.len() > limits::MQTT_NAME_BYTES {
             self.known.clear();
+            self.bytes = 0;
         }
+        self.bytes += walk.names.len();
         self.known.insert(walk.names.into(), points.clone());
         Ok(Leaves { points, values: walk.values })
     }
@@ -202,6 +207,28 @@ mod tests {
         check(r#"{"big":18446744073709551615,"neg":-9223372036854775808}"#, "big=18446744073709551615u neg=-9223372036854775808");
         check("{}", "");
         check(" [1, 2] ", "0=1 1=2");
+    }
+
+    #[test]
+    fn a_text_that_no_broker_takes_is_refused() {
+        let refused =
+            |payload: String| assert_eq!(show(&Shapes::default().all(payload.as_bytes(), "v")), "! more than 65536 bytes of text");
+        refused("x".repeat(limits::MQTT_TEXT_BYTES + 1));
+        refused(format!("[\"{0}\",\"{0}\"]", "x".repeat(40_000)));
+        refused(format!("a{}", "\u{1}".repeat(20_000))); // each becomes \u0001
+        let most = "x".repeat(limits::MQTT_TEXT_BYTES);
+        assert!(Shapes::default().all(most.as_bytes(), "v").is_ok());
+    }
+
+    #[test]
+    fn names_that_never_repeat_fill_no_memory() {
+        let mut shapes = Shapes::default();
+        for n in 0..100 {
+            let members: Vec<String> = (0..limits::MQTT_LEAVES).map(|k| format!("\"{n:030}-{k:010}\":1")).collect();
+            shapes.all(format!("{{{}}}", members.join(",")).as_bytes(), "v").unwrap();
+            let held: usize = shapes.known.keys().map(|names| names.len()).sum();
+            assert!(held <= limits::MQTT_NAME_BYTES && held == shapes.bytes, "{held} bytes");
+        }
     }
 
     #[test]

@@ -13,11 +13,14 @@ pub struct Walk {
     path: String,
     pub names: String,
     pub values: Vec<Value>,
+    /// Bytes of all texts, as JSON.
+    text: usize,
 }
 
 /// A path is cut here. It is too long for a point id anyway, and one huge key must not be repeated for every leaf.
 const PATH: usize = 80;
 const MANY: &str = "fieldgate: too many values";
+const LONG: &str = "fieldgate: too much text";
 
 impl Walk {
     /// A whole document; a plain one is called `plain`.
@@ -44,7 +47,11 @@ impl Walk {
     }
 
     fn why(&self, error: &str) -> Unreadable {
-        if error.starts_with(MANY) { Unreadable::Many } else { Unreadable::Json(error.to_owned()) }
+        match error {
+            _ if error.starts_with(MANY) => Unreadable::Many,
+            _ if error.starts_with(LONG) => Unreadable::Long,
+            _ => Unreadable::Json(error.to_owned()),
+        }
     }
 
     fn prefix(&mut self, name: &str) {
@@ -71,20 +78,27 @@ impl Walk {
         before
     }
 
-    fn put(&mut self, value: Value) -> bool {
+    /// `Err`: [`MANY`] or [`LONG`].
+    fn put(&mut self, value: Value) -> Result<(), &'static str> {
         if self.values.len() >= limits::MQTT_LEAVES {
-            return false;
+            return Err(MANY);
+        }
+        if let Value::Text(text) = &value {
+            self.text += Value::escaped_len(text);
+            if self.text > limits::MQTT_TEXT_BYTES {
+                return Err(LONG);
+            }
         }
         self.names.push_str(&self.path);
         self.names.push('\n');
         self.values.push(value);
-        true
+        Ok(())
     }
 
     /// One value.
     pub fn put_named(&mut self, name: &str, value: Value) -> Result<(), Unreadable> {
         self.prefix(name);
-        if self.put(value) { Ok(()) } else { Err(Unreadable::Many) }
+        self.put(value).map_err(|why| self.why(why))
     }
 }
 
@@ -100,7 +114,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
 
 impl Node<'_> {
     fn leaf<E: serde::de::Error>(self, value: Value) -> Result<(), E> {
-        if self.0.put(value) { Ok(()) } else { Err(E::custom(MANY)) }
+        self.0.put(value).map_err(E::custom)
     }
 }
 

@@ -105,3 +105,38 @@ async fn a_flood_of_commands_lands_while_the_writer_writes() {
     }
     assert_eq!(ended as u64, many - 1, "what waited is rejected at the stop");
 }
+
+/// The share of the stop that `app` gives the engine is over at the same moment for both, and what is sealed after the
+/// store is closed is lost.
+#[tokio::test(start_paused = true)]
+async fn the_last_readings_are_sealed_before_the_stop_goes_on_without_the_engine() {
+    let house = House::start();
+    house.command("c1", 50.0, 1).await;
+    house.wait(10).await;
+    house.reading(&points(&["u", "k"]), &[230, 1]).await;
+    house.stop.cancel();
+    let House { task, store, .. } = house;
+    let ended = tokio::time::timeout(Duration::from_secs(1), task).await;
+    assert!(ended.is_ok(), "an order that nobody answers holds the engine for longer than its share");
+    assert!(store.spool().has_live());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_that_the_disk_refused_is_stored_and_told_when_it_works_again() {
+    let house = House::start();
+    house.command("c1", 50.0, 1).await;
+    house.reading(&points(&["u", "k"]), &[230, 1]).await;
+    assert_eq!(house.events().await, ["epoch", "meter online"]);
+    let db = rusqlite::Connection::open(house._dir.path().join("state.db")).unwrap();
+    db.execute_batch("ALTER TABLE event RENAME TO elsewhere").unwrap();
+    house.done("c1", Phase::Confirmed).await;
+    house.line(LineState::Down).await;
+    house.wait(3_000).await;
+    db.execute_batch("ALTER TABLE elsewhere RENAME TO event").unwrap();
+    house.wait(3_000).await;
+    assert_eq!(house.events().await, ["c1 confirmed", "bus down"]);
+    assert!(house.store.commands(1).unwrap()[0].outcome.is_some(), "an open row would never be answered again");
+    assert_eq!(house.store.history(&device("meter"), 1).unwrap()[0].cause, Some(Cause::LineDown));
+    house.wait(3_000).await;
+    assert!(house.events().await.is_empty(), "once");
+}

@@ -119,7 +119,14 @@ impl House {
     fn build(clock: Clock, backing: Backing, past: impl FnOnce(&mut Restored)) -> House {
         let dir = tempfile::tempdir().unwrap();
         let config = Arc::new(config());
-        let options = Options { data_dir: dir.path().into(), buffer: config.buffer.clone(), clock, backing, epoch_seed: Some(7) };
+        let options = Options {
+            data_dir: dir.path().into(),
+            buffer: config.buffer.clone(),
+            clock,
+            backing,
+            linger: std::time::Duration::ZERO,
+            epoch_seed: Some(7),
+        };
         let (store, mut restored) = Store::open(options).unwrap();
         past(&mut restored);
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);

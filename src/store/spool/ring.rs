@@ -143,6 +143,8 @@ impl Ring {
 
     /// The stale rows of these are gone.
     pub fn emptied(&mut self, slots: &[u32]) {
+        // After a long backlog there are many of both.
+        let slots: BTreeSet<u32> = slots.iter().copied().collect();
         self.free.iter_mut().filter(|(slot, _)| slots.contains(slot)).for_each(|(_, bytes)| *bytes = 0);
     }
 

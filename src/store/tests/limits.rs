@@ -170,6 +170,21 @@ fn a_gap_that_state_db_cannot_take_drops_nothing() {
 }
 
 #[test]
+fn a_clean_stop_names_what_was_dropped_just_before() {
+    let mut b = Bench::new(|t| t.room = Room { ram_bytes: usize::MAX, ram_batches: 2 });
+    b.db("state.db").execute_batch("ALTER TABLE event RENAME TO elsewhere").unwrap();
+    b.now = b.now + Duration::from_secs(3600);
+    (0..4).for_each(|n| _ = b.store.spool().append(frames(n, 3, b.now), vec![], b.now));
+    b.store.poll(b.now);
+    b.db("state.db").execute_batch("ALTER TABLE elsewhere RENAME TO event").unwrap();
+    run(b.store.close());
+    let Bench { dir, store, epoch, .. } = b;
+    drop(store);
+    let (store, _) = Bench::open(&dir, &|_| {});
+    assert_eq!(gaps(&store), [(Key { epoch, stream: Stream::Telemetry, seq: 1 }, 2, 6)]);
+}
+
+#[test]
 fn too_many_events_drop_minor_ones_first_and_name_them() {
     run(async {
         let b = Bench::new(|t| t.caps.events = 10);

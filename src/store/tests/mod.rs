@@ -27,7 +27,7 @@ fn dir() -> TempDir {
 
 fn options(dir: &Path, backing: Backing) -> Options {
     let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20 };
-    Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, epoch_seed: None }
+    Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, epoch_seed: None }
 }
 
 fn device(n: usize) -> DeviceId {

@@ -276,6 +276,23 @@ async fn again(backing: Backing) {
     assert_eq!(back, want, "an acknowledgement of a connection that is gone does not count");
 }
 
+/// Another program holds state.db (a backup, a shell): the writer waits for it, but the stop does not wait for the writer.
+#[test]
+fn a_writer_that_hangs_does_not_hold_the_stop() {
+    run(async {
+        let dir = dir();
+        let (store, _) = open(dir.path(), Backing::Thread);
+        submit(&store, vec![Change::Event(event(1))]).await.unwrap();
+        let other = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let began = Clock::Real.now();
+        assert!(tokio::time::timeout(Duration::from_millis(300), store.close()).await.is_err(), "it does not hang");
+        drop(store);
+        let took = Clock::Real.now() - began;
+        assert!(took < Duration::from_millis(1500), "{took:?}");
+    });
+}
+
 async fn one_store(backing: Backing) {
     let dir = dir();
     let (store, _) = open(dir.path(), backing);

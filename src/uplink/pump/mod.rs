@@ -4,7 +4,7 @@
 //!            ┌────────── backoff ◄───────── lost: what was in flight returns to the spool ──────────┐
 //! connect ───┴─► birth, devices ─► events in order ─► live telemetry and backlog (logic::replay) ───┤
 //!                                                                                                   └─ stop: what is
-//!                in RAM for at most 2 s, then `state` offline, DISCONNECT
+//!                in RAM for at most 1.5 s, then `state` offline, DISCONNECT
 //! ```
 //! Invariants: a batch or event message is released by the PUBACK of the packet that carried it, on the link that
 //! carried it; the spool is the only queue that sends again; nothing here waits for the disk.
@@ -54,7 +54,7 @@ pub struct Parts {
     pub stop: CancellationToken,
 }
 
-/// Connects for ever. On stop it sends what is in RAM and unsent for at most 2 s, says goodbye and ends.
+/// Connects for ever. On stop it sends what is in RAM and unsent for at most 1.5 s, says goodbye and ends.
 pub async fn run(parts: Parts) {
     let client = Client::new(&parts.config);
     run_with(parts, client).await;

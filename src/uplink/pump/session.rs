@@ -14,9 +14,9 @@ use crate::{
 use std::time::Duration;
 
 /// What sending the rest may take after a stop…
-const DRAIN: Duration = Duration::from_secs(2);
-/// …and the goodbye after that.
-const GOODBYE: Duration = Duration::from_millis(500);
+const DRAIN: Duration = Duration::from_millis(1500);
+/// …and the goodbye after that. Together below the uplink's share of the stop (`app`, 2 s), or the will would speak.
+const GOODBYE: Duration = Duration::from_millis(300);
 
 /// How a link ended.
 #[derive(Debug)]
@@ -125,12 +125,12 @@ impl<'a, B: Broker> Session<'a, B> {
             let Pump { store, cards, downlink, clock, .. } = &mut *self.pump;
             tokio::select! {
                 biased;
-                () = stop.cancelled(), if self.stage == Stage::Serving => self.stage = Stage::Draining { until: now + DRAIN },
+                () = stop.cancelled(), if self.stage == Stage::Serving => self.stage = Stage::Draining { until: clock.now() + DRAIN },
                 arrived = self.link.next() => self.arrived(arrived?)?,
                 () = downlink.changed() => {}
                 () = store.events().changed(), if room => {}
                 () = store.spool().changed(), if room => {}
-                Ok(()) = cards.changed() => self.devices.changed(now),
+                Ok(()) = cards.changed() => self.devices.changed(clock.now()),
                 () = sleep(clock, due) => {}
             }
         }

@@ -63,9 +63,20 @@ impl Core {
                     self.counters.foreign += 1;
                     self.exchange.skip(end);
                 }
-                Judged::Reply(_) | Judged::Garbled(_) if self.wire.framing == Framing::Mbap => return self.replace(),
+                Judged::Reply(_) | Judged::Garbled(_) if self.wire.framing == Framing::Mbap => return self.lost_its_place(now),
                 Judged::Reply(_) | Judged::Garbled(_) => return self.exchange.forget(),
             }
+        }
+    }
+
+    /// The stream is out of step, and only a new connection helps. One that never gave a reply leads to something else
+    /// than Modbus: without a pause its greeting would have it replaced as fast as it connects.
+    fn lost_its_place(&mut self, now: Boot) {
+        self.exchange.forget();
+        if self.served {
+            self.replace();
+        } else if !matches!(self.state, State::Closed { .. } | State::Lapsed) {
+            self.close(now, "what answers there speaks no Modbus TCP; is this the port?");
         }
     }
 

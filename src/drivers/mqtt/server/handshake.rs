@@ -100,8 +100,10 @@ async fn arrive(shared: &Shared, stream: &Rc<TcpStream>, connect: Connect, right
     let client: Arc<str> = if connect.client_id.is_empty() { format!("auto-{number}").into() } else { connect.client_id.into() };
     let name: Name = (rights.user.clone(), client.clone());
     // The former connection's will is told before anything of this one: an "offline" must not come after its "online".
-    let former = shared.hub.borrow_mut().displace(&name);
-    if let Some(former) = former {
+    // Telling it may wait, and meanwhile a third connection may have come in under this name.
+    loop {
+        let former = shared.hub.borrow_mut().displace(&name);
+        let Some(former) = former else { break };
         tracing::info!(client = ?client, "a local MQTT client is here again; its former connection is closed");
         if let Some(will) = former.will {
             shared.tell_will(will, former.number, &client, &former.rights).await;

@@ -396,3 +396,26 @@ async fn the_forks_own_client_publishes_and_subscribes() {
         }
     }
 }
+
+#[test]
+fn of_two_connections_that_come_at_once_under_one_name_one_is_closed() {
+    // The handler has no room for the first will until the test says so: the two connections meet in the handshake.
+    let room = Arc::new(tokio::sync::Semaphore::new(0));
+    let wanted = room.clone();
+    let handler: Handler = Arc::new(move |incoming: Incoming| {
+        let wanted = wanted.clone();
+        incoming.will.then(|| -> super::Waiting { Box::pin(async move { wanted.acquire().await.unwrap().forget() }) })
+    });
+    let server = Server::start(Options::open(loopback(), Clock::Real), handler).unwrap();
+    let hello = Hello { will: Some(("w", "gone", false)), ..HELLO };
+    let _first = Raw::join(server.local_addr(), &hello);
+    let mut second = Raw::open(server.local_addr());
+    let mut connect = super::super::codec::Connect::new(hello.id);
+    connect.clean_session = true;
+    second.send(&Packet::Connect(connect));
+    assert!(second.soon(SHORT).is_none(), "it waits for the will of the first");
+    let mut third = Raw::join(server.local_addr(), &hello).0;
+    room.add_permits(10);
+    assert!(matches!(second.receive(), Some(Packet::ConnAck(_))));
+    assert!(third.is_closed(), "its successor is here");
+}

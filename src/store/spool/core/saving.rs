@@ -156,9 +156,17 @@ impl Core {
         let mut kept = Vec::new();
         for (place, batch) in held {
             batch.segment = None;
-            kept.push((place.1, batch.samples));
+            kept.push((*place, batch.samples, batch.due));
         }
-        kept.iter().for_each(|(seq, samples)| self.ring.deliver(n, *seq, *samples));
+        let ours = self.ours();
+        for ((run, seq), samples, due) in kept {
+            self.ring.deliver(n, seq, samples);
+            // It is on no disk any more: to be written again, or a kill would lose it without a word.
+            if run == ours {
+                self.unsaved.insert(seq);
+                self.dues.insert((due, seq));
+            }
+        }
         let Some((_, segment, delivered)) = self.take(n) else {
             return;
         };
