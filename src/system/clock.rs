@@ -3,7 +3,17 @@
 //! `Clock::Paused` follows tokio's paused time, so the simulation runs the real tasks in virtual time.
 
 use crate::model::{Boot, ClockQuality, ClockReading};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, AtomicI64, Ordering},
+    time::Duration,
+};
+
+/// A wall clock that a simulation sets while everything runs: somebody steps it by years, or its battery is empty.
+#[derive(Debug, Default)]
+pub struct Wall {
+    pub offset_ms: AtomicI64,
+    pub synchronised: AtomicBool,
+}
 
 #[derive(Debug, Clone, Copy)]
 pub enum Clock {
@@ -11,13 +21,15 @@ pub enum Clock {
     Real,
     /// Virtual: tokio's (paused) clock since `start`, at `base` then, with a made-up wall clock.
     Paused { start: tokio::time::Instant, base: Boot, offset_ms: i64 },
+    /// The same with a wall clock that can be stepped. `'static`, so that a clock stays a plain value.
+    Stepped { start: tokio::time::Instant, base: Boot, wall: &'static Wall },
 }
 
 impl Clock {
     pub fn now(&self) -> Boot {
         match self {
             Clock::Real => read(rustix::time::ClockId::Boottime),
-            Clock::Paused { start, base, .. } => *base + start.elapsed(),
+            Clock::Paused { start, base, .. } | Clock::Stepped { start, base, .. } => *base + start.elapsed(),
         }
     }
 
@@ -31,6 +43,11 @@ impl Clock {
                 ClockReading { offset_ms: wall - boot, quality }
             }
             Clock::Paused { offset_ms, .. } => ClockReading { offset_ms: *offset_ms, quality: ClockQuality::Synchronised },
+            Clock::Stepped { wall, .. } => {
+                let synchronised = wall.synchronised.load(Ordering::Relaxed);
+                let quality = if synchronised { ClockQuality::Synchronised } else { ClockQuality::Estimated };
+                ClockReading { offset_ms: wall.offset_ms.load(Ordering::Relaxed), quality }
+            }
         }
     }
 
