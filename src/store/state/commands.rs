@@ -34,16 +34,23 @@ pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> 
     Ok(Accepted::New)
 }
 
-/// The oldest ended ones, by count and by age. By age only on a clock that is known, and a few at a time.
+/// The oldest ended ones, by count and by age, a few at a time. Age is measured on the boot clock; a command of another
+/// boot has one only if that boot's offset to wall time was known, and ours is. A wall clock that jumps ahead must not
+/// make yesterday's ids old: what is forgotten would be executed again.
 fn forget(tx: &Transaction, newest: i64, now: Boot, stamp: &Stamp, kept: u64) -> rusqlite::Result<()> {
     let oldest = newest.saturating_sub(kept.cast_signed());
     tx.prepare_cached("DELETE FROM command WHERE n <= ?1 AND outcome IS NOT NULL")?.execute([oldest])?;
-    if stamp.clock.quality == ClockQuality::Synchronised {
-        let kept_for = i64::try_from(limits::COMMANDS_KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
-        let before = stamp.clock.wall(now).0.saturating_sub(kept_for);
-        let sql = "DELETE FROM command WHERE n IN (SELECT n FROM command ORDER BY n LIMIT 16) AND wall_ms < ?1 AND outcome IS NOT NULL";
-        tx.prepare_cached(sql)?.execute([before])?;
-    }
+    let kept_for = i64::try_from(limits::COMMANDS_KEPT_FOR.as_millis()).unwrap_or(i64::MAX);
+    let sql = "DELETE FROM command WHERE n IN (SELECT n FROM command ORDER BY n LIMIT 16) AND outcome IS NOT NULL
+               AND CASE WHEN boot = ?1 THEN received < ?2
+                   ELSE ?3 AND EXISTS (SELECT 1 FROM boot WHERE id = command.boot AND synchronised
+                                       AND command.received / 1000 + offset_ms < ?4) END";
+    tx.prepare_cached(sql)?.execute(params![
+        stamp.boot.0,
+        now.saturating_sub(limits::COMMANDS_KEPT_FOR).0.cast_signed(),
+        stamp.clock.quality == ClockQuality::Synchronised,
+        stamp.clock.wall(now).0.saturating_sub(kept_for)
+    ])?;
     Ok(())
 }
 

@@ -14,6 +14,7 @@ on_both! {
     events_share_a_message_and_survive => events;
     a_failed_commit_gives_no_number_away => numbers;
     the_same_command_is_new_once => commands;
+    a_wall_clock_that_jumps_ahead_forgets_no_command => jump_ahead;
     devices_come_back_as_they_were => devices;
     dead_letters_are_readable => dead_letters;
     a_batch_in_time_is_never_written => in_time;
@@ -119,6 +120,20 @@ async fn commands(backing: Backing) {
     assert_eq!(accept(&store, a).await, Accepted::Again(Some(outcome("first"))));
     let rows = store.commands(10).unwrap();
     assert_eq!(rows.iter().map(|r| (r.id.as_str(), r.phase)).collect::<Vec<_>>(), [("b", Phase::Sent), ("a", Phase::Confirmed)]);
+}
+
+async fn jump_ahead(backing: Backing) {
+    let dir = dir();
+    let (store, _) = open(dir.path(), backing);
+    let (a, b) = (command("a"), command("b"));
+    assert_eq!(accept(&store, a.clone()).await, Accepted::New);
+    let outcome = Outcome { phase: Phase::Confirmed, reason: String::new(), values: BTreeMap::new() };
+    let done = Change::CommandDone { id: a.id.clone(), device: a.device.clone(), outcome: outcome.clone(), at: Boot(9) };
+    submit(&store, vec![done]).await.unwrap();
+    let years = 800 * 86_400_000;
+    store.set_clock(ClockReading { offset_ms: years, quality: crate::model::ClockQuality::Synchronised });
+    assert_eq!(accept(&store, b).await, Accepted::New);
+    assert_eq!(accept(&store, a).await, Accepted::Again(Some(outcome)), "it would be executed a second time");
 }
 
 async fn devices(backing: Backing) {
