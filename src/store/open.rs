@@ -101,11 +101,12 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let here = BootRow { id: index, uuid, clock: o.clock.reading() };
     let clocks = Arc::new(Clocks::new(here.clone(), &state.boots, &spool.boots));
 
-    let before = state.before.map(|(before, clean)| if clean { before } else { Before { telemetry: highest(&spool, &before), ..before } });
+    let fail = |source| StoreError::Open { path: state_path.clone(), source };
+    let before = state.state.before(|epoch| spool.runs.iter().any(|r| r.epoch == epoch)).map_err(fail)?;
+    let before = before.map(|(before, clean)| if clean { before } else { Before { telemetry: highest(&spool, &before), ..before } });
     let mut db = state.state;
     let begin = Begin { boot: here, window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
-    let fail = |source| StoreError::Open { path: state_path.clone(), source };
     let epoch = db.begin(&begin, draw).map_err(fail)?.map_err(StoreError::Random)?;
 
     let Found { disk, ring, mut runs, .. } = spool;

@@ -31,20 +31,28 @@ pub fn set_clock(tx: &Transaction, row: &BootRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The last run and whether it ended cleanly. Its telemetry number is only right if it did.
-pub fn last(db: &Connection) -> rusqlite::Result<Option<(Before, bool)>> {
-    let last = db.query_row("SELECT epoch, telemetry, event, window_ms, clean FROM epoch ORDER BY id DESC LIMIT 1", [], |r| {
+/// The last run that spoke, and whether it ended cleanly. Its telemetry number is only right if it did.
+///
+/// A run that was killed before its first event and left nothing in the spool is passed over: the cloud never heard of
+/// it, and what that event was to say of the run before would be lost. What such a run may have lost counts.
+pub fn last(db: &Connection, in_spool: impl Fn(Epoch) -> bool) -> rusqlite::Result<Option<(Before, bool)>> {
+    let mut newest_first = db.prepare("SELECT epoch, telemetry, event, window_ms, clean FROM epoch ORDER BY id DESC")?;
+    let mut rows = newest_first.query([])?;
+    let (mut may_have_lost_ms, mut newest) = (0, None);
+    while let Some(r) = rows.next()? {
+        let epoch = Epoch(r.get::<_, i64>(0)?.cast_unsigned());
         let (telemetry, event): (i64, i64) = (r.get(1)?, r.get(2)?);
         let clean: bool = r.get(4)?;
-        let before = Before {
-            epoch: Epoch(r.get::<_, i64>(0)?.cast_unsigned()),
-            telemetry: telemetry.cast_unsigned(),
-            event: event.cast_unsigned(),
-            may_have_lost_ms: if clean { 0 } else { r.get::<_, i64>(3)?.cast_unsigned() },
-        };
-        Ok((before, clean))
-    });
-    last.optional()
+        if !clean {
+            may_have_lost_ms = may_have_lost_ms.max(r.get::<_, i64>(3)?.cast_unsigned());
+        }
+        let before = Before { epoch, telemetry: telemetry.cast_unsigned(), event: event.cast_unsigned(), may_have_lost_ms };
+        if event > 0 || in_spool(epoch) {
+            return Ok(Some((before, clean)));
+        }
+        newest.get_or_insert((before, clean));
+    }
+    Ok(newest)
 }
 
 /// What the spool's gap events have announced, if the rows may still be there: `file:n,n,…`.

@@ -85,20 +85,17 @@ pub struct Found {
     pub devices: Vec<RestoredDevice>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
-    /// The last run: its numbers, and whether it ended cleanly.
-    pub before: Option<(Before, bool)>,
 }
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
         let load = || -> rusqlite::Result<_> {
-            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, epochs::last(&db)?, Outbox::load(&db)?))
+            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, Outbox::load(&db)?))
         };
-        let (boots, devices, open_commands, gone, before, outbox) =
-            load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let (boots, devices, open_commands, gone, outbox) = load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
-        Ok(Found { state, boots, devices, open_commands, gone, before })
+        Ok(Found { state, boots, devices, open_commands, gone })
     }
 
     /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
@@ -130,6 +127,11 @@ impl State {
             return Err(e);
         }
         Ok(done)
+    }
+
+    /// The last run that the cloud can know of: its numbers, and whether it ended cleanly. `in_spool`: it left telemetry.
+    pub fn before(&self, in_spool: impl Fn(Epoch) -> bool) -> rusqlite::Result<Option<(Before, bool)>> {
+        epochs::last(&self.db, in_spool)
     }
 
     /// The newest row of the event stream.
