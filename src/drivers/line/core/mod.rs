@@ -156,6 +156,8 @@ impl Core {
 
     /// What happened, and what is to be done now.
     pub fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        // Before anything is begun: the line may have had to be silent until after a deadline.
+        self.expire_orders(now);
         match event {
             Event::Time => self.on_time(now),
             Event::Bytes(bytes) => self.on_bytes(now, bytes),
@@ -171,8 +173,7 @@ impl Core {
                 self.orders.stop(now);
             }
         }
-        let why = self.why_waiting();
-        self.orders.expire(now, why);
+        self.expire_orders(now);
         self.advance(now);
         while let Some(done) = self.orders.take_done() {
             self.out.urgent.push_back(Urgent::Done(done));
@@ -180,11 +181,12 @@ impl Core {
         self.want(now)
     }
 
-    fn why_waiting(&self) -> &'static str {
-        match self.line_state {
+    fn expire_orders(&mut self, now: Boot) {
+        let why = match self.line_state {
             LineState::Up => "it found no turn on the line",
             LineState::Down | LineState::Unknown => "the line is down",
-        }
+        };
+        self.orders.expire(now, why);
     }
 
     /// Moves on as far as is possible without the owner.
