@@ -1,0 +1,300 @@
+//! One run of the process: the real engine, store, uplink pump and line cores, until it is killed or stopped.
+
+use crate::{
+    bus::{Bus, SETPOINT, TIMEOUT},
+    cloud::Cloud,
+    line::Owner,
+    plan::Plan,
+    world::World,
+};
+use fieldgate::{
+    config::{
+        self, Buffer, Config, DataType, Device, Dialect, Gateway as Identity, Line, LocalMqtt, Mode, Parity, Point, Register, Report,
+        Route, RouteKind, Serial, Table, Transport, Uplink, WordOrder, WriteRule,
+    },
+    drivers::Doors,
+    engine::{self, Engine, Handle, Parts},
+    limits,
+    model::{Boot, DeviceId, GatewayId, LineId, OrderPort, PointId, RouteId, UplinkFigures, UplinkId, UplinkState},
+    store::{Backing, Options, Store},
+    uplink,
+};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+pub const LINES: [&str; 2] = ["meters", "plc"];
+
+pub struct Gateway {
+    pub store: Store,
+    pub handle: Handle,
+    pub doors: Doors,
+    field: Vec<JoinHandle<()>>,
+    engine: JoinHandle<()>,
+    uplink: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    stops: [CancellationToken; 3],
+}
+
+pub struct Surroundings<'a> {
+    pub world: &'a Arc<World>,
+    pub plan: &'a Plan,
+    pub dir: &'a Path,
+    pub buses: &'a [Arc<Bus>; 2],
+    pub cloud: &'a Cloud,
+}
+
+impl Gateway {
+    pub async fn start(s: &Surroundings<'_>) -> Gateway {
+        let world = s.world;
+        let config = Arc::new(config(s.plan, s.dir));
+        let clock = world.clock;
+        let life = world.log().life;
+        let options = || Options {
+            data_dir: s.dir.to_owned(),
+            buffer: config.buffer.clone(),
+            clock,
+            backing: Backing::Inline,
+            linger: engine::linger(&config),
+            epoch_seed: Some(s.plan.seed),
+        };
+        let (store, restored) = Store::open(options()).expect("a killed process has let go of its files");
+        world.note(format!("life {life}: epoch {} before {:?}", restored.epoch, restored.before));
+        world.log().epochs.push(restored.epoch.to_string());
+        if !restored.quarantined.is_empty() {
+            world.violation(format!("quarantined {:?}", restored.quarantined));
+        }
+        let epoch = restored.epoch;
+        let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
+        let (bulk, bulk_in) = mpsc::channel(limits::BULK);
+        let doors = Doors { urgent: urgent.clone(), bulk };
+        let stops = [(); 3].map(|()| CancellationToken::new());
+        let [field_stop, engine_stop, uplink_stop] = &stops;
+        let mut ports = BTreeMap::new();
+        let mut field = Vec::new();
+        for (line, bus) in config.lines.iter().zip(s.buses) {
+            let devices: Vec<Device> = config.devices.iter().filter(|d| d.line == line.id).cloned().collect();
+            let (port, orders) = port(world);
+            ports.insert(line.id.clone(), port);
+            let owner = Owner::new(line, devices, bus.clone(), world.clone(), doors.clone(), orders, life);
+            field.push(tokio::spawn(owner.run(field_stop.clone())));
+        }
+        let (cards, cards_in) = watch::channel(Arc::default());
+        let (engine, handle) = Engine::new(Parts {
+            config: config.clone(),
+            restored,
+            store: store.clone(),
+            clock,
+            urgent: urgent_in,
+            bulk: bulk_in,
+            ports,
+            mqtt: None,
+            cards,
+            stop: engine_stop.clone(),
+        });
+        let engine = tokio::spawn(engine.run());
+        let (figures, _) = watch::channel(idle());
+        let parts = uplink::Parts {
+            config: config.uplink.clone().expect("configured below"),
+            gateway: config.gateway.id.clone(),
+            version: "0",
+            epoch,
+            store: store.clone(),
+            urgent,
+            cards: cards_in,
+            figures,
+            clock,
+            stop: uplink_stop.clone(),
+        };
+        let uplink = tokio::spawn(uplink::run_with(parts, s.cloud.clone()));
+        let writer = tokio::spawn(write_for_ever(store.clone(), world.clone()));
+        Gateway { store, handle, doors, field, engine, uplink, writer, stops }
+    }
+
+    /// As `kill -9`: everything is dropped where it stands, between two transactions.
+    pub async fn kill(self, world: &World) {
+        let Gateway { store, field, engine, uplink, writer, .. } = self;
+        let tasks: Vec<_> = field.into_iter().chain([engine, uplink, writer]).collect();
+        tasks.iter().for_each(JoinHandle::abort);
+        for task in tasks {
+            if let Err(e) = task.await
+                && e.is_panic()
+            {
+                world.violation(format!("panic: {e}"));
+            }
+        }
+        drop(store);
+        // A command's dead letter has a task of its own, which ends by itself.
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The ordered stop, as `app` does it.
+    pub async fn stop(self) -> (bool, [u64; 2]) {
+        let Gateway { store, field, engine, uplink, writer, stops: [field_stop, engine_stop, uplink_stop], doors, .. } = self;
+        drop(doors);
+        field_stop.cancel();
+        for line in field {
+            line.await.expect("a line does not panic");
+        }
+        engine_stop.cancel();
+        engine.await.expect("the engine does not panic");
+        uplink_stop.cancel();
+        uplink.await.expect("the uplink does not panic");
+        writer.abort();
+        let _ = writer.await;
+        let drained = is_drained(&store);
+        let last = |alive: Vec<fieldgate::model::event::Alive>| alive.last().map_or(0, |a| a.highest);
+        let highest = [last(store.spool().alive()), last(store.events().alive())];
+        store.close().await;
+        drop(store);
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        (drained, highest)
+    }
+
+    /// Whatever panicked.
+    pub fn has_died(&self) -> bool {
+        self.engine.is_finished()
+            || self.uplink.is_finished()
+            || self.writer.is_finished()
+            || self.field.iter().any(JoinHandle::is_finished)
+    }
+
+    pub fn is_drained(&self) -> bool {
+        is_drained(&self.store)
+    }
+}
+
+fn is_drained(store: &Store) -> bool {
+    let all = store.spool().alive().into_iter().chain(store.events().alive());
+    all.into_iter().all(|a| a.lowest > a.highest)
+}
+
+/// What the writer's thread does in the daemon.
+async fn write_for_ever(store: Store, world: Arc<World>) {
+    loop {
+        let now = world.now();
+        let due = store.poll(now).map_or(Duration::from_millis(20), |at| at - now);
+        tokio::time::sleep(due.clamp(Duration::from_millis(1), Duration::from_millis(20))).await;
+    }
+}
+
+/// The way of orders to a line, with a note of each.
+fn port(world: &Arc<World>) -> (OrderPort, mpsc::Receiver<fieldgate::model::Order>) {
+    let (give, orders) = mpsc::channel(limits::LINE_ORDERS);
+    let world = world.clone();
+    let port = Arc::new(move |order: fieldgate::model::Order| {
+        world.note(format!("order {} until {:?}", order.id, order.deadline));
+        if let Some(asked) = world.log().commands.get_mut(order.id.as_str()) {
+            asked.orders.push(order.deadline);
+        }
+        give.try_send(order).map_err(mpsc::error::TrySendError::into_inner)
+    });
+    (port, orders)
+}
+
+fn config(plan: &Plan, dir: &Path) -> Config {
+    let transports = [
+        Transport::Serial(Serial { path: "/dev/null".into(), baud: 9600, parity: Parity::None, bits: 8, stop: 1 }),
+        Transport::Tcp { host: "plc".into(), port: 502 },
+    ];
+    let lines = LINES.iter().zip(transports).map(|(id, transport)| Line {
+        id: LineId::parse(id).expect("fits"),
+        transport,
+        timeout: TIMEOUT,
+        retries: u8::try_from(plan.seed % 2).expect("small"),
+        min_gap: Duration::ZERO,
+        connect_delay: Duration::from_millis(plan.seed % 3 * 20),
+    });
+    Config {
+        gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
+        lines: lines.collect(),
+        devices: devices(plan),
+        mqtt: Some(LocalMqtt {
+            mode: Mode::Listen { at: "127.0.0.1:1883".parse().expect("an address"), users: vec![] },
+            routes: vec![Route {
+                id: RouteId::parse("plugs").expect("fits"),
+                topic: "tele/{device}".into(),
+                kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
+                unknown: config::mqtt::Unknown::Register,
+                offline_after: Some(Duration::from_secs(10)),
+            }],
+        }),
+        uplink: Some(Uplink {
+            id: UplinkId::parse("cloud").expect("fits"),
+            host: "simulated".into(),
+            port: 1883,
+            tls: None,
+            username: None,
+            password: None,
+            client_id: "sim".into(),
+            dialect: Dialect::Native,
+            topic_prefix: "fieldgate/sim".into(),
+            linger: plan.linger,
+            reconnect_max: Duration::from_secs(8),
+            keep_alive: Duration::from_secs(30),
+        }),
+        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max },
+    }
+}
+
+/// By id, as the configuration's check gives them.
+pub fn devices(plan: &Plan) -> Vec<Device> {
+    let units = (0..2).flat_map(|line| (1..=plan.units[line]).map(move |unit| (line, unit)));
+    let devices = units.zip(&plan.polls_ms).enumerate().map(|(n, ((line, unit), poll))| {
+        let poll = Duration::from_millis(*poll);
+        Device {
+            id: DeviceId::parse(&format!("d{n}")).expect("fits"),
+            line: LineId::parse(LINES[line]).expect("fits"),
+            unit,
+            poll,
+            offline_after: (poll * 3).max(Duration::from_secs(2)),
+            max_words: 125,
+            max_bits: 2000,
+            max_gap: 0,
+            timeout: None,
+            retries: None,
+            min_gap: None,
+            profile: None,
+            points: vec![point(0, n), point(4, n), point(100, n), point(SETPOINT, n)],
+        }
+    });
+    devices.collect()
+}
+
+fn point(address: u16, device: usize) -> Point {
+    let setpoint = address == SETPOINT;
+    let write = WriteRule { min: None, max: None, verify: device.is_multiple_of(2), min_interval: Duration::ZERO, function: None };
+    Point {
+        id: PointId::parse(&format!("r{address}")).expect("fits"),
+        register: Register { table: Table::Holding, address },
+        kind: if setpoint { DataType::U16 } else { DataType::U64 },
+        order: WordOrder::Abcd,
+        scale: 1.0,
+        offset: 0.0,
+        unit: String::new(),
+        na: Vec::new(),
+        report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
+        write: setpoint.then_some(write),
+        read_alone: false,
+    }
+}
+
+fn idle() -> UplinkFigures {
+    UplinkFigures {
+        state: UplinkState::Unknown,
+        since: Boot(0),
+        reason: String::new(),
+        answer_ms: None,
+        messages_sent: 0,
+        messages_acknowledged: 0,
+        bytes_sent: 0,
+        connects: 0,
+    }
+}
