@@ -137,6 +137,11 @@ fn well(d: &Value) -> String {
     s
 }
 
+/// A limit in the unit of the configuration.
+fn mebibytes(n: u64) -> String {
+    format!("{} MiB", n >> 20)
+}
+
 fn waiting(d: &Value) -> String {
     match number(&d["spool"]["waiting"]) {
         0 => "nothing waiting".into(),
@@ -204,15 +209,17 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         }
         let _ = write!(detail, "{} of {} online", number(&l["online"]), number(&l["devices"]));
         if l["state"] == "down" {
-            detail = format!("{}; {} devices not seen", text(&l["reason"]), number(&l["devices"]));
+            let devices = number(&l["devices"]);
+            detail = format!("{}; {devices} {} not seen", text(&l["reason"]), if devices == 1 { "device" } else { "devices" });
         }
         row(s, text(&l["id"]), text(&l["state"]), &detail);
     }
-    row(s, "clock", text(&d["clock"]["quality"]), "");
+    let clock = text(&d["clock"]["quality"]);
+    row(s, "clock", clock, if clock == "estimated" { "not known to be set from the network; messages say so" } else { "" });
     let disk = format!(
         "{} of {}, {} written by the spool",
         bytes(number(&d["disk"]["bytes"])),
-        bytes(number(&d["disk"]["max"])),
+        mebibytes(number(&d["disk"]["max"])),
         bytes(number(&d["spool"]["bytes_written"]))
     );
     row(s, "disk", "good", &disk);

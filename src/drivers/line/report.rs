@@ -123,8 +123,8 @@ impl Report {
     fn log(&self, note: &Note) {
         let line = &self.line;
         match note {
-            Note::Up => tracing::info!(%line, "line up"),
-            Note::Down { reason } => tracing::warn!(%line, reason, "line down"),
+            Note::Up => tracing::debug!(%line, "line up"),
+            Note::Down { reason } => tracing::debug!(%line, reason, "line down"),
             Note::Echo => tracing::info!(%line, "the adapter hears its own requests; they are skipped"),
             Note::Dead { device } => tracing::info!(%line, %device, "no answer to two polls; it is probed instead"),
             Note::Alive { device } => tracing::info!(%line, %device, "it answers again; polled as configured"),
