@@ -100,7 +100,7 @@ fn play(runtime: &tokio::runtime::Runtime, out: &Out, args: &Args) -> anyhow::Re
     let interrupted = interrupt(runtime);
     let mut ended = false;
     while !ended && !interrupted.is_cancelled() {
-        wait(&stage, terminal.as_ref(), &mut script, &mut picture, &mut story, &mut ended);
+        wait(&mut stage, terminal.as_ref(), &mut script, &mut picture, &mut story, &mut ended);
         while let Some(cue) = script.due(begun.elapsed()) {
             act(&mut stage, cue, &mut story, &mut ended);
         }
@@ -194,7 +194,14 @@ impl Story {
     }
 }
 
-fn wait(stage: &Stage, terminal: Option<&keys::Terminal>, script: &mut Script, picture: &mut Picture, story: &mut Story, ended: &mut bool) {
+fn wait(
+    stage: &mut Stage,
+    terminal: Option<&keys::Terminal>,
+    script: &mut Script,
+    picture: &mut Picture,
+    story: &mut Story,
+    ended: &mut bool,
+) {
     const FRAME: Duration = Duration::from_millis(250);
     if story.version == 0 {
         story.say(&[
@@ -219,9 +226,15 @@ fn wait(stage: &Stage, terminal: Option<&keys::Terminal>, script: &mut Script, p
             story.say(&["You plugged the cable in again."]);
         }
         Some(b'k') => {
-            stage.devices.kill_unit(field::RTU_LINE, field::METERS);
-            script.skip(Cue::KillMeter);
-            story.say(&["You cut the power of meter-3."]);
+            stage.meter_is_dead = !stage.meter_is_dead;
+            if stage.meter_is_dead {
+                stage.devices.kill_unit(field::RTU_LINE, field::METERS);
+                script.skip(Cue::KillMeter);
+                story.say(&["You cut the power of meter-3. Press k to give it back."]);
+            } else {
+                stage.devices.revive_unit(field::RTU_LINE, field::METERS);
+                story.say(&["meter-3 has power again; a probe will find it."]);
+            }
         }
         _ => {}
     }
