@@ -1,9 +1,9 @@
 //! The control socket: a Unix socket in `run_dir`, one JSON object per line in, one per line out.
 //!
 //! Who may open the socket may ask; it is created with mode 0660 in a directory that the service's user owns.
-//! Requests: `{"get":"status"}`, with `"all":true` for every device.
+//! Requests: one file each in `requests/`.
 
-use super::status::Sources;
+use super::{requests, status::Sources};
 use crate::limits;
 use std::{io, os::unix::fs::PermissionsExt, path::Path, sync::Arc, time::Duration};
 use tokio::{
@@ -81,16 +81,10 @@ async fn answer(line: &str, sources: &Sources) -> serde_json::Value {
         Ok(asked) => asked,
         Err(e) => return refuse("unreadable", &format!("the request is no JSON object: {e}")),
     };
-    match asked.get("get").and_then(|g| g.as_str()) {
-        Some("status") => match sources.document(asked.get("all").and_then(serde_json::Value::as_bool).unwrap_or(false)).await {
-            Some(document) => document,
-            None => refuse("stopping", "the daemon is stopping"),
-        },
-        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}"),
-    }
+    requests::answer(&asked, sources).await
 }
 
-fn refuse(code: &str, message: &str) -> serde_json::Value {
+pub(super) fn refuse(code: &str, message: &str) -> serde_json::Value {
     serde_json::json!({"error": {"code": code, "message": message}})
 }
 

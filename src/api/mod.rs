@@ -1,4 +1,5 @@
 //! Surfaces for people and programs on this machine: the control socket, and the status document that it serves.
 
 pub mod control;
+mod requests;
 pub mod status;

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod out;
 pub mod run;
 pub mod simulate;
+pub mod site;
 pub mod status;
 
 pub use out::{Color, Out};

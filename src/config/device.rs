@@ -48,6 +48,53 @@ pub struct Point {
     pub read_alone: bool,
 }
 
+impl Device {
+    /// With the defaults of a device that says only where it is.
+    pub fn new(id: DeviceId, line: LineId, unit: u8) -> Device {
+        Device {
+            id,
+            line,
+            unit,
+            poll: Duration::from_secs(5),
+            offline_after: Duration::from_secs(15),
+            max_words: 125,
+            max_bits: 2000,
+            max_gap: 0,
+            timeout: None,
+            retries: None,
+            min_gap: None,
+            profile: None,
+            points: Vec::new(),
+        }
+    }
+}
+
+impl Point {
+    /// With the defaults of a point that says only where it is and of which type.
+    pub fn new(id: PointId, register: Register, kind: DataType) -> Point {
+        Point {
+            id,
+            register,
+            kind,
+            order: WordOrder::Abcd,
+            scale: 1.0,
+            offset: 0.0,
+            unit: String::new(),
+            na: Vec::new(),
+            report: Report::default(),
+            write: None,
+            read_alone: false,
+        }
+    }
+}
+
+impl Default for WriteRule {
+    /// `write = true`.
+    fn default() -> WriteRule {
+        WriteRule { min: None, max: None, verify: true, min_interval: Duration::ZERO, function: None }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     Coil,

@@ -1,6 +1,7 @@
 //! `[line.*]`: a bus, or a TCP connection that devices share.
 
 use crate::model::LineId;
+pub use crate::model::Parity;
 use std::{path::PathBuf, time::Duration};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +16,17 @@ pub struct Line {
     pub min_gap: Duration,
     /// Wait after opening before the first request. Default 0.
     pub connect_delay: Duration,
+}
+
+impl Line {
+    /// With the defaults of a line that says only where it leads.
+    pub fn new(id: LineId, transport: Transport) -> Line {
+        let timeout = match transport {
+            Transport::Serial(_) => Duration::from_millis(300),
+            Transport::Tcp { .. } | Transport::RtuOverTcp { .. } => Duration::from_secs(1),
+        };
+        Line { id, transport, timeout, retries: 0, min_gap: Duration::ZERO, connect_delay: Duration::ZERO }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -41,13 +53,6 @@ pub struct Serial {
     pub bits: u8,
     /// 1 or 2.
     pub stop: u8,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Parity {
-    None,
-    Even,
-    Odd,
 }
 
 impl Serial {

@@ -113,7 +113,7 @@ fn covers(topic: &str, levels: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Register, Report, Table, WordOrder};
+    use crate::config::{Register, Table};
     use crate::model::PointId;
 
     #[test]
@@ -136,19 +136,8 @@ mod tests {
     #[test]
     fn the_type_bounds_what_may_be_written() {
         let check = |kind, scale, offset, want| {
-            let point = Point {
-                id: PointId::parse("p").unwrap(),
-                register: Register { table: Table::Holding, address: 0 },
-                kind,
-                order: WordOrder::Abcd,
-                scale,
-                offset,
-                unit: String::new(),
-                na: vec![],
-                report: Report::default(),
-                write: None,
-                read_alone: false,
-            };
+            let register = Register { table: Table::Holding, address: 0 };
+            let point = Point { scale, offset, ..Point::new(PointId::parse("p").unwrap(), register, kind) };
             assert_eq!(range(&point), want, "{kind:?} x {scale} + {offset}");
         };
         check(DataType::U16, 1.0, 0.0, (0.0, 65535.0));

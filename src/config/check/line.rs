@@ -46,10 +46,11 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
         let keys = Keys::open(table, at, &trail, "a line", KEYS, &mut desk.out);
         let line_id = id(name, at, trail, LineId::parse, desk);
         let Some((transport, end)) = transport(&keys, desk) else { continue };
-        let timings = timings(&keys, &transport, desk);
+        // A line whose id has a problem is checked all the same.
+        let line = Line::new(line_id.clone().unwrap_or_else(|| LineId::parse("x").expect("a constant that fits")), transport);
+        let (timeout, retries, min_gap, connect_delay) = timings(&keys, line.timeout, desk);
         let Some(line_id) = line_id else { continue };
-        let (timeout, retries, min_gap, connect_delay) = timings;
-        match (&transport, host_port(&transport)) {
+        match (&line.transport, host_port(&line.transport)) {
             (Transport::Serial(serial), _) => {
                 if let Some(other) = ports.insert(serial.path.clone(), name.to_owned()) {
                     desk.out
@@ -70,26 +71,19 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             }
             _ => {}
         }
-        let line = Line { id: line_id.clone(), transport, timeout, retries, min_gap, connect_delay };
+        let line = Line { timeout, retries, min_gap, connect_delay, ..line };
         lines.by_id.insert(line_id, (line, at));
     }
     lines
 }
 
-fn timings(keys: &Keys<'_>, transport: &Transport, desk: &mut Desk<'_>) -> (Duration, u8, Duration, Duration) {
+fn timings(keys: &Keys<'_>, default: Duration, desk: &mut Desk<'_>) -> (Duration, u8, Duration, Duration) {
     let out = &mut desk.out;
-    let timeout = keys.duration("timeout", TIMEOUT, out).unwrap_or_else(|| default_timeout(transport));
+    let timeout = keys.duration("timeout", TIMEOUT, out).unwrap_or(default);
     let retries = keys.integer("retries", RETRIES, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(0);
     let min_gap = keys.duration("min_gap", GAP, out).unwrap_or_default();
     let connect_delay = keys.duration("connect_delay", DELAY, out).unwrap_or_default();
     (timeout, retries, min_gap, connect_delay)
-}
-
-const fn default_timeout(transport: &Transport) -> Duration {
-    match transport {
-        Transport::Serial(_) => Duration::from_millis(300),
-        Transport::Tcp { .. } | Transport::RtuOverTcp { .. } => Duration::from_secs(1),
-    }
 }
 
 fn host_port(transport: &Transport) -> Option<(String, u16)> {
@@ -254,15 +248,7 @@ impl Lines {
             Some(id) => id.clone(),
             None => {
                 let id = self.fresh_id(&end);
-                let timeout = default_timeout(&transport);
-                let line = Line {
-                    id: id.clone(),
-                    transport: transport.clone(),
-                    timeout,
-                    retries: 0,
-                    min_gap: Duration::ZERO,
-                    connect_delay: Duration::ZERO,
-                };
+                let line = Line::new(id.clone(), transport.clone());
                 self.by_end.insert(end, id.clone());
                 self.by_id.insert(id.clone(), (line, at));
                 id

@@ -14,7 +14,7 @@ const KEYS: &[&str] = &["min", "max", "verify", "min_interval", "function"];
 
 pub fn check(keys: &Keys<'_>, register: Register, kind: DataType, desk: &mut Desk<'_>) -> Option<WriteRule> {
     let entry = keys.entry("write")?;
-    let open = WriteRule { min: None, max: None, verify: true, min_interval: Duration::ZERO, function: None };
+    let open = WriteRule::default();
     let rule = match &entry.node.value {
         Content::Flag(false) => return None,
         Content::Flag(true) => open,

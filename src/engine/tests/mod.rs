@@ -2,9 +2,7 @@
 
 use super::*;
 use crate::{
-    config::{
-        self, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WordOrder, WriteRule,
-    },
+    config::{self, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WriteRule},
     model::{
         Action, Cause, Command, CommandId, DeviceId, DeviceStatus, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order,
         Outcome, Phase, PointId, Reading, Receipt, RouteId, Said, Settled, State, Value, WriteDone,
@@ -31,40 +29,21 @@ fn points(names: &[&str]) -> Arc<[PointId]> {
 }
 
 fn point(name: &str, report: Report, write: Option<WriteRule>) -> Point {
-    Point {
-        id: PointId::parse(name).unwrap(),
-        register: Register { table: Table::Holding, address: 1 },
-        kind: DataType::U16,
-        order: WordOrder::Abcd,
-        scale: 1.0,
-        offset: 0.0,
-        unit: "V".into(),
-        na: vec![],
-        report,
-        write,
-        read_alone: false,
-    }
+    let register = Register { table: Table::Holding, address: 1 };
+    Point { unit: "V".into(), report, write, ..Point::new(PointId::parse(name).unwrap(), register, DataType::U16) }
 }
 
 /// A meter on a bus, polled each second and silent for five at most, with a point `u` that may be written and a point `k`
 /// that is reported on change; MQTT routes that register, quarantine and refuse.
 fn config() -> Config {
-    let write = WriteRule { min: Some(10.0), max: Some(90.0), verify: true, min_interval: Duration::ZERO, function: None };
+    let write = WriteRule { min: Some(10.0), max: Some(90.0), ..WriteRule::default() };
     let on_change = Report { on_change: true, ..Report::default() };
     let meter = Device {
-        id: device("meter"),
-        line: line(),
-        unit: 1,
         poll: Duration::from_secs(1),
         offline_after: Duration::from_secs(5),
-        max_words: 125,
-        max_bits: 2000,
-        max_gap: 0,
-        timeout: None,
-        retries: None,
-        min_gap: None,
         profile: Some("p".into()),
         points: vec![point("u", Report::default(), Some(write)), point("k", on_change, None)],
+        ..Device::new(device("meter"), line(), 1)
     };
     let route = |id: &str, unknown| Route {
         id: RouteId::parse(id).unwrap(),

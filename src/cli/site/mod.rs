@@ -1,0 +1,3 @@
+//! What the site tools share: `ports`, `listen`, `scan`, `explore`, `read`, `write`.
+
+pub mod bus;
