@@ -35,6 +35,7 @@ pub use gateway::Gateway;
 pub use line::{Line, Parity, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
 pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
+pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
