@@ -22,6 +22,7 @@ pub enum Came {
     Opened,
     Tuned,
     Job(Job),
+    Appeared,
     Failed(String),
     Lost(String),
 }
@@ -36,6 +37,7 @@ impl Came {
             Came::Tuned => core.step(now, Event::Tuned),
             Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
             Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
+            Came::Appeared => core.step(now, Event::Appeared),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }
