@@ -6,6 +6,7 @@
 pub mod check;
 pub mod demo;
 pub mod out;
+pub mod ports;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -75,6 +76,8 @@ pub enum Verb {
     Check(check::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
+    /// Serial ports here: stable names, chips, who holds them
+    Ports(ports::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
@@ -89,6 +92,7 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
+        Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }
