@@ -16,6 +16,7 @@ pub mod holes;
 pub mod mbap;
 pub mod pdu;
 pub mod plan;
+pub mod raw;
 pub mod rtu;
 #[cfg(test)]
 mod samples;
