@@ -14,6 +14,7 @@ pub mod event;
 mod exchange;
 pub mod figures;
 mod guard;
+mod learn;
 #[cfg(test)]
 mod live;
 mod orders;

@@ -33,6 +33,7 @@ impl Core {
         self.gap = self.connect_delay.max(self.line_gap);
         if self.line_state != LineState::Up {
             self.schedule.start(now + self.connect_delay);
+            self.learners.iter_mut().for_each(|l| l.start(now));
             self.announce(now, LineState::Up, "");
         }
     }
@@ -85,7 +86,10 @@ impl Core {
             Kind::Order if again && !self.exchange.ask().is_write() => self.orders.again(),
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::NoReply("the connection was lost before the reply")),
             Kind::Poll | Kind::Probe if again => {}
-            Kind::Poll => self.schedule.abandon(now, job.device),
+            Kind::Poll => {
+                self.schedule.abandon(now, job.device);
+                self.poll_ended(now, job.device);
+            }
             Kind::Probe => self.schedule.probe_failed(now, job.device),
         }
     }

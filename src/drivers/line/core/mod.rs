@@ -10,6 +10,7 @@
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
 mod link;
+mod planning;
 mod replies;
 mod site;
 
@@ -18,15 +19,17 @@ use super::{
     exchange::{Exchange, Wire},
     figures::{Counters, Usage},
     guard::Guard,
+    learn::Learner,
     orders::Orders,
     schedule::{Pick, Schedule},
     site::{Phase, Site},
 };
 use crate::{
     config::{Device, Line, Table},
-    drivers::modbus::{Request, plan},
-    model::{Boot, LineId, LineState, Urgent},
+    drivers::modbus::Request,
+    model::{Boot, Learned, LineId, LineState, Urgent},
 };
+use planning::Factors;
 use std::time::Duration;
 
 /// A TCP connection backs off from this.
@@ -85,6 +88,9 @@ pub struct Core {
     exchange: Exchange,
     guard: Guard,
     schedule: Schedule,
+    /// What each device refuses.
+    learners: Vec<Learner>,
+    factors: Factors,
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
     orders: Orders,
@@ -117,9 +123,15 @@ pub struct Core {
 
 impl Core {
     pub fn new(line: &Line, devices: Vec<Device>) -> Core {
+        Core::remembering(line, devices, &[])
+    }
+
+    /// With what is remembered of the line and its devices.
+    pub fn remembering(line: &Line, devices: Vec<Device>, facts: &[Learned]) -> Core {
         let wire = Wire::new(&line.transport);
         let guard = Guard::new(wire.framing, line, &devices);
-        let polls = devices.iter().map(|d| (d.poll, d.retries.unwrap_or(line.retries), requests(d)));
+        let learners: Vec<Learner> = devices.iter().map(|d| Learner::new(d, facts)).collect();
+        let polls = devices.iter().zip(&learners).map(|(d, l)| (d.poll, d.retries.unwrap_or(line.retries), requests(l.plan(d))));
         let schedule = Schedule::new(polls);
         let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
         Core {
@@ -131,6 +143,8 @@ impl Core {
             probe_costs: (0..devices.len()).map(cost).collect(),
             guard,
             schedule,
+            learners,
+            factors: Factors::default(),
             orders: Orders::default(),
             site: Site::default(),
             timeout: line.timeout,
@@ -346,10 +360,9 @@ impl Step for Core {
 }
 
 /// The planned requests; a device without points is asked for one register, to learn whether it lives.
-fn requests(device: &Device) -> Vec<Request> {
-    let mut requests = plan(device);
-    if requests.is_empty() {
-        requests.push(Request { table: Table::Holding, start: 0, count: 1, points: [].into(), fields: Vec::new() });
+fn requests(mut planned: Vec<Request>) -> Vec<Request> {
+    if planned.is_empty() {
+        planned.push(Request::bare(Table::Holding, &(0..1)));
     }
-    requests
+    planned
 }
