@@ -30,6 +30,7 @@ const KEYS: &[&str] = &[
     "timeout",
     "retries",
     "min_gap",
+    "notation",
     "point",
 ];
 

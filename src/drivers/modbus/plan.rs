@@ -35,6 +35,8 @@ pub struct Field {
     pub point: usize,
     /// Registers or bits from `start`.
     pub offset: u16,
+    /// Registers from `start` to the point's `scale_register`, if this request reads it.
+    pub scale_offset: Option<u16>,
     /// How the point's bytes become a value, worked out once.
     pub(super) codec: Codec,
 }
@@ -144,7 +146,7 @@ fn request(device: &Device, points: &[usize]) -> Request {
 }
 
 fn field(n: usize, point: &Point, start: u16) -> Field {
-    Field { point: n, offset: point.register.address - start, codec: Codec::of(point) }
+    Field { point: n, offset: point.register.address - start, scale_offset: None, codec: Codec::of(point) }
 }
 
 #[cfg(test)]
