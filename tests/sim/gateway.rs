@@ -10,7 +10,7 @@ use crate::{
 use fieldgate::{
     config::{
         self, Buffer, Config, DataType, Device, Dialect, Gateway as Identity, Line, LocalMqtt, Mode, Parity, Point, Register, Report,
-        Route, RouteKind, Serial, Table, Transport, Uplink, WordOrder, WriteRule,
+        Route, RouteKind, Serial, Table, Transport, Uplink, WriteRule,
     },
     drivers::Doors,
     engine::{self, Engine, Handle, Parts},
@@ -271,18 +271,11 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 fn point(address: u16, device: usize) -> Point {
     let setpoint = address == SETPOINT;
     let write = WriteRule { min: None, max: None, verify: device.is_multiple_of(2), min_interval: Duration::ZERO, function: None };
+    let kind = if setpoint { DataType::U16 } else { DataType::U64 };
     Point {
-        id: PointId::parse(&format!("r{address}")).expect("fits"),
-        register: Register { table: Table::Holding, address },
-        kind: if setpoint { DataType::U16 } else { DataType::U64 },
-        order: WordOrder::Abcd,
-        scale: 1.0,
-        offset: 0.0,
-        unit: String::new(),
-        na: Vec::new(),
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
         write: setpoint.then_some(write),
-        read_alone: false,
+        ..Point::new(PointId::parse(&format!("r{address}")).expect("fits"), Register { table: Table::Holding, address }, kind)
     }
 }
 
