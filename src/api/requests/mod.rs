@@ -1,5 +1,7 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
+mod forget;
+mod learned;
 mod status;
 
 use super::{control::refuse, status::Sources};
@@ -8,6 +10,8 @@ use serde_json::Value;
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,
-        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}"),
+        None if asked.get("learned").is_some() => learned::answer(sources).await,
+        None if asked.get("forget").is_some() => forget::answer(asked, sources).await,
+        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}"),
     }
 }

@@ -144,6 +144,11 @@ impl Learner {
         self.facts.pop_front()
     }
 
+    /// How many are believed.
+    pub fn holes(&self) -> usize {
+        self.known.values().filter(|k| k.is_hole).count()
+    }
+
     /// A planned request or a test was answered with data: no hole lies in it.
     pub fn answered(&mut self, now: Boot, request: &Request) {
         self.served = Some(now);
