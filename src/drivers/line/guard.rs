@@ -23,6 +23,7 @@ const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
 const MISSED_OFTEN: u32 = 20;
 /// Valid replies in a row after which its gap is halved.
 const GOOD_RUN: u32 = 100;
+const PATIENCE_MAX: u32 = 16;
 
 #[derive(Debug)]
 struct GivenUp {
@@ -42,8 +43,11 @@ struct Unit {
     worst: Duration,
     /// Silence after its answers beyond the configured one.
     gap: Duration,
-    /// Valid replies since the last miss, and since the gap changed.
+    /// Valid replies since the last miss.
     good: u32,
+    /// A gap that had to be lengthened again after it was shortened is kept so many times longer.
+    patience: u32,
+    was_shortened: bool,
     /// Oldest first.
     given_up: VecDeque<GivenUp>,
 }
@@ -84,6 +88,8 @@ impl Guard {
                     worst: Duration::ZERO,
                     gap: Duration::ZERO,
                     good: 0,
+                    patience: 1,
+                    was_shortened: false,
                     given_up: VecDeque::new(),
                 });
                 units.len() - 1
@@ -153,8 +159,13 @@ impl Guard {
     pub fn good(&mut self, device: usize) {
         let unit = &mut self.units[self.of_device[device]];
         unit.good = unit.good.saturating_add(1);
-        if !unit.gap.is_zero() && unit.good.is_multiple_of(GOOD_RUN) {
-            unit.gap = if unit.gap <= limits::GAP_STEP { Duration::ZERO } else { unit.gap / 2 };
+        if unit.gap.is_zero() || !unit.good.is_multiple_of(GOOD_RUN * unit.patience) {
+            return;
+        }
+        unit.was_shortened = true;
+        unit.gap /= 2;
+        if unit.gap < limits::GAP_STEP {
+            (unit.gap, unit.patience) = (Duration::ZERO, 1);
         }
     }
 
@@ -166,6 +177,9 @@ impl Guard {
         let is_between = (1..MISSED_OFTEN).contains(&std::mem::take(&mut unit.good));
         if !is_between || unit.gap >= limits::GAP_MAX {
             return None;
+        }
+        if std::mem::take(&mut unit.was_shortened) {
+            unit.patience = (unit.patience * 2).min(PATIENCE_MAX);
         }
         unit.gap = (unit.gap * 2).clamp(limits::GAP_STEP, limits::GAP_MAX);
         Some(unit.gap)

@@ -95,6 +95,11 @@ pub struct Learner {
     facts: VecDeque<(Learned, bool)>,
 }
 
+/// The holes that facts tell of the device. Those of another unit or line under its name are void.
+pub fn remembered(device: &Device, facts: &[Learned]) -> Holes {
+    Learner::new(device, facts).holes
+}
+
 impl Learner {
     /// With what is remembered of the device.
     pub fn new(device: &Device, facts: &[Learned]) -> Learner {

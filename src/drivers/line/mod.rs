@@ -38,6 +38,7 @@ use crate::{
     system::clock::Clock,
 };
 use event::Step;
+pub use learn::remembered;
 use owner::Job;
 use std::sync::{Arc, mpsc::sync_channel};
 use tokio::sync::{mpsc, oneshot};

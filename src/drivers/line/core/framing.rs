@@ -69,7 +69,7 @@ impl Core {
             return;
         }
         auto.in_vain += 1;
-        if auto.in_vain < if auto.settled.is_some() { DOUBT } else { 1 } {
+        if auto.in_vain < if auto.settled == Some(self.wire.framing) { DOUBT } else { 1 } {
             return;
         }
         auto.in_vain = 0;

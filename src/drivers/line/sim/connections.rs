@@ -108,7 +108,7 @@ fn a_reply_that_a_serial_server_splits_by_265_ms_is_whole() {
     for split in [20, 100, 265] {
         let mut sim = Sim::new(rtu_over_tcp(), &[device(7, 2, MS * 1000)], 3);
         sim.fault(7, Fault::Split(MS * split));
-        sim.run_for(MS * 9_500);
+        sim.run_for(MS * 9_900);
         assert_eq!((sim.total(), sim.heard.len(), sim.wrong.len()), (20, 0, 0), "{split} ms");
     }
     // Longer is given up, and what comes then is nobody's value.
@@ -162,9 +162,9 @@ fn a_unit_that_wants_a_pause_gets_one_and_its_neighbour_does_not() {
     let readings = sim.rate(MS * 60_000);
     let more = sim.core.counters().silent - missed;
     assert!(more * 20 <= readings, "{more} misses beside {readings} readings in the second minute, {missed} in the first");
-    assert!(sim.gap_of(0) >= MS * 25, "{:?}", sim.gap_of(0));
+    assert!(sim.gap_of(0) >= MS * 16, "{:?}", sim.gap_of(0));
     sim.fault(7, Fault::None);
-    sim.run_for(MS * 120_000);
+    sim.run_for(MS * 1_200_000);
     assert_eq!(sim.gap_of(0), Duration::ZERO, "taken back after a long good run");
 }
 
