@@ -145,6 +145,11 @@ pub const RELEARN_MAX: Duration = Duration::from_secs(86_400);
 /// Holes remembered of one device. Full: further refused requests stay in its plan and are refused in each poll.
 pub const HOLES: usize = 512;
 
+/// The silence after a unit's answers grows by itself up to this when it misses requests, from…
+pub const GAP_MAX: Duration = Duration::from_millis(100);
+/// …this, doubling. A unit that needs more says so in its manual: `min_gap`.
+pub const GAP_STEP: Duration = Duration::from_millis(2);
+
 /// The ordered shutdown ends by this, whatever is stuck.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);
 /// A turn of the engine that is later than this was a suspended process: the observer was blind.

@@ -24,6 +24,8 @@ pub struct Device {
     pub timeout: Option<Duration>,
     pub retries: Option<u8>,
     pub min_gap: Option<Duration>,
+    /// Replies are taken from whatever unit they name, for devices that answer under another number than they are asked by.
+    pub accept_any_unit: bool,
     pub profile: Option<String>,
     /// In order of table and address.
     pub points: Vec<Point>,
@@ -73,6 +75,7 @@ impl Device {
             timeout: None,
             retries: None,
             min_gap: None,
+            accept_any_unit: false,
             profile: None,
             points: Vec::new(),
         }

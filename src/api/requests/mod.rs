@@ -1,5 +1,7 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
+mod forget;
+mod learned;
 mod lines;
 mod site;
 mod status;
@@ -14,6 +16,11 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,
         Some("lines") => lines::answer(sources),
-        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"site\":{…}}"),
+        None if asked.get("learned").is_some() => learned::answer(sources).await,
+        None if asked.get("forget").is_some() => forget::answer(asked, sources).await,
+        _ => refuse(
+            "unknown-request",
+            "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"site\":{…}}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}",
+        ),
     }
 }
