@@ -1,9 +1,11 @@
 //! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
 
 use crate::{
+    config::Line,
     engine::Handle,
     model::{
-        Boot, DeviceFigures, DeviceId, DeviceStatus, GatewayId, LineFigures, LineId, LineState, State, UplinkFigures, UplinkId, UplinkState,
+        Boot, DeviceFigures, DeviceId, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId,
+        UplinkState,
     },
     store::Store,
     system::clock::Clock,
@@ -18,7 +20,13 @@ pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
 /// Has a line forget what it learned of a device.
 pub type Forget = std::sync::Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
 
-/// Everything that the document is made from.
+/// Where requests go to a line.
+pub struct LineDoor {
+    pub line: Line,
+    pub site: SitePort,
+}
+
+/// What the surfaces ask. The document is made from most of it.
 pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
@@ -26,6 +34,7 @@ pub struct Sources {
     pub lines: Vec<Figures>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
     pub forget: BTreeMap<DeviceId, Forget>,
+    pub doors: Vec<LineDoor>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,

@@ -2,16 +2,25 @@
 
 mod forget;
 mod learned;
+mod lines;
+mod site;
 mod status;
 
 use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
+    if let Some(asked) = asked.get("site") {
+        return site::answer(asked, sources).await;
+    }
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,
+        Some("lines") => lines::answer(sources),
         None if asked.get("learned").is_some() => learned::answer(sources).await,
         None if asked.get("forget").is_some() => forget::answer(asked, sources).await,
-        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}"),
+        _ => refuse(
+            "unknown-request",
+            "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}",
+        ),
     }
 }

@@ -21,6 +21,7 @@ pub enum Came {
     Opened,
     Tuned,
     Job(Job),
+    Appeared,
     Failed(String),
     Lost(String),
 }
@@ -39,6 +40,7 @@ impl Came {
                 core.forget(now, &device);
                 core.step(now, Event::Time)
             }
+            Came::Appeared => core.step(now, Event::Appeared),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }
