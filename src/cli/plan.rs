@@ -57,7 +57,9 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
         return ExitCode::from(2);
     }
     let facts = store::learned(&config.gateway.data_dir).unwrap_or_else(|error| {
-        out.hint(&format!("what was learned cannot be read ({error}); the plan is shown without it"));
+        if !out.quiet {
+            eprintln!("what was learned cannot be read ({error}); the plan is shown without it");
+        }
         Vec::new()
     });
     let mut known = Known::default();

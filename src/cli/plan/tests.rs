@@ -85,7 +85,7 @@ fn what_was_learned_is_read_and_forgotten_with_the_daemon_stopped() {
     store::forget(dir.path(), "meter-1").unwrap();
     let options = store::Options {
         data_dir: dir.path().into(),
-        buffer: config::Buffer::default(),
+        buffer: load("[gateway]\nid = \"g\"\n").1.buffer,
         clock: crate::system::clock::Clock::Real,
         backing: store::Backing::Inline,
         linger: std::time::Duration::ZERO,
