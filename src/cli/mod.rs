@@ -7,6 +7,7 @@ pub mod check;
 pub mod demo;
 pub mod out;
 pub mod ports;
+pub mod profiles;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -80,6 +81,8 @@ pub enum Verb {
     Ports(ports::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
+    /// Device profiles: list, show, check
+    Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
 }
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
+        Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }
 }

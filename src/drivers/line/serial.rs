@@ -9,8 +9,7 @@
 //! name appears (inotify) or at the next try, a second later.
 
 use super::{
-    core::Core,
-    event::{Event, Want},
+    event::{Event, Step, Want},
     owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
@@ -74,9 +73,9 @@ fn ask_for_real_time(serial: &Serial) {
     }
 }
 
-pub struct Owner {
+pub struct Owner<C> {
     serial: Serial,
-    core: Core,
+    core: C,
     report: Report,
     jobs: Receiver<Job>,
     bell: Bell,
@@ -87,16 +86,16 @@ pub struct Owner {
     watch: Option<Watch>,
 }
 
-impl Owner {
+impl<C: Step> Owner<C> {
     pub fn new(
         serial: Serial,
-        core: Core,
+        core: C,
         report: Report,
         jobs: Receiver<Job>,
         bell: Bell,
         clock: Clock,
         stop: CancellationToken,
-    ) -> Owner {
+    ) -> Owner<C> {
         Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false, watch: None }
     }
 

@@ -14,7 +14,7 @@ mod replies;
 mod site;
 
 use super::{
-    event::{Event, NEVER, Out, Want},
+    event::{Event, NEVER, Out, Step, Want},
     exchange::{Exchange, Wire},
     figures::{Counters, Usage},
     guard::Guard,
@@ -320,6 +320,28 @@ impl Core {
         self.exchange.sent(now, timeout);
         self.counters.requests += 1;
         self.state = State::Waiting;
+    }
+}
+
+impl Step for Core {
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        Core::step(self, now, event)
+    }
+
+    fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
+    fn counters(&self) -> Counters {
+        Core::counters(self)
+    }
+
+    fn usage(&self) -> Usage {
+        Core::usage(self)
+    }
+
+    fn line_state(&self) -> (LineState, &str) {
+        Core::line_state(self)
     }
 }
 
