@@ -27,5 +27,6 @@ mod faults;
 mod links;
 mod publishers;
 mod silence;
+mod site;
 mod systemd;
 mod unplug;
