@@ -156,6 +156,3 @@ pub fn write(time: Time, text: &str) -> Option<u64> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
