@@ -211,11 +211,13 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         retries: u8::try_from(plan.seed % 2).expect("small"),
         min_gap: Duration::ZERO,
         connect_delay: Duration::from_millis(plan.seed % 3 * 20),
+        protocol: config::Protocol::Modbus,
     });
     Config {
         gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
         lines: lines.collect(),
         devices: devices(plan),
+        framed: vec![],
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().expect("an address"), users: vec![] },
             routes: vec![Route {

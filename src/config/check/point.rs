@@ -128,7 +128,7 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
     Some(kind)
 }
 
-fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
+pub(super) fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     let scale = keys.number("scale", &mut desk.out).unwrap_or(1.0);
     if scale == 0.0 {
         desk.out
@@ -140,7 +140,7 @@ fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     scale
 }
 
-fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
+pub(super) fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
     let Some((table, at)) = keys.sub("report", "{ deadband = 0.2, at_least_every = \"60s\" }", &mut desk.out) else {
         return Report::default();
     };
