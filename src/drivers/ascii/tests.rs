@@ -29,6 +29,21 @@ fn said(device: &Framed, bytes: &[u8]) -> Vec<String> {
     parse(&Parser::new(device), bytes).into_iter().map(values).collect()
 }
 
+/// Examples that makers print in their manuals: Vaisala M210822EN (MWV message), WMT700 user guide E.3.
+#[test]
+fn checksums_of_printed_examples_are_right() {
+    let mut station = testing::weather("w");
+    station.patterns = vec![testing::pattern(r"WIMWV,(?<angle>[0-9.]*),R,(?<speed>[0-9.]*),[MN],[AV]")];
+    for (sentence, want) in [
+        ("$WIMWV,39,R,1.3,M,A*06\r\n", "angle=39 speed=1.3"),
+        ("$WIMWV,61,R,1.0,M,A*08\r\n", "angle=61 speed=1"),
+        ("$WIMWV,39,R,0.5,M,A*01\r\n", "angle=39 speed=0.5"),
+        ("$WIMWV,045,R,011.63,N,A*09\r\n", "angle=45 speed=11.63"),
+    ] {
+        check_said(&station, sentence.as_bytes(), &[want]);
+    }
+}
+
 fn bcc(block: &[u8]) -> Vec<u8> {
     let mut frame = vec![2];
     frame.extend(block);

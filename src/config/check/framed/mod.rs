@@ -3,6 +3,8 @@
 mod frame;
 mod point;
 mod template;
+#[cfg(test)]
+mod tests;
 
 use super::{
     Desk,
