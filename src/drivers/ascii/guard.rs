@@ -9,8 +9,10 @@ use crate::{
     limits,
     model::Boot,
 };
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
+/// Given-up requests remembered of a device. More: the oldest is forgotten.
+const GIVEN_UP: usize = 4;
 /// A reply later than this is not expected any more.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
 
@@ -22,8 +24,8 @@ struct Bar {
     timeout: Duration,
     until: Boot,
     worst: Duration,
-    /// When its request was given up.
-    given_up: Option<Boot>,
+    /// When its requests were given up, oldest first.
+    given_up: VecDeque<Boot>,
     is_addressed: bool,
 }
 
@@ -35,7 +37,7 @@ impl Guard {
         let bar = |device: &Framed| {
             let base = device.timeout.unwrap_or(line.timeout);
             let is_addressed = device.is_addressed;
-            Bar { base, timeout: base, until: Boot(0), worst: Duration::ZERO, given_up: None, is_addressed }
+            Bar { base, timeout: base, until: Boot(0), worst: Duration::ZERO, given_up: VecDeque::new(), is_addressed }
         };
         Guard(devices.iter().map(bar).collect())
     }
@@ -60,23 +62,29 @@ impl Guard {
         let bar = &mut self.0[device];
         bar.until = bar.until.max(now + limits::BAR_MIN.max(bar.worst * 2));
         if pending {
-            bar.given_up = Some(now);
+            if bar.given_up.len() == GIVEN_UP {
+                bar.given_up.pop_front();
+            }
+            bar.given_up.push_back(now);
         }
     }
 
     /// Devices whose reply may still come.
     pub fn awaited(&self, now: Boot) -> impl Iterator<Item = usize> {
-        let is_awaited = move |bar: &Bar| bar.given_up.is_some_and(|at| now - at < GIVEN_UP_FOR);
+        let is_awaited = move |bar: &Bar| bar.given_up.iter().any(|at| now - *at < GIVEN_UP_FOR);
         self.0.iter().enumerate().filter(move |(_, bar)| is_awaited(bar)).map(|(n, _)| n)
     }
 
     /// The reply of this device came too late. Says to what its timeout was raised, if it was.
     pub fn late(&mut self, now: Boot, device: usize) -> Option<Duration> {
         let bar = &mut self.0[device];
-        let given_up = bar.given_up.take()?;
+        bar.given_up.retain(|at| now - *at < GIVEN_UP_FOR);
+        // The oldest: lateness is never judged too short. What was given up since may be as late.
+        let last = *bar.given_up.back()?;
+        let given_up = bar.given_up.pop_front()?;
         let lateness = now - given_up;
         bar.worst = bar.worst.max(lateness);
-        bar.until = bar.until.max(given_up + limits::BAR_MIN.max(bar.worst * 2));
+        bar.until = bar.until.max(last + limits::BAR_MIN.max(bar.worst * 2));
         let wanted = bar.timeout + lateness + lateness / 4 + Duration::from_millis(10);
         let raised = wanted.min(bar.base.max(limits::TIMEOUT_MAX));
         let longer = raised > bar.timeout;

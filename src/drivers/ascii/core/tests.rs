@@ -191,6 +191,18 @@ fn a_late_answer_is_never_taken_for_the_next_requests() {
     assert!(bench.core.guard.timeout(0) > MS * 300, "raised to what would have been enough");
 }
 
+/// Each answer comes 2.4 s late, one after the other as a slow device gives them: the second of them must not meet the
+/// third request.
+#[test]
+fn what_was_given_up_meanwhile_bars_too() {
+    let late: [&[(u64, &'static [u8])]; 3] = [&[(2400, b"S S 1.0 g\r\n")], &[(3400, b"S S 1.0 g\r\n")], &[(20, b"S S 2.0 g\r\n")]];
+    let mut bench = Bench::new(vec![Framed { poll: Duration::ZERO, ..scale("s") }], &late);
+    bench.run(12_000);
+    assert!(!bench.read().iter().any(|r| r.ends_with("weight=1")), "{:?} {:?}", bench.readings, bench.sent);
+    assert_eq!(bench.core.counters().late, 2);
+    assert!(!bench.read().is_empty());
+}
+
 #[test]
 fn without_an_address_in_the_answer_a_late_one_bars_the_whole_line() {
     let other = |addressed| {
