@@ -161,7 +161,8 @@ impl Poll {
         self.tries = 0;
         let period = whole_us(self.period.unwrap_or_default());
         // The next point of the grid behind the one that was due.
-        self.due = if period == 0 { now } else { Boot(self.origin.0 + (whole_us(self.due - self.origin) / period + 1) * period) };
+        let passed = whole_us(self.due - self.origin).checked_div(period);
+        self.due = passed.map_or(now, |n| Boot(self.origin.0 + (n + 1) * period));
         self.owed = self.due;
     }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::{
-        framed::{End, FieldPlace, Frame, Framed, Pattern, Piece},
+        framed::{End, Frame, Framed, Pattern, Piece},
         keys::{Keys, Trail},
         problem::Code,
         source::Place,
@@ -240,11 +240,6 @@ pub fn finish(desk: &mut Desk<'_>) -> Vec<Framed> {
         }
     }
     all.into_iter().map(|(device, _)| device).collect()
-}
-
-/// Whether a point takes its value from a frame.
-fn is_read(place: &Option<FieldPlace>) -> bool {
-    place.is_some()
 }
 
 fn too_many(at: Place, trail: &Trail<'_>, desk: &mut Desk<'_>) {

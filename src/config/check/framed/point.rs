@@ -1,6 +1,6 @@
 //! `[device.*.point.*]` on an ascii line: which part of a frame it is, what it means, what is sent to write it.
 
-use super::{Desk, is_read, pattern, template, too_many};
+use super::{Desk, pattern, template, too_many};
 use crate::{
     config::{
         check::{
@@ -68,10 +68,10 @@ pub fn all(keys: &Keys<'_>, context: &Context<'_>, counted: &mut usize, desk: &m
             }
         }
     }
-    if let Some(none) = points.iter().all(|p: &FramedPoint| !is_read(&p.place)).then_some(()).filter(|()| points.len() == table.len()) {
-        let () = none;
+    // What is wrong with a single point was told already.
+    if points.len() == table.len() && points.iter().all(|p| p.place.is_none()) {
         desk.out
-            .error(Code::NoPoints, at, &trail, format!("{} is only written", keys.trail))
+            .error(Code::NoPoints, at, trail, format!("{} is only written", keys.trail))
             .because("no point is read, so it would never be seen")
             .want_when(format!("[{}.point.weight]", keys.trail), "named like a group of the pattern");
     }
