@@ -6,7 +6,7 @@
 use crate::{
     api::{
         control,
-        status::{Figures, Sources},
+        status::{Figures, LineDoor, Sources},
     },
     config::{Config, Protocol},
     drivers::{Doors, ascii, line, mqtt},
@@ -68,6 +68,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
 
     let mut ports = BTreeMap::new();
     let mut lines = Vec::new();
+    let mut line_doors = Vec::new();
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
         let framed: Vec<_> = config.framed.iter().filter(|d| d.line == l.id).cloned().collect();
@@ -77,6 +78,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
             Protocol::Modbus | Protocol::Ascii => continue,
         };
         ports.insert(l.id.clone(), handle.orders.clone());
+        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone() });
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;
@@ -121,6 +123,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         engine: handle.clone(),
         store: store.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
+        doors: line_doors,
         uplink: uplink_figures,
         clock,
         started,

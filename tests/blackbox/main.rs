@@ -29,3 +29,4 @@ mod links;
 mod publishers;
 mod silence;
 mod systemd;
+mod unplug;

@@ -5,7 +5,8 @@
 //! Any protocol that is driven like this is a [`Step`], and the same owners serve it.
 
 use super::figures::{Counters, Usage};
-use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Urgent};
+pub use super::site::Told;
+use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
@@ -16,11 +17,16 @@ pub enum Event<'a> {
     /// The frame was handed to the port just now; the last bit leaves the wire later.
     Sent,
     Opened,
-    /// It could not be opened, for this reason.
+    /// It could not be opened, or not be set as was wanted, for this reason.
     Failed(&'a str),
+    /// What is closed may be opened again now: its name has appeared.
+    Appeared,
     /// It was open and is closed now, for this reason.
     Lost(&'a str),
     Order(Order),
+    Site(SiteJob),
+    /// The port is set as was wanted; what it had heard before is dropped.
+    Tuned,
     /// The gateway stops: every order that waits is answered, nothing is begun any more.
     Stop,
 }
@@ -30,6 +36,8 @@ pub enum Want<'a> {
     /// Close what is open, then open.
     Open,
     Send(&'a [u8]),
+    /// Set the open port so.
+    Tune(Settings),
     /// Bytes: at least `need` more, which cannot all have come before `earliest`; give up at `until`.
     Recv {
         need: usize,
@@ -64,6 +72,8 @@ pub struct Out {
     pub urgent: VecDeque<Urgent>,
     pub bulk: VecDeque<Bulk>,
     pub notes: VecDeque<Note>,
+    /// Reports to site tools; handing them over never waits.
+    pub site: VecDeque<Told>,
 }
 
 /// For the log: changes only.

@@ -5,13 +5,10 @@
 
 use super::{
     event::{Event, Step, Want},
-    owner::Came,
+    owner::{Came, Job},
     report::Report,
 };
-use crate::{
-    model::{Boot, Order},
-    system::clock::Clock,
-};
+use crate::{model::Boot, system::clock::Clock};
 use std::{io, time::Duration};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +23,7 @@ pub struct Owner<C> {
     pub port: u16,
     pub core: C,
     pub report: Report,
-    pub orders: mpsc::Receiver<Order>,
+    pub jobs: mpsc::Receiver<Job>,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
@@ -41,9 +38,11 @@ impl<C: Step> Owner<C> {
             () = self.serve() => {}
         }
         // Every order that was taken is answered.
-        self.orders.close();
-        while let Ok(order) = self.orders.try_recv() {
-            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Order(order) = job {
+                let _ = self.core.step(self.clock.now(), Event::Order(order));
+            }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
@@ -60,6 +59,7 @@ impl<C: Step> Owner<C> {
                     Some(stream) => write(stream, frame).await,
                     None => Came::Lost("the connection is not open".into()),
                 },
+                Want::Tune(_) => Came::Failed("a connection has no serial settings".into()),
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;
@@ -76,8 +76,8 @@ impl<C: Step> Owner<C> {
                     self.report.deliver(&mut self.core).await;
                     self.clock.sleep_until(until).await;
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer)),
                     }
                 }
@@ -85,7 +85,7 @@ impl<C: Step> Owner<C> {
                     self.report.deliver(&mut self.core).await;
                     tokio::select! {
                         biased;
-                        Some(order) = self.orders.recv() => Came::Order(order),
+                        Some(job) = self.jobs.recv() => Came::Job(job),
                         came = receive(self.clock, stream.as_ref(), &mut buffer, until) => came,
                     }
                 }

@@ -26,11 +26,11 @@ use crate::{
     drivers::{
         ascii::Garbled,
         line::{
-            event::{Event, NEVER, Out, Step, Want},
+            event::{Event, NEVER, Out, Step, Told, Want},
             figures::{Counters, Usage},
         },
     },
-    model::{Boot, LineId, LineState, Urgent},
+    model::{Boot, LineId, LineState, SiteJob, SiteOutcome, SiteReport, Urgent},
 };
 use std::time::Duration;
 
@@ -223,6 +223,14 @@ impl Core {
         self.orders.expire(now, why);
     }
 
+    /// The site tools ask by Modbus.
+    fn refuse_site(&mut self, job: SiteJob) {
+        let why = "this line speaks framed text and no Modbus; watch its values with `fieldgate status`";
+        let outcome = SiteOutcome::NotSent(why.into());
+        let report = SiteReport { outcome, sent: Vec::new(), heard: Vec::new(), took: Duration::ZERO };
+        self.out.site.push_back(Told { job, report });
+    }
+
     /// Moves on as far as is possible without the owner.
     fn advance(&mut self, now: Boot) {
         match self.state {
@@ -381,7 +389,10 @@ impl Step for Core {
             Event::Sent => self.on_sent(now),
             Event::Opened if self.state == State::Opening => self.on_opened(now),
             Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
-            Event::Opened | Event::Failed(_) => {}
+            Event::Opened | Event::Failed(_) | Event::Tuned => {}
+            Event::Appeared if matches!(self.state, State::Closed { .. }) => self.state = State::Closed { again: now },
+            Event::Appeared => {}
+            Event::Site(job) => self.refuse_site(job),
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
             Event::Stop => {

@@ -99,6 +99,7 @@ impl Bench {
                     event = Some(("sent", Vec::new()));
                     None
                 }
+                Want::Tune(settings) => panic!("nobody asked for {settings}"),
                 Want::Recv { until, .. } | Want::Idle(until) | Want::Silence(until) => Some(until),
             };
             if let Some(wait) = wait {
