@@ -126,6 +126,9 @@ pub const CONFIG_POINTS: usize = 500_000;
 /// Problems collected of one configuration; further ones are not kept.
 pub const CONFIG_PROBLEMS: usize = 2_000;
 
+/// A frame of framed serial (`max_bytes`, `length`). More: a problem; a longer frame is garbled.
+pub const FRAME_BYTES: usize = 4096;
+
 /// The bar after a timeout or a garbled frame is at least this long (and twice the worst lateness seen).
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.

@@ -1,7 +1,7 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Mode, Names, Point, RouteKind},
+    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, RouteKind, framed::FramedPoint},
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
         counter::{self, Counters},
@@ -14,6 +14,11 @@ use std::{sync::Arc, time::Duration};
 
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
+
+pub(super) fn watch_framed(device: &Framed) -> Watch {
+    let poll = device.request.is_some().then_some(device.poll);
+    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after) }
+}
 
 pub(super) fn watch(device: &Device) -> Watch {
     Watch { line: Some(device.line.clone()), poll: Some(device.poll), offline_after: Some(device.offline_after) }
@@ -31,7 +36,10 @@ pub fn linger(config: &Config) -> Duration {
 pub(super) fn filter(config: &Config) -> Filter {
     let mut filter = Filter::default();
     for device in &config.devices {
-        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(p))));
+        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
+    }
+    for device in &config.framed {
+        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
     }
     filter
 }
@@ -64,15 +72,17 @@ fn counter(point: &Point) -> Option<counter::Rule> {
     })
 }
 
-fn report(point: &Point) -> Rule {
-    Rule { on_change: point.report.on_change, deadband: point.report.deadband, at_least_every: point.report.at_least_every }
+fn report(report: &Report) -> Rule {
+    Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every }
 }
 
 pub(super) fn commands(config: &Config) -> Commands {
     let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
+    let framed =
+        config.framed.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), framed_rule(p))).collect())));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
-    Commands::new(takes.collect(), if reachable { Takes::Anything } else { Takes::Nothing })
+    Commands::new(takes.chain(framed).collect(), if reachable { Takes::Anything } else { Takes::Nothing })
 }
 
 fn rule(point: &Point) -> PointRule {
@@ -85,6 +95,18 @@ fn rule(point: &Point) -> PointRule {
             verify: w.verify,
             min_interval: w.min_interval,
         }
+    });
+    PointRule { write }
+}
+
+/// Nothing is read back: the device's own answer says whether it was done.
+fn framed_rule(point: &FramedPoint) -> PointRule {
+    let write = point.write.as_ref().map(|w| WriteRule {
+        kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
+        min: w.min.unwrap_or(f64::MIN),
+        max: w.max.unwrap_or(f64::MAX),
+        verify: false,
+        min_interval: w.min_interval,
     });
     PointRule { write }
 }
