@@ -25,6 +25,8 @@ pub struct Device {
     pub retries: Option<u8>,
     pub min_gap: Option<Duration>,
     pub profile: Option<String>,
+    /// `kind = "sunspec"`: it says itself what it has. The models that are wanted; empty: all that are known.
+    pub sunspec: Option<Vec<u16>>,
     /// In order of table and address.
     pub points: Vec<Point>,
 }
@@ -66,6 +68,7 @@ impl Device {
             retries: None,
             min_gap: None,
             profile: None,
+            sunspec: None,
             points: Vec::new(),
         }
     }

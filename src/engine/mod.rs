@@ -37,7 +37,7 @@ use crate::{
         registry::Registry,
         report::Filter,
     },
-    model::{Boot, Bulk, DeviceCard, LineId, LocalPort, OrderPort, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, Urgent},
     store::{Restored, Store},
     system::clock::Clock,
 };
@@ -104,6 +104,8 @@ pub struct Engine {
     batch: Batch,
     guests: Guests,
     latest: Latest,
+    /// Points of devices that said themselves what they have.
+    discovered: BTreeMap<DeviceId, Vec<PointCard>>,
     letters: Letters,
     duties: Duties,
 
@@ -148,6 +150,7 @@ impl Engine {
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
+            discovered: BTreeMap::new(),
             letters: Letters::default(),
             duties: Duties::new(now),
             restored: Some(restored),

@@ -34,6 +34,7 @@ impl Core {
         if self.line_state != LineState::Up {
             self.schedule.start(now + self.connect_delay);
             self.learners.iter_mut().for_each(|l| l.start(now));
+            (0..self.devices.len()).for_each(|n| self.look_again(n));
             self.announce(now, LineState::Up, "");
         }
     }
