@@ -72,7 +72,8 @@ fn list_text(found: &Found) -> String {
     let title = wide(|p| p.about.title.chars().count(), 6);
     let mut text = format!("{:id$}  POINTS  VERIFIED  {:title$}  SOURCE\n", "PROFILE", "DEVICE");
     for p in &found.profiles {
-        let points = out::count(p.device.points.len() as u64);
+        // A SunSpec device says itself how many it has.
+        let points = if p.device.sunspec.is_some() { "-".into() } else { out::count(p.device.points.len() as u64) };
         let verified = p.about.verified.word();
         let source = p.about.source.first().map_or("", String::as_str);
         let more = match p.about.source.len() {
