@@ -29,3 +29,4 @@ mod publishers;
 mod silence;
 mod sunspec;
 mod systemd;
+mod unplug;

@@ -29,6 +29,7 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod tty;
+mod watch;
 
 use crate::{
     config::{Device, Line, Transport},
