@@ -168,3 +168,8 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 pub const CONTROL_CLIENTS: usize = 16;
 /// The longest request on the control socket, in bytes. Longer: answered as unreadable.
 pub const CONTROL_LINE: u64 = 64 * 1024;
+
+/// Models in one SunSpec chain: real devices have up to twenty. More: the chain ends there.
+pub const SUNSPEC_MODELS: usize = 48;
+/// Repeated parts of one SunSpec model (inputs of an inverter). More: the first so many are read.
+pub const SUNSPEC_PARTS: usize = 24;

@@ -1,5 +1,6 @@
 //! `fieldgate profiles`: what is there, what one says, whether one is right, and what other programs' files give.
 
+mod import;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate profiles                         what is there\n  fieldgate profiles show eastron-sdm120     its points, requests and sources\n  fieldgate profiles check my-meter.toml     before it is put in /etc/fieldgate/profiles\n\nExit: 0 good, 2 no such profile, 78 a profile with an error. How to write one: docs/profiles.md"
+    after_help = "Examples:\n  fieldgate profiles                         what is there\n  fieldgate profiles show eastron-sdm120     its points, requests and sources\n  fieldgate profiles check my-meter.toml     before it is put in /etc/fieldgate/profiles\n  fieldgate profiles import telegraf telegraf.conf > my-meter.toml\n\nExit: 0 good, 2 no such profile, 78 a profile with an error. How to write one: docs/profiles.md"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -32,6 +33,14 @@ pub enum What {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// A profile from another program's file, on stdout; what could not be carried over is in its comments
+    Import {
+        format: import::Format,
+        file: PathBuf,
+        /// The slave to take, where a Telegraf configuration has several
+        #[arg(short, long, value_name = "N")]
+        unit: Option<u8>,
+    },
 }
 
 pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
@@ -39,6 +48,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     match &args.what {
         None => list(out, &config::profile::profiles(&global.config, &around)),
         Some(What::Show { id }) => show_one(out, &config::profile::profiles(&global.config, &around), id),
+        Some(What::Import { format, file, unit }) => import::run(out, *format, file, *unit),
         Some(What::Check { files }) => check(out, &around, files),
     }
 }
@@ -72,7 +82,8 @@ fn list_text(found: &Found) -> String {
     let title = wide(|p| p.about.title.chars().count(), 6);
     let mut text = format!("{:id$}  POINTS  VERIFIED  {:title$}  SOURCE\n", "PROFILE", "DEVICE");
     for p in &found.profiles {
-        let points = out::count(p.device.points.len() as u64);
+        // A SunSpec device says itself how many it has.
+        let points = if p.device.sunspec.is_some() { "-".into() } else { out::count(p.device.points.len() as u64) };
         let verified = p.about.verified.word();
         let source = p.about.source.first().map_or("", String::as_str);
         let more = match p.about.source.len() {

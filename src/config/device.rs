@@ -27,6 +27,8 @@ pub struct Device {
     /// Replies are taken from whatever unit they name, for devices that answer under another number than they are asked by.
     pub accept_any_unit: bool,
     pub profile: Option<String>,
+    /// `kind = "sunspec"`: it says itself what it has. The models that are wanted; empty: all that are known.
+    pub sunspec: Option<Vec<u16>>,
     /// In order of table and address.
     pub points: Vec<Point>,
 }
@@ -77,6 +79,7 @@ impl Device {
             min_gap: None,
             accept_any_unit: false,
             profile: None,
+            sunspec: None,
             points: Vec::new(),
         }
     }

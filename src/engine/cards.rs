@@ -50,6 +50,10 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];
+        if let Some(points) = self.discovered.get(&device.id) {
+            let points = points.iter().map(|p| PointCard { latest: value(&p.id), ..p.clone() }).collect();
+            return DeviceCard { status, profile: device.profile.clone(), points };
+        }
         let points = device.points.iter().map(|p| PointCard {
             id: p.id.clone(),
             unit: p.unit.clone(),

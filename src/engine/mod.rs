@@ -38,7 +38,7 @@ use crate::{
         registry::Registry,
         report::Filter,
     },
-    model::{Boot, Bulk, DeviceCard, LineId, LocalPort, OrderPort, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, Urgent},
     store::{Restored, Store},
     system::clock::Clock,
 };
@@ -106,6 +106,8 @@ pub struct Engine {
     batch: Batch,
     guests: Guests,
     latest: Latest,
+    /// Points of devices that said themselves what they have.
+    discovered: BTreeMap<DeviceId, Vec<PointCard>>,
     letters: Letters,
     duties: Duties,
 
@@ -151,6 +153,7 @@ impl Engine {
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
+            discovered: BTreeMap::new(),
             letters: Letters::default(),
             duties: Duties::new(now),
             restored: Some(restored),

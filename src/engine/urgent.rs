@@ -31,6 +31,10 @@ impl Engine {
                 self.carry_moves(vec![], Receipt::none()).await;
             }
             Urgent::Said(said) => self.on_said(said).await,
+            Urgent::Discovered { device, points, .. } => {
+                self.discovered.insert(device, points);
+                self.cards_changed();
+            }
             Urgent::Command { command, receipt } => self.on_command(command, receipt).await,
             Urgent::Done(done) => self.on_done(done).await,
             Urgent::Learned { fact, forget, at } => {

@@ -1,6 +1,6 @@
 //! What the doors (lines, local MQTT, uplink) hand to the engine, and what it hands back.
 
-use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointId, Reading};
+use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointCard, PointId, Reading};
 use std::{sync::Arc, time::Duration};
 
 /// What one poll or probe told us, apart from values. Only `Silent` and `Garbled` are evidence of absence.
@@ -26,6 +26,8 @@ pub enum Urgent {
     Line { line: LineId, state: LineState, reason: String, at: Boot },
     /// A device said something about itself by a status topic or a will.
     Said(Said),
+    /// A device said itself which points it has.
+    Discovered { device: DeviceId, points: Vec<PointCard>, at: Boot },
     /// A command from the cloud.
     Command { command: Command, receipt: Receipt },
     /// The terminal phase of an order, or that it is now on the wire.

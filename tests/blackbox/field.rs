@@ -158,3 +158,30 @@ impl Faults {
         Counted { requests: number(&answer["requests"]), writes: number(&answer["writes"]), faults: number(&answer["faults"]) }
     }
 }
+
+/// SunSpec devices by pymodbus, one per base.
+pub struct SunSpec {
+    server: Server,
+    pub ports: Vec<u16>,
+}
+
+impl SunSpec {
+    pub fn start(bases: &[u16]) -> SunSpec {
+        let bases: Vec<String> = bases.iter().map(u16::to_string).collect();
+        let server = Server::start("sunspec_devices.py", &["--host", host(), "--bases", &bases.join(",")]);
+        let ports = serde_json::from_value(server.announced["ports"].clone()).expect("ports are numbers");
+        SunSpec { server, ports }
+    }
+
+    /// The power of ten of its power; the power stays.
+    pub fn scale(&mut self, device: usize, power_of_ten: i16) {
+        self.server.ask(&format!("scale {device} {power_of_ten}"));
+    }
+
+    /// Start and count of every read of a device so far.
+    pub fn reads(&mut self, device: usize) -> Vec<(u64, u64)> {
+        let answer = self.server.ask("stats");
+        let reads = answer["reads"][device].as_array().expect("reads of each device");
+        reads.iter().map(|r| (number(&r[0]), number(&r[1]))).collect()
+    }
+}

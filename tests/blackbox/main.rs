@@ -29,5 +29,6 @@ mod links;
 mod publishers;
 mod silence;
 mod site;
+mod sunspec;
 mod systemd;
 mod unplug;

@@ -38,6 +38,10 @@ pub fn text(profile: &Profile, variants: &[&Profile], out: &Out) -> String {
         row(&mut s, if n == 0 { "notes" } else { "" }, note);
     }
     s.push('\n');
+    if profile.device.sunspec.is_some() {
+        s.push_str("Its points are found on the device itself when the line is up.\n");
+        return s;
+    }
     points(&mut s, profile);
     let requests = plan(&profile.device);
     let words: u64 = requests.iter().map(|r| u64::from(r.count)).sum();
@@ -99,6 +103,7 @@ pub fn expect(expect: &Expect, unit: &str) -> String {
 /// `f32`, `i32/CDAB`.
 fn kind(point: &Point) -> String {
     let word = match point.kind {
+        DataType::Text(chars) => format!("string:{}", chars.registers),
         DataType::Bits(b) if b.count == 1 => format!("bit:{}", b.first),
         DataType::Bits(b) => format!("bits:{}-{}", b.first, b.first + b.count - 1),
         kind => kind.word().to_owned(),

@@ -32,6 +32,7 @@ fn every_device_of_the_list_is_there() {
         "carlogavazzi-em340",
         "pzem-004t-v3",
         "sma-tripower",
+        "sunspec",
         "growatt-mic-min",
         "growatt-mic-min@rtu",
         "growatt-mic-min@hybrid",
@@ -148,6 +149,10 @@ fn word_orders_signs_and_sentinels_are_those_of_the_device() {
     check_point("carlogavazzi-em24", "power", &[0xff9c, 0xffff], Value::Float(-10.0));
     check_point("carlogavazzi-em24@e1", "frequency", &[500], Value::Float(50.0));
     check_point("carlogavazzi-em340", "import_energy", &[0x86a0, 0x0001], Value::Float(10_000.0));
+    check_point("carlogavazzi-em340", "serial_number", &[0x42, 0x41, 0x31, 0x32, 0x33, 0x34, 0], Value::Text("BA1234".into()));
+    check_point("victron-gx", "battery_state", &[1], Value::Text("charging".into()));
+    check_point("victron-gx", "serial", &[0x4833, 0x3141, 0x4243, 0, 0, 0], Value::Text("H31ABC".into()));
+    check_point("pzem-004t-v3", "alarm", &[0xffff], Value::Text("alarm".into()));
     check_point("sma-tripower", "power", &[0x8000, 0x0000], Value::Null);
     check_point("sma-tripower", "power", &[0x0000, 0x0bb8], Value::Int(3000));
     check_point("sma-tripower", "yield_total", &[0xffff; 4], Value::Null);

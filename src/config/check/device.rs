@@ -34,6 +34,8 @@ pub const KEYS: &[&str] = &[
     "bits",
     "stop",
     "profile",
+    "kind",
+    "models",
     "notation",
     "point",
 ];
@@ -99,7 +101,8 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
             .want_when("another `unit` on one of them", "if they are two devices")
             .want_when("one [device.…] with all points", "if it is one device");
     }
-    let points = points(&keys, profile.is_err(), poll, seen, desk);
+    let sunspec = sunspec(&keys, desk);
+    let points = points(&keys, profile.is_err() || sunspec.is_some(), poll, seen, desk);
     let out = &mut desk.out;
     let word =
         |key: &str, range, default: u16, out: &mut _| keys.integer(key, range, out).and_then(|n| u16::try_from(n).ok()).unwrap_or(default);
@@ -133,6 +136,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         min_gap,
         accept_any_unit,
         profile,
+        sunspec,
         points,
     };
     seen.devices.insert(id, device);
@@ -232,6 +236,29 @@ fn times(keys: &Keys<'_>, desk: &mut Desk<'_>) -> (Duration, Duration) {
         .want_when(format!("offline_after = \"{}\"", words::duration_text(default)), "three polls, the default");
     }
     (poll, after.unwrap_or(default))
+}
+
+/// `kind = "sunspec"`: it says itself what it has, so that no points are needed. `models` narrows that.
+fn sunspec(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Vec<u16>> {
+    let kind = keys.word("kind", &[("sunspec", ())], &mut desk.out);
+    if !keys.has("models") {
+        return kind.map(|()| Vec::new());
+    }
+    if !keys.has("kind") {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at("models"), keys.key("models"), "`models` is for devices that say what they have")
+            .because("they are numbers of SunSpec models")
+            .want("kind = \"sunspec\"");
+    }
+    let list = keys.list("models", "[103, 160]", &mut desk.out)?;
+    let mut models = Vec::new();
+    for node in list {
+        match node.value {
+            Content::Int(n) if (2..=65_534).contains(&n) => models.extend(u16::try_from(n)),
+            _ => keys.wrong("models", node, "a list of model numbers", "[103, 160]", &mut desk.out),
+        }
+    }
+    kind.map(|()| models)
 }
 
 fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut Seen, desk: &mut Desk<'_>) -> Vec<Point> {

@@ -101,6 +101,20 @@ pub enum Note {
     Alive {
         device: DeviceId,
     },
+    /// What a device says itself that it has (SunSpec).
+    Chain {
+        device: DeviceId,
+        base: u16,
+        models: usize,
+        points: usize,
+        /// Models without a definition here.
+        unknown: Vec<u16>,
+    },
+    /// It does not say what it has.
+    NoChain {
+        device: DeviceId,
+        why: &'static str,
+    },
     /// The adapter hears itself.
     Echo,
     /// What is spoken on this connection was found out.

@@ -183,6 +183,10 @@ impl Report {
             Note::Up => tracing::debug!(%line, "line up"),
             Note::Down { reason } => tracing::debug!(%line, reason, "line down"),
             Note::Echo => tracing::info!(%line, "the adapter hears its own requests; they are skipped"),
+            Note::Chain { device, base, models, points, unknown } => {
+                tracing::info!(%line, %device, base, models, points, ?unknown, "SunSpec models found");
+            }
+            Note::NoChain { device, why } => tracing::warn!(%line, %device, why, "no SunSpec models; is it this unit, and is Modbus on?"),
             Note::Dead { device } => tracing::info!(%line, %device, "no answer to two polls; it is probed instead"),
             Note::Alive { device } => tracing::info!(%line, %device, "it answers again; polled as configured"),
             Note::Framing(framing) => tracing::info!(%line, framing, "found out what is spoken there"),

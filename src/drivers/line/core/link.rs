@@ -35,6 +35,7 @@ impl Core {
         if self.line_state != LineState::Up {
             self.schedule.start(now + self.connect_delay);
             self.learners.iter_mut().for_each(|l| l.start(now));
+            (0..self.devices.len()).for_each(|n| self.look_again(n));
             // A peer that accepts and closes again and again would be a pair of events each time.
             if !self.is_back_in_question() {
                 self.announce(now, LineState::Up, "");

@@ -9,6 +9,7 @@
 //! Orders come before polls, polls before probes. Before each request the line is silent and the input drained.
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
+mod finding;
 mod framing;
 mod link;
 mod planning;
@@ -30,6 +31,7 @@ use crate::{
     drivers::modbus::Request,
     model::{Boot, DeviceId, Learned, LineId, LineState, Urgent},
 };
+use finding::Finder;
 use framing::Auto;
 use planning::Factors;
 use std::time::Duration;
@@ -96,6 +98,8 @@ pub struct Core {
     schedule: Schedule,
     /// What each device refuses.
     learners: Vec<Learner>,
+    /// Devices that say themselves what they have.
+    finders: Vec<Option<Finder>>,
     factors: Factors,
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
@@ -142,7 +146,10 @@ impl Core {
         let answers = devices.iter().map(|d| Answers::of(d.poll)).collect();
         let guard = Guard::new(wire.framing, line, &devices);
         let learners: Vec<Learner> = devices.iter().map(|d| Learner::new(d, facts)).collect();
-        let polls = devices.iter().zip(&learners).map(|(d, l)| (d.poll, d.retries.unwrap_or(line.retries), requests(l.plan(d))));
+        let finders: Vec<Option<Finder>> = devices.iter().map(|d| Finder::new(d, facts)).collect();
+        let first = |n: usize| finders[n].as_ref().and_then(Finder::request).map(|r| vec![r]);
+        let polls = devices.iter().zip(&learners).enumerate();
+        let polls = polls.map(|(n, (d, l))| (d.poll, d.retries.unwrap_or(line.retries), first(n).unwrap_or_else(|| requests(l.plan(d)))));
         let schedule = Schedule::new(polls);
         let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
         Core {
@@ -158,6 +165,7 @@ impl Core {
             guard,
             schedule,
             learners,
+            finders,
             factors: Factors::default(),
             orders: Orders::default(),
             site: Site::default(),

@@ -55,6 +55,9 @@ impl Factors {
 impl Core {
     /// A poll's request was answered, or refused by this exception.
     pub(super) fn polled(&mut self, now: Boot, n: usize, refused: Option<u8>) {
+        if self.walked(now, n) {
+            return;
+        }
         let (schedule, learner, device) = (&mut self.schedule, &mut self.learners[n], &self.devices[n]);
         let request = schedule.current(n);
         match (schedule.is_detour(n), refused) {
@@ -93,6 +96,7 @@ impl Core {
         if let Some(n) = self.devices.iter().position(|d| d.id == *device) {
             self.learners[n].forget();
             self.poll_ended(now, n);
+            self.forget_chain(now, n);
             self.tally(n);
         }
     }

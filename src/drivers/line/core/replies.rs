@@ -1,6 +1,6 @@
 //! What came back: replies, refusals, garbled bytes, silence and late replies, each to whom it concerns.
 
-use super::{Core, Job, Kind, RECONNECT_MIN, State};
+use super::{Core, Job, Kind, RECONNECT_MIN, State, finding};
 use crate::{
     drivers::{
         line::{
@@ -110,6 +110,7 @@ impl Core {
     pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
+            self.look_again(device);
         }
     }
 
@@ -144,6 +145,7 @@ impl Core {
                     Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => {
                         let request = self.schedule.current(device);
+                        finding::answered(&mut self.finders[device], request, Ok(data));
                         self.factors.emit(&mut self.out, now, (device, &self.devices[device]), request, data);
                     }
                     Kind::Probe => {
@@ -197,6 +199,9 @@ impl Core {
         match job.kind {
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
             Kind::Poll | Kind::Probe => {
+                if job.kind == Kind::Poll {
+                    finding::answered(&mut self.finders[device], self.schedule.current(device), Err(code));
+                }
                 let device = self.devices[device].id.clone();
                 self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
             }
