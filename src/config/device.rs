@@ -24,6 +24,8 @@ pub struct Device {
     pub timeout: Option<Duration>,
     pub retries: Option<u8>,
     pub min_gap: Option<Duration>,
+    /// Replies are taken from whatever unit they name, for devices that answer under another number than they are asked by.
+    pub accept_any_unit: bool,
     pub profile: Option<String>,
     /// `kind = "sunspec"`: it says itself what it has. The models that are wanted; empty: all that are known.
     pub sunspec: Option<Vec<u16>>,
@@ -75,6 +77,7 @@ impl Device {
             timeout: None,
             retries: None,
             min_gap: None,
+            accept_any_unit: false,
             profile: None,
             sunspec: None,
             points: Vec::new(),

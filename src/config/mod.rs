@@ -8,6 +8,7 @@
 //! The raw side is a walk over the document instead of serde structs: serde stops at the first error, and an operator
 //! wants them all. Absent on purpose: what drivers know (the plan of requests); `cli::check` adds that.
 
+mod adhoc;
 pub mod buffer;
 mod check;
 pub mod device;
@@ -29,6 +30,7 @@ mod tree;
 pub mod uplink;
 mod words;
 
+pub use adhoc::point as adhoc_point;
 pub use buffer::Buffer;
 pub use device::{
     Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,

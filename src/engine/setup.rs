@@ -4,6 +4,7 @@ use crate::{
     config::{Config, DataType, Device, Mode, Names, Point, RouteKind},
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
+        counter::{self, Counters},
         registry::{LOCAL_BROKER, Watch},
         report::{Filter, Rule},
     },
@@ -33,6 +34,34 @@ pub(super) fn filter(config: &Config) -> Filter {
         filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(p))));
     }
     filter
+}
+
+pub(super) fn counters(config: &Config) -> Counters {
+    let mut counters = Counters::default();
+    for device in &config.devices {
+        counters.set(&device.id, device.points.iter().filter_map(|p| Some((p.id.clone(), counter(p)?, p.delta_id()))));
+    }
+    counters
+}
+
+/// In steps of what the device counts: of its last decimal, or of a millionth where it counts in floating point.
+#[allow(clippy::cast_possible_truncation)] // a float cast saturates
+fn counter(point: &Point) -> Option<counter::Rule> {
+    let config = point.counter?;
+    let inverse = (1.0 / point.scale.abs()).round();
+    let whole = point.kind.is_whole() && point.scale_register.is_none();
+    let decimal = (0..=12).map(|n| 10f64.powi(n)).any(|ten| ten == inverse) && (inverse * point.scale.abs() - 1.0).abs() < 1e-12;
+    let per_unit = match (whole, decimal) {
+        (true, true) if inverse > 1.0 || point.offset.fract() == 0.0 => inverse,
+        _ => 1e6,
+    };
+    Some(counter::Rule {
+        per_unit,
+        modulo: config.modulo.map(|m| (m * per_unit).round() as i128),
+        daily: config.daily,
+        confirm: config.confirm,
+        max_per_s: config.max_per_s.map(|m| m * per_unit),
+    })
 }
 
 fn report(point: &Point) -> Rule {
@@ -152,5 +181,22 @@ mod tests {
         check(DataType::U16, -1.0, 10.0, (-65525.0, 10.0));
         check(DataType::I16, 0.5, 0.0, (-16384.0, 16383.5));
         check(DataType::Bits(crate::config::Bits { first: 4, count: 3 }), 1.0, 0.0, (0.0, 7.0));
+        check(DataType::Bcd(4), 1.0, 0.0, (0.0, 9999.0));
+        check(DataType::M10k(2), 1.0, 0.0, (0.0, 99_999_999.0));
+    }
+
+    #[test]
+    fn counters_count_in_steps_of_their_last_decimal() {
+        let check = |kind, scale, modulo, want: (f64, Option<i128>)| {
+            let register = Register { table: Table::Holding, address: 0 };
+            let config = crate::config::Counter { modulo, ..crate::config::Counter::default() };
+            let point = Point { scale, counter: Some(config), ..Point::new(PointId::parse("p").unwrap(), register, kind) };
+            let rule = counter(&point).unwrap();
+            assert_eq!((rule.per_unit, rule.modulo), want, "{kind:?} x {scale}");
+        };
+        check(DataType::U32, 1.0, Some(4_294_967_296.0), (1.0, Some(1 << 32)));
+        check(DataType::U32, 0.01, Some(10_000.0), (100.0, Some(1_000_000)));
+        check(DataType::U16, 10.0, None, (1e6, None));
+        check(DataType::F32, 1.0, Some(10_000.0), (1e6, Some(10_000_000_000)));
     }
 }

@@ -27,6 +27,7 @@ mod faults;
 mod links;
 mod publishers;
 mod silence;
+mod site;
 mod sunspec;
 mod systemd;
 mod unplug;

@@ -205,12 +205,10 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         Transport::Tcp { host: "plc".into(), port: 502 },
     ];
     let lines = LINES.iter().zip(transports).map(|(id, transport)| Line {
-        id: LineId::parse(id).expect("fits"),
-        transport,
         timeout: TIMEOUT,
         retries: u8::try_from(plan.seed % 2).expect("small"),
-        min_gap: Duration::ZERO,
         connect_delay: Duration::from_millis(plan.seed % 3 * 20),
+        ..Line::new(LineId::parse(id).expect("fits"), transport)
     });
     Config {
         gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
@@ -249,12 +247,12 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
     let units = (0..2).flat_map(|line| (1..=plan.units[line]).map(move |unit| (line, unit)));
     let devices = units.zip(&plan.polls_ms).enumerate().map(|(n, ((line, unit), poll))| {
         let poll = Duration::from_millis(*poll);
-        let id = DeviceId::parse(&format!("d{n}")).expect("fits");
+        let (id, line) = (DeviceId::parse(&format!("d{n}")).expect("fits"), LineId::parse(LINES[line]).expect("fits"));
         Device {
             poll,
             offline_after: (poll * 3).max(Duration::from_secs(2)),
             points: vec![point(0, n), point(4, n), point(100, n), point(SETPOINT, n)],
-            ..Device::new(id, LineId::parse(LINES[line]).expect("fits"), unit)
+            ..Device::new(id, line, unit)
         }
     });
     devices.collect()
@@ -263,7 +261,6 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 fn point(address: u16, device: usize) -> Point {
     let setpoint = address == SETPOINT;
     let write = WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() };
-    let id = PointId::parse(&format!("r{address}")).expect("fits");
     let kind = if setpoint { DataType::U16 } else { DataType::U64 };
     Point {
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },

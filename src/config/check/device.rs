@@ -30,6 +30,7 @@ pub const KEYS: &[&str] = &[
     "retries",
     "min_gap",
     "connect_delay",
+    "accept_any_unit",
     "bits",
     "stop",
     "profile",
@@ -108,6 +109,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let timeout = keys.duration("timeout", line::TIMEOUT, out);
     let retries = keys.integer("retries", line::RETRIES, out).and_then(|n| u8::try_from(n).ok());
     let min_gap = keys.duration("min_gap", line::GAP, out);
+    let accept_any_unit = keys.flag("accept_any_unit", out).unwrap_or(false);
     for key in ["bits", "stop"].into_iter().filter(|k| keys.has(k)) {
         out.error(Code::NotInVersion, keys.key_at(key), keys.key(key), format!("`{key}` of one device is not in this version"))
             .because("all devices of a line share its framing")
@@ -129,6 +131,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         timeout,
         retries,
         min_gap,
+        accept_any_unit,
         profile,
         sunspec,
         points,
