@@ -1,6 +1,6 @@
 //! `[device.*]` and what groups make: on which line, how often, with which points.
 
-use super::{Desk, PollPlaces, group, id, line, line::Lines, point, profile, things};
+use super::{Desk, PollPlaces, counter, group, id, line, line::Lines, point, profile, register::Notation, things};
 use crate::{
     config::{
         Device, Line, Point, Transport,
@@ -34,6 +34,7 @@ pub const KEYS: &[&str] = &[
     "bits",
     "stop",
     "profile",
+    "notation",
     "point",
 ];
 const DAY: Duration = Duration::from_secs(86_400);
@@ -251,10 +252,12 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
             .want("spread them over several gateways");
         return Vec::new();
     }
+    let notation = keys.word("notation", &[("modicon", Notation::Modicon), ("wire", Notation::Wire)], &mut desk.out).unwrap_or_default();
+    let of = point::Of { poll, notation };
     let mut points = Vec::with_capacity(table.len());
     for (name, entry) in table.iter() {
         match entry.node.table() {
-            Some(t) => points.extend(point::check(name, t, entry.at, &trail, poll, desk)),
+            Some(t) => points.extend(point::check(name, t, entry.at, &trail, of, desk)),
             None => {
                 desk.out
                     .error(Code::WrongType, entry.at, trail.then(name), format!("`{name}` must be a table"))
@@ -263,6 +266,7 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
             }
         }
     }
+    counter::deltas(&keys.trail.then("point"), table, &points, desk);
     points.sort_by(|a, b| (a.register, &a.id).cmp(&(b.register, &b.id)));
     points
 }
