@@ -4,8 +4,8 @@ use crate::{
     config::Line,
     engine::Handle,
     model::{
-        Boot, DeviceFigures, DeviceId, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId,
-        UplinkState,
+        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures,
+        UplinkId, UplinkState,
     },
     store::Store,
     system::clock::Clock,
@@ -24,6 +24,7 @@ pub type Forget = std::sync::Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
 pub struct LineDoor {
     pub line: Line,
     pub site: SitePort,
+    pub frames: FramePort,
 }
 
 /// What the surfaces ask. The document is made from most of it.
@@ -32,9 +33,9 @@ pub struct Sources {
     pub engine: Handle,
     pub store: Store,
     pub lines: Vec<Figures>,
+    pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
     pub forget: BTreeMap<DeviceId, Forget>,
-    pub doors: Vec<LineDoor>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,

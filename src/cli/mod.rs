@@ -9,6 +9,7 @@ pub mod out;
 pub mod plan;
 pub mod ports;
 pub mod profiles;
+pub mod read;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -82,6 +83,8 @@ pub enum Verb {
     Status(status::Args),
     /// Serial ports here: stable names, chips, who holds them
     Ports(ports::Args),
+    /// Read points or registers of one device and print their values
+    Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Device profiles: list, show, check
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
+        Verb::Read(args) => read::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),

@@ -8,6 +8,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Line {
     pub id: LineId,
     pub transport: Transport,
+    /// What is spoken there. Default Modbus.
+    pub protocol: Protocol,
     /// From the end of the request to the first byte of the answer. Default: serial 300 ms, TCP 1 s.
     pub timeout: Duration,
     /// Repeats of a read that got no valid answer, within the same poll; 0 ends a poll at its first timeout. Default 0.
@@ -34,6 +36,7 @@ impl Line {
         Line {
             id,
             transport,
+            protocol: Protocol::Modbus,
             timeout,
             retries: 0,
             min_gap: Duration::ZERO,
@@ -43,6 +46,14 @@ impl Line {
             connect_per_poll: false,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    Modbus,
+    /// Frames of text by the devices' own rules. `Transport::Tcp` carries their bytes as they are.
+    Ascii,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -214,6 +214,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
         lines: lines.collect(),
         devices: devices(plan),
+        framed: vec![],
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().expect("an address"), users: vec![] },
             routes: vec![Route {

@@ -1,6 +1,6 @@
 //! `[device.*]` and what groups make: on which line, how often, with which points.
 
-use super::{Desk, PollPlaces, counter, group, id, line, line::Lines, point, profile, register::Notation, things};
+use super::{Desk, PollPlaces, counter, framed, group, id, line, line::Lines, point, profile, register::Notation, things};
 use crate::{
     config::{
         Device, Line, Point, Transport,
@@ -75,6 +75,9 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     }
     if let Some(id) = &device_id {
         seen.places.insert(id.clone(), at);
+    }
+    if lines.is_ascii(&table) {
+        return framed::check(device_id, at, &table, trail, lines, &mut seen.points, desk);
     }
     let (table, profile) = with_profile(table, trail, desk);
     let keys = Keys::open(&table, at, trail, "a device", KEYS, &mut desk.out);

@@ -3,10 +3,12 @@
 use super::{Desk, id, things};
 use crate::{
     config::{
-        Line, Parity, Serial, Transport,
+        Line, Parity, Protocol, Serial, Transport,
         keys::{Keys, Placed},
         problem::Code,
         source::Place,
+        table::Table,
+        tree::Content,
         words,
     },
     model::LineId,
@@ -18,6 +20,7 @@ use std::{
 };
 
 const KEYS: &[&str] = &[
+    "protocol",
     "serial",
     "tcp",
     "rtu_over_tcp",
@@ -48,6 +51,8 @@ pub struct Lines {
     /// Every name under `[line.*]`, also of those with problems: a device on one has no further problem.
     declared: BTreeSet<String>,
     used: BTreeSet<LineId>,
+    /// Those with `protocol = "ascii"`, also with problems.
+    ascii: BTreeSet<String>,
 }
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
@@ -59,7 +64,11 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
         let trail = section.then(name);
         let keys = Keys::open(table, at, &trail, "a line", KEYS, &mut desk.out);
         let line_id = id(name, at, trail, LineId::parse, desk);
-        let Some((transport, end)) = transport(&keys, desk) else { continue };
+        let protocol = protocol(&keys, desk);
+        if protocol == Protocol::Ascii {
+            lines.ascii.insert(name.to_owned());
+        }
+        let Some((transport, end)) = transport(&keys, protocol, desk) else { continue };
         // A line whose id has a problem is checked all the same.
         let line = Line::new(line_id.clone().unwrap_or_else(|| LineId::parse("x").expect("a constant that fits")), transport);
         let (timeout, retries, min_gap, connect_delay) = timings(&keys, line.timeout, desk);
@@ -85,10 +94,23 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             }
             _ => {}
         }
-        let line = Line { timeout, retries, min_gap, connect_delay, ..connection(&keys, line, desk) };
+        let line = Line { protocol, timeout, retries, min_gap, connect_delay, ..connection(&keys, line, desk) };
         lines.by_id.insert(line_id, (line, at));
     }
     lines
+}
+
+fn protocol(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Protocol {
+    let words = [("modbus", Protocol::Modbus), ("ascii", Protocol::Ascii)];
+    let protocol = if keys.has("protocol") { keys.word("protocol", &words, &mut desk.out) } else { None };
+    let protocol = protocol.unwrap_or_default();
+    if protocol == Protocol::Ascii && keys.has("rtu_over_tcp") {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at("rtu_over_tcp"), keys.key("rtu_over_tcp"), "`rtu_over_tcp` is Modbus")
+            .because("this line has protocol = \"ascii\"")
+            .want_when("tcp = \"192.168.1.20:4001\"", "a serial server that passes bytes through");
+    }
+    protocol
 }
 
 fn timings(keys: &Keys<'_>, default: Duration, desk: &mut Desk<'_>) -> (Duration, u8, Duration, Duration) {
@@ -134,7 +156,7 @@ fn host_port(transport: &Transport) -> Option<(String, u16)> {
 }
 
 /// The one of `serial`, `tcp` and `rtu_over_tcp` that a line has, with its place.
-fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)> {
+fn transport(keys: &Keys<'_>, protocol: Protocol, desk: &mut Desk<'_>) -> Option<(Transport, Place)> {
     let given: Vec<&str> = ["serial", "tcp", "rtu_over_tcp"].into_iter().filter(|k| keys.has(k)).collect();
     match given[..] {
         [] => {
@@ -158,7 +180,8 @@ fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)>
                     .because("this line is a TCP connection")
                     .want("take it out");
             }
-            over_tcp(keys, key, desk).map(|t| (t, keys.value_at(key)))
+            let found = over_tcp(keys, key, desk)?;
+            portless(keys, key, protocol, desk).then(|| (found, keys.value_at(key)))
         }
         [.., second] => {
             desk.out
@@ -173,6 +196,17 @@ fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)>
             None
         }
     }
+}
+
+/// 502 is Modbus; serial servers have no common port.
+fn portless(keys: &Keys<'_>, key: &str, protocol: Protocol, desk: &mut Desk<'_>) -> bool {
+    let Some(text) = keys.text(key, &mut desk.out).filter(|_| protocol == Protocol::Ascii) else { return true };
+    let Ok((host, None)) = words::endpoint(text.it) else { return true };
+    desk.out
+        .error(Code::BadAddress, text.at, keys.key(key), format!("`{}` names no port", text.it))
+        .because("serial servers have no common port")
+        .want(format!("{key} = \"{host}:4001\""));
+    false
 }
 
 /// `tcp = "host:port"` or `rtu_over_tcp = "host:port"`, on a line or on a device.
@@ -256,6 +290,11 @@ fn stable_name(path: &Path) -> Option<PathBuf> {
 }
 
 impl Lines {
+    /// Whether the device of this table is on a line with `protocol = "ascii"`.
+    pub fn is_ascii(&self, device: &Table) -> bool {
+        matches!(device.get("line").map(|e| &e.node.value), Some(Content::Text(name)) if self.ascii.contains(name))
+    }
+
     /// The line that a device names by id.
     pub fn named(&mut self, name: &Placed<&str>, key: &str, desk: &mut Desk<'_>) -> Option<&Line> {
         let known = LineId::parse(name.it).ok().filter(|id| self.by_id.contains_key(id));

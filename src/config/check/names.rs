@@ -40,7 +40,7 @@ pub fn check(keys: &Keys<'_>, kind: DataType, scaled: bool, desk: &mut Desk<'_>)
     for (key, entry) in table.iter() {
         let number = number(key).filter(|n| if name == "flags" { (0..i128::from(bits)).contains(n) } else { fits(kind, *n) });
         let word = match &entry.node.value {
-            Content::Text(t) if !t.is_empty() && !t.chars().any(char::is_control) && !(name == "flags" && t.contains('|')) => t,
+            Content::Text(t) if is_word(t, name) => t,
             _ => {
                 let found = format!("{name}.{key} must be a word in a string");
                 let p = desk.out.error(Code::WrongType, entry.node.at, format!("{}.{key}", keys.key(name)), found);
@@ -69,6 +69,12 @@ pub fn check(keys: &Keys<'_>, kind: DataType, scaled: bool, desk: &mut Desk<'_>)
     } else {
         Names::Flags(found.into_iter().filter_map(|(n, word)| Some((u8::try_from(n).ok()?, word))).collect())
     }
+}
+
+/// Words of flags are joined by a bar.
+fn is_word(text: &str, list: &str) -> bool {
+    let barred = list == "flags" && text.contains('|');
+    !text.is_empty() && !barred && !text.chars().any(char::is_control)
 }
 
 /// Decimal or hexadecimal, as TOML writes keys: `0x1F` and `-1` without a point.

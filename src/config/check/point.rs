@@ -207,7 +207,7 @@ fn scale_register(keys: &Keys<'_>, of: Register, kind: DataType, notation: Notat
     Some(found)
 }
 
-fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
+pub(super) fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     let scale = keys.number("scale", &mut desk.out).unwrap_or(1.0);
     if scale == 0.0 {
         desk.out
@@ -219,7 +219,7 @@ fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     scale
 }
 
-fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
+pub(super) fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
     let Some((table, at)) = keys.sub("report", "{ deadband = 0.2, at_least_every = \"60s\" }", &mut desk.out) else {
         return Report::default();
     };

@@ -4,10 +4,8 @@
 //! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
 //! Any protocol that is driven like this is a [`Step`], and the same owners serve it.
 
-use super::{
-    figures::{Answers, Counters, Usage},
-    site::Told,
-};
+use super::figures::{Answers, Counters, Usage};
+pub use super::site::Told;
 use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 

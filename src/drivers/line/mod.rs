@@ -9,6 +9,7 @@
 //! Everything on a wire or socket goes through one core in turn. Tests drive the same core in virtual time (`sim`).
 //! Promise kept here: a late, foreign, short, corrupt or echoed reply is never published as data.
 
+mod capture;
 pub mod core;
 pub mod event;
 mod exchange;
@@ -35,7 +36,7 @@ use crate::{
     config::{Device, Line, Transport},
     drivers::Doors,
     limits,
-    model::{DeviceId, Learned, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
+    model::{DeviceId, FramePort, Learned, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
 use event::Step;
@@ -54,6 +55,8 @@ pub struct LineHandle {
     pub site: SitePort,
     /// Has what was learned of a device forgotten. `false`: the line is busy or has ended.
     pub forget: ForgetPort,
+    /// The last frames.
+    pub frames: FramePort,
     cell: report::Cell,
     clock: Clock,
     /// Dropped by the owner when it ends.
@@ -87,6 +90,8 @@ pub fn start(line: &Line, devices: Vec<Device>, facts: &[Learned], doors: Doors,
 pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
     let report = report::Report::new(line.id.clone(), doors);
     let cell = report.cell();
+    let capture = report.capture();
+    let frames: FramePort = Arc::new(move |after, most| capture.since(after, most));
     let (ending, ended) = oneshot::channel::<()>();
     let port = match &line.transport {
         Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
@@ -105,6 +110,7 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
         orders: order_port(port.clone()),
         site: site_port(port.clone()),
         forget: Arc::new(move |device| port(Job::Forget(device)).is_ok()),
+        frames,
         cell,
         clock,
         ended,

@@ -36,11 +36,11 @@ impl Came {
             Came::Tuned => core.step(now, Event::Tuned),
             Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
             Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
+            Came::Appeared => core.step(now, Event::Appeared),
             Came::Job(Job::Forget(device)) => {
                 core.forget(now, &device);
                 core.step(now, Event::Time)
             }
-            Came::Appeared => core.step(now, Event::Appeared),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }

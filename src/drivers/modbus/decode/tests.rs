@@ -1,3 +1,5 @@
+mod types;
+
 use super::super::{
     encode::{Unwritable, write_asks},
     pdu::Ask,

