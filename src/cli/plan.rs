@@ -17,7 +17,7 @@ use crate::{
     store,
 };
 use serde_json::json;
-use std::{fmt::Write, io, path::PathBuf, process::ExitCode};
+use std::{fmt::Write, io, path::Path, process::ExitCode};
 
 /// It does not fit: polls will be missed for as long as the plan stays.
 const FULL: f64 = 1.0;
@@ -105,7 +105,7 @@ fn unknown(config: &Config, args: &Args) -> Option<String> {
 }
 
 /// Mean answer times from the running daemon.
-fn measure(global: &Global, out: &Out, socket: &PathBuf, known: &mut Known) -> Result<(), ExitCode> {
+fn measure(global: &Global, out: &Out, socket: &Path, known: &mut Known) -> Result<(), ExitCode> {
     let document = control::ask(socket, &json!({"get": "status", "all": true}), global.timeout).map_err(|error| {
         out.error(
             "unreachable",
@@ -125,7 +125,7 @@ fn measure(global: &Global, out: &Out, socket: &PathBuf, known: &mut Known) -> R
 }
 
 /// By the daemon, or in its files while it is stopped.
-fn forget(global: &Global, out: &Out, config: &Config, socket: &PathBuf, device: &str) -> ExitCode {
+fn forget(global: &Global, out: &Out, config: &Config, socket: &Path, device: &str) -> ExitCode {
     let Some(device) = config.devices.iter().map(|d| &d.id).find(|id| id.as_str() == device) else {
         out.error("unknown", &format!("there is no device `{device}`"), "fieldgate plan shows all devices");
         return ExitCode::from(2);

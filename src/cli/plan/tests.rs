@@ -56,7 +56,7 @@ fn holes_of_another_unit_are_not_counted() {
 
 #[test]
 fn the_verdict_is_the_exit_code() {
-    for (poll, want) in [("2s", ExitCode::SUCCESS), ("350ms", ExitCode::FAILURE), ("100ms", ExitCode::from(EXIT_CONFIG))] {
+    for (poll, want) in [("2s", ExitCode::SUCCESS), ("300ms", ExitCode::FAILURE), ("100ms", ExitCode::from(EXIT_CONFIG))] {
         let (_dir, config) = meters(poll);
         let plans = line_time::plans(&config, &Known::default());
         assert_eq!(format!("{:?}", verdict(&plans)), format!("{want:?}"), "{poll}: {}", plans[0].utilisation);
@@ -76,6 +76,17 @@ fn measured_answers_replace_the_assumed_ones_and_the_saving_is_named() {
     assert!((plans[0].utilisation - assumed - 0.1).abs() < 0.001, "200 ms more in 2 s: {assumed} and {}", plans[0].utilisation);
     let text = line_time::text(&plans, Some(&config), &known, &Out::plain());
     assert!(text.contains("as the daemon saw them"), "{text}");
+}
+
+#[test]
+fn a_store_of_a_version_that_learned_nothing_is_read_as_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let old = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    old.execute_batch(include_str!("../../store/migrations/state_001.sql")).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    assert_eq!(store::learned(dir.path()).unwrap(), []);
+    store::forget(dir.path(), "meter-1").unwrap();
 }
 
 #[test]

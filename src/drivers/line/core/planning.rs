@@ -68,7 +68,20 @@ impl Core {
         }
         if schedule.answered(now, n, |at_end| learner.next(now, device, at_end)) {
             self.poll_ended(now, n);
+            self.say_unsupported(now, n);
         }
+    }
+
+    /// A reading is a sign of life, so this is said only after a poll that was answered.
+    fn say_unsupported(&mut self, at: Boot, n: usize) {
+        let device = &self.devices[n];
+        let untold = self.learners[n].untold(device);
+        if untold.is_empty() {
+            return;
+        }
+        let points = untold.iter().filter_map(|n| device.points.get(*n)).map(|p| p.id.clone()).collect();
+        let (values, quality) = (vec![Value::Null; untold.len()], Some(vec![Quality::Unsupported; untold.len()]));
+        self.out.bulk.push_back(Bulk::Reading(Reading { device: device.id.clone(), at, points, values, quality }));
     }
 
     /// What was learned in the poll takes effect.
@@ -79,12 +92,6 @@ impl Core {
         if let Some(plan) = learner.changed_plan(device) {
             self.schedule.replan(n, requests(plan));
             self.probe_costs[n] = Exchange::cost(&self.wire, &self.schedule.probe(n).ask(), self.guard.base_timeout(n));
-        }
-        let untold = learner.untold(device);
-        if !untold.is_empty() {
-            let points = untold.iter().filter_map(|n| device.points.get(*n)).map(|p| p.id.clone()).collect();
-            let (values, quality) = (vec![Value::Null; untold.len()], Some(vec![Quality::Unsupported; untold.len()]));
-            self.out.bulk.push_back(Bulk::Reading(Reading { device: device.id.clone(), at: now, points, values, quality }));
         }
         while let Some((fact, forget)) = learner.take_fact() {
             self.out.urgent.push_back(Urgent::Learned { fact, forget, at: now });
