@@ -18,6 +18,7 @@ pub mod raw;
 pub mod rtu;
 #[cfg(test)]
 mod samples;
+pub mod sniff;
 
 pub use decode::decode;
 pub use encode::{Unwritable, write_asks};
