@@ -8,6 +8,7 @@ pub mod demo;
 pub mod interrupt;
 pub mod listen;
 pub mod out;
+pub mod plan;
 pub mod ports;
 pub mod profiles;
 pub mod read;
@@ -78,6 +79,8 @@ pub enum Verb {
     Run(run::Args),
     /// Check the configuration: every problem at once, with place and remedy
     Check(check::Args),
+    /// What every line has to carry, request by request, and what devices refuse
+    Plan(plan::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
     /// Serial ports here: stable names, chips, who holds them
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
+        Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Listen(args) => listen::run(&cli.global, &out, &args),

@@ -22,7 +22,7 @@ pub fn point(register: &str, kind: Option<&str>, order: Option<&str>) -> Result<
     let mut out = Problems::default();
     let file = out.sources.add("command line".into(), text);
     let root = tree::parse(file, &mut out);
-    let mut desk = Desk { out, around: &around, profiles: Profiles::new(Vec::new()) };
+    let mut desk = Desk { out, around: &around, profiles: Profiles::new(Vec::new()), framed: Vec::new() };
     let (config, _) = check::document(&root, file, &mut desk);
     let (problems, _) = desk.out.finish();
     if let Some(problem) = problems.iter().find(|p| p.severity == Severity::Error) {

@@ -24,6 +24,7 @@ mod daemon;
 mod delivery;
 mod demo;
 mod faults;
+mod framed;
 mod links;
 mod publishers;
 mod silence;

@@ -7,7 +7,7 @@ use crate::{
         site::{Bus, Trouble},
     },
     config::{Device, Table},
-    drivers::modbus::{Request, decode},
+    drivers::modbus::{Request, decode, plan::plan_points},
     model::{Quality, SiteAsk, SiteOutcome, Value},
 };
 use std::time::Duration;
@@ -42,10 +42,11 @@ pub fn all(bus: &mut dyn Bus, device: &Device, requests: &[Request]) -> Result<A
         match one(bus, device, &request, &mut all)? {
             Said::Data(data) => take(device, &request, &data, &mut all),
             // An unknown register spoils its whole block; which one it is shows when the block is halved.
-            Said::Refused(2 | 3) if request.points.len() > 1 => match request.halves(device) {
-                Some((left, right)) => open.extend([right, left]),
-                None => return Ok(all),
-            },
+            Said::Refused(2 | 3) if request.fields.len() > 1 => {
+                let (left, right) = request.fields.split_at(request.fields.len() / 2);
+                let halves = [right, left].into_iter().flat_map(|half| plan_points(device, half.iter().map(|field| field.point)));
+                open.extend(halves);
+            }
             Said::Refused(code) => all.troubles.push(refused(device, &request, code)),
             Said::Nobody(trouble) => {
                 all.troubles.push(trouble);

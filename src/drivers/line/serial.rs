@@ -126,6 +126,8 @@ impl<C: Step> Owner<C> {
                     Some(port) => port.tune(&settings).map_or_else(|e| Came::Failed(e.to_string()), |()| Came::Tuned),
                     None => Came::Lost("the port is not open".into()),
                 },
+                // A port that others wait for is none of ours.
+                Want::Close => Came::Time,
                 Want::Open => {
                     drop(tty.take());
                     self.open(&mut tty)
