@@ -5,6 +5,8 @@
 
 pub mod check;
 pub mod demo;
+pub mod interrupt;
+pub mod listen;
 pub mod out;
 pub mod plan;
 pub mod ports;
@@ -83,6 +85,8 @@ pub enum Verb {
     Status(status::Args),
     /// Serial ports here: stable names, chips, who holds them
     Ports(ports::Args),
+    /// Listen on a bus without sending: settings, frames, who speaks
+    Listen(listen::Args),
     /// Read points or registers of one device and print their values
     Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
@@ -103,6 +107,7 @@ pub fn main() -> ExitCode {
         Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
+        Verb::Listen(args) => listen::run(&cli.global, &out, &args),
         Verb::Read(args) => read::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),

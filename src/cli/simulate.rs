@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod devices;
+mod replay;
 pub mod unit;
 pub mod wire;
 
@@ -41,6 +42,9 @@ pub struct Args {
     /// Units that never answer, in the same form
     #[arg(long, value_name = "LIST", value_parser = units)]
     silent: Option<Units>,
+    /// Serve the answers of a recording (fieldgate listen --save) instead of simulated units
+    #[arg(long, value_name = "FILE")]
+    replay: Option<PathBuf>,
     /// Same seed, same values
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
@@ -73,6 +77,19 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     // Signals first: a stop during the start must not leave links behind.
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     let stop = CancellationToken::new();
+    if let Some(file) = &args.replay {
+        let threads = serve_recording(args, file, &stop)?;
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        stop.cancel();
+        for thread in threads {
+            let _ = thread.join();
+        }
+        return Ok(());
+    }
     let config = Config {
         tcp: args.tcp.clone(),
         rtu: args.rtu.clone(),
@@ -92,6 +109,28 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
     stop.cancel();
     say(&ended(args, &running.ended().await));
     Ok(())
+}
+
+fn serve_recording(args: &Args, file: &std::path::Path, stop: &CancellationToken) -> anyhow::Result<Vec<std::thread::JoinHandle<()>>> {
+    let book = replay::Book::read(file)?;
+    let requests = book.len();
+    let book = std::sync::Arc::new(std::sync::Mutex::new(book));
+    let mut addresses = Vec::new();
+    for address in &args.tcp {
+        let listener = std::net::TcpListener::bind(address).map_err(|e| anyhow::anyhow!("cannot listen on {address}: {e}"))?;
+        addresses.push(listener.local_addr()?);
+        replay::serve_tcp(listener, book.clone());
+    }
+    let ptys = args.rtu.iter().map(|link| replay::serve_pty(link, book.clone(), stop.clone()));
+    let threads = ptys.collect::<anyhow::Result<Vec<_>>>()?;
+    let text = if args.json {
+        serde_json::json!({ "v": 1, "tcp": addresses, "rtu": args.rtu, "requests": requests }).to_string()
+    } else {
+        let places = addresses.iter().map(ToString::to_string).chain(args.rtu.iter().map(|link| link.display().to_string()));
+        format!("{requests} recorded requests on {}\nstop with Ctrl-C", places.collect::<Vec<_>>().join(", "))
+    };
+    say(&text);
+    Ok(threads)
 }
 
 fn started(args: &Args, running: &Running) -> String {

@@ -2,9 +2,9 @@
 
 use crate::{
     field::{Bus, Devices},
-    gateway::{Gateway, counting_points},
-    process::host,
-    wait::{secs, until},
+    gateway::{Gateway, PROGRAM, counting_points},
+    process::{Process, host},
+    wait::{pause, secs, until},
 };
 use serde_json::Value as Json;
 
@@ -65,6 +65,63 @@ fn read_on_a_tcp_connection_that_the_daemon_holds_takes_turns_on_it() {
     assert_eq!(read.status.code(), Some(0), "{}", said(&read));
     assert!(said(&read).contains("taking turns with it"), "{}", said(&read));
     assert_eq!(json(&read)["values"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn listen_beside_the_daemon_saves_frames_that_simulate_serves_again() {
+    let devices = Devices::start(1);
+    let port = devices.ports[0];
+    let config = format!("[device.d0]\ntcp = \"{}:{port}\"\nunit = 1\npoll = \"50ms\"\n{}", host(), counting_points("d0", 10));
+    let gateway = Gateway::started("site-listen", &config);
+    until("it is polled", secs(20), || (!devices.reads().is_empty()).then_some(()));
+    let file = gateway.config().with_file_name("frames");
+    let file = file.to_str().expect("a plain path");
+    let heard = gateway.command(&["listen", "d0", "--for", "1s", "--save", file, "--json"]);
+    assert_eq!(heard.status.code(), Some(0), "{}", said(&heard));
+    assert_eq!(json(&heard)["unit"], 1);
+    assert!(said(&heard).contains("Clean: "), "{}", said(&heard));
+
+    let mut replay = Process::start(
+        "fieldgate simulate",
+        std::process::Command::new(PROGRAM).args(["simulate", "--tcp", &format!("{}:0", host()), "--json", "--replay", file]),
+    );
+    let started: Json = serde_json::from_str(&replay.line(0, secs(10))).expect("an object");
+    let place = started["tcp"][0].as_str().expect("an address").to_owned();
+    let read = gateway.command(&["read", &place, "-u", "1", "holding:0+10", "--json"]);
+    assert_eq!(read.status.code(), Some(0), "{}", said(&read));
+    assert_eq!(json(&read)["values"].as_array().map(Vec::len), Some(10));
+}
+
+#[test]
+fn listen_finds_settings_and_another_master_on_a_port() {
+    let (ours, path) = pty();
+    let master = std::thread::spawn(move || {
+        // A master and its unit, heard by a third: read input 12, 2 words of unit 1.
+        let ask = [1, 4, 0, 12, 0, 2, 0xb1, 0xc8];
+        let reply = [1, 4, 4, 0x44, 0xa0, 0x86, 0x66, 0x0d, 0x1c];
+        for _ in 0..60 {
+            for frame in [&ask[..], &reply] {
+                let _ = rustix::io::write(&ours, frame);
+                pause(std::time::Duration::from_millis(25));
+            }
+        }
+    });
+    let gateway = Gateway::new("site-ear", "");
+    let heard = gateway.command(&["listen", &path, "--for", "2s"]);
+    let text = String::from_utf8_lossy(&heard.stdout).into_owned();
+    assert_eq!(heard.status.code(), Some(0), "{text} {}", said(&heard));
+    assert!(text.contains("unit 1") && text.contains("read input 12, 2 words"), "{text} {}", said(&heard));
+    assert!(text.contains("A master is already on this bus"), "{text}");
+    master.join().expect("it spoke");
+}
+
+fn pty() -> (rustix::fd::OwnedFd, String) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal");
+    grantpt(&ours).expect("granted");
+    unlockpt(&ours).expect("unlocked");
+    let path = ptsname(&ours, Vec::new()).expect("named").into_string().expect("ASCII");
+    (ours, path)
 }
 
 #[test]

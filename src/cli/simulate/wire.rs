@@ -56,6 +56,11 @@ impl Pty {
         Ok(Pty { ours, path })
     }
 
+    /// What is written here comes out of the other end.
+    pub fn ours(&self) -> &OwnedFd {
+        &self.ours
+    }
+
     /// Opens the other end without echo and line editing, so that our end stays usable while nobody else has it open.
     pub fn hold(&self) -> rustix::io::Result<OwnedFd> {
         let theirs = open(&self.path, OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty())?;

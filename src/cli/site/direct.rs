@@ -133,7 +133,7 @@ fn give(site: &SitePort, ask: &SiteAsk, within: Duration) -> Option<Receiver<Sit
 }
 
 /// Says what is wrong with a port before it is opened, while there is still somebody to tell.
-fn may_open(path: &Path) -> Result<(), Trouble> {
+pub fn may_open(path: &Path) -> Result<(), Trouble> {
     let shown = path.display();
     match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
         Ok(()) => is_free(path),

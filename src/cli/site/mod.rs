@@ -5,12 +5,12 @@
 //! by the same line owner that the daemon uses. Both ways a request behaves the same.
 
 pub mod bus;
-mod direct;
+pub mod direct;
 mod shared;
 mod target;
 
 pub use bus::{Bus, BusError};
-pub use shared::daemon_paths;
+pub use shared::{Held, daemon_paths, held};
 pub use target::{Framing, Place, Target, Wiring, is_same, resolve};
 
 use super::{Global, Out};

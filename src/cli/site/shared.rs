@@ -21,7 +21,7 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct Held {
     pub id: String,
-    socket: PathBuf,
+    pub socket: PathBuf,
     settings: Option<Settings>,
     timeout: Duration,
 }

@@ -9,7 +9,9 @@ use crate::{
 };
 use std::{
     collections::VecDeque,
+    fmt::Write,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 /// Moment, direction and length before the bytes.
@@ -85,9 +87,73 @@ impl Ring {
     }
 }
 
+/// A frame as a line of a file: `+12.345678 > 01 04 00 0c 00 02 b1 c8`. `>` is what the master sent.
+pub fn line(since: Boot, at: Boot, sent: bool, bytes: &[u8]) -> String {
+    let after = at - since;
+    let mut s = format!("+{}.{:06} {}", after.as_secs(), after.subsec_micros(), if sent { '>' } else { '<' });
+    for b in bytes {
+        let _ = write!(s, " {b:02x}");
+    }
+    s
+}
+
+/// Reads such lines; those that begin with `#` and empty ones are skipped. An error names the line.
+pub fn parse(text: &str) -> Result<Vec<WireFrame>, String> {
+    let mut out = Vec::new();
+    for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
+        let wrong = |what: &str| format!("line {}: {what}; a frame is `+12.345678 > 01 04 …`", n + 1);
+        let mut words = line.split_whitespace();
+        let after = words.next().and_then(|w| w.strip_prefix('+')?.parse::<f64>().ok()).filter(|s| (0.0..1e9).contains(s));
+        let after = after.ok_or_else(|| wrong("it begins with no time"))?;
+        let sent = match words.next() {
+            Some(">") => true,
+            Some("<") => false,
+            _ => return Err(wrong("neither > nor < says who spoke")),
+        };
+        let bytes: Option<Vec<u8>> = words.map(|w| u8::from_str_radix(w, 16).ok()).collect();
+        let bytes = bytes.filter(|b| !b.is_empty() && b.len() <= limits::CAPTURE_BYTES).ok_or_else(|| wrong("there are no bytes"))?;
+        out.push(WireFrame { n: out.len() as u64, at: Boot(0) + Duration::from_secs_f64(after), sent, bytes });
+    }
+    Ok(out)
+}
+
+/// What answered which request: the pieces heard up to the next request are one answer; none is silence.
+pub fn exchanges(frames: &[WireFrame]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut out: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    for frame in frames {
+        match out.last_mut() {
+            _ if frame.sent => out.push((frame.bytes.clone(), Vec::new())),
+            Some((_, answer)) => answer.extend(&frame.bytes),
+            // Heard before anything was asked.
+            None => {}
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_of_frames_reads_back_as_what_was_written() {
+        let since = Boot::from_ms(1000);
+        let text = format!(
+            "# meters\n\n{}\n{}\n{}\n{}\n",
+            line(since, Boot::from_ms(1000), true, &[1, 4, 0]),
+            line(since, Boot::from_ms(1012), false, &[1, 4]),
+            line(since, Boot::from_ms(1013), false, &[0xff]),
+            line(since, Boot(13_345_678), true, &[2]),
+        );
+        assert!(text.contains("+0.000000 > 01 04 00\n") && text.contains("+12.345678 > 02\n"), "{text}");
+        let frames = parse(&text).expect("readable");
+        assert_eq!(frames[3].at, Boot(12_345_678));
+        assert_eq!(exchanges(&frames), [(vec![1, 4, 0], vec![1, 4, 0xff]), (vec![2], vec![])]);
+        for (text, says) in [("x > 01", "no time"), ("+1 01", "neither"), ("+1 > xx", "no bytes"), ("#\n+1 >", "line 2")] {
+            let why = parse(text).expect_err("unreadable");
+            assert!(why.contains(says), "{text}: {why}");
+        }
+    }
 
     #[test]
     fn the_last_frames_are_kept_in_a_ring_that_never_grows() {

@@ -9,8 +9,9 @@
 //! Everything on a wire or socket goes through one core in turn. Tests drive the same core in virtual time (`sim`).
 //! Promise kept here: a late, foreign, short, corrupt or echoed reply is never published as data.
 
-mod capture;
+pub mod capture;
 pub mod core;
+pub mod ear;
 pub mod event;
 mod exchange;
 pub mod figures;

@@ -20,6 +20,7 @@ pub mod raw;
 pub mod rtu;
 #[cfg(test)]
 mod samples;
+pub mod sniff;
 pub mod sunspec;
 
 pub use decode::decode;
