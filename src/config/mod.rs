@@ -27,6 +27,7 @@ mod tests;
 mod tree;
 pub mod uplink;
 mod words;
+pub mod writing;
 
 pub use buffer::Buffer;
 pub use device::{Bits, DataType, Device, Point, Register, Report, Table, WordOrder, WriteRule};
@@ -37,6 +38,7 @@ pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
 pub use problem::{Code, Problem, Problems, Severity};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Secret, Uplink};
+pub use writing::{FixedWrite, RawPdu, Refresh};
 
 /// A configuration that checks. Everything in it is resolved: groups expanded, profiles merged, defaults filled in,
 /// every device's line present in `lines`.

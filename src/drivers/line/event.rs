@@ -67,6 +67,15 @@ pub enum Note {
     Alive {
         device: DeviceId,
     },
+    /// The unit did not accept its setup; it is tried again.
+    NotSetUp {
+        device: DeviceId,
+        reason: String,
+    },
+    /// It has accepted it now.
+    SetUp {
+        device: DeviceId,
+    },
     /// The adapter hears itself.
     Echo,
     Up,

@@ -16,7 +16,7 @@ mod figures;
 mod guard;
 #[cfg(test)]
 mod live;
-mod orders;
+pub mod orders;
 mod owner;
 mod report;
 mod schedule;

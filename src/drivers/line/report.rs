@@ -128,6 +128,8 @@ impl Report {
             Note::Echo => tracing::info!(%line, "the adapter hears its own requests; they are skipped"),
             Note::Dead { device } => tracing::info!(%line, %device, "no answer to two polls; it is probed instead"),
             Note::Alive { device } => tracing::info!(%line, %device, "it answers again; polled as configured"),
+            Note::NotSetUp { device, reason } => tracing::warn!(%line, %device, reason, "its setup was not accepted; tried again"),
+            Note::SetUp { device } => tracing::info!(%line, %device, "its setup is accepted now"),
             Note::Slow { device, timeout } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%line, %device, timeout_ms, "answers came after its timeout, which was raised; write timeout = \"{timeout_ms}ms\"");
