@@ -6,6 +6,7 @@
 pub mod check;
 pub mod demo;
 pub mod out;
+pub mod profiles;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -73,6 +74,8 @@ pub enum Verb {
     Status(status::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
+    /// Device profiles: list, show, check
+    Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
 }
@@ -86,6 +89,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
+        Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }
 }

@@ -26,6 +26,7 @@ impl Core {
         self.exchange.reset();
         self.setups.connected(now);
         (0..self.devices.len()).for_each(|device| self.orders.look_again(device));
+        self.site.tuned = None;
         self.asked = false;
         self.silent = 0;
         (self.opened, self.served) = (now, false);
@@ -49,6 +50,14 @@ impl Core {
                 self.state = State::Lapsed;
             }
             State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
+            State::Site(_) => {
+                if self.site_lost(now, may_reopen) {
+                    self.reopened = true;
+                    self.state = State::Opening;
+                } else {
+                    self.close(now, reason);
+                }
+            }
             State::Sending | State::Waiting => {
                 self.abort(now, may_reopen);
                 if may_reopen {

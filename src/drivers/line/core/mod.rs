@@ -11,14 +11,16 @@
 
 mod link;
 mod replies;
+mod site;
 
 use super::{
-    event::{Event, NEVER, Note, Out, Want},
+    event::{Event, NEVER, Note, Out, Step, Want},
     exchange::{Exchange, Framing, Wire},
     figures::{Counters, Usage},
     guard::Guard,
     orders::{Orders, Setups, Told, Verdict},
     schedule::{Pick, Schedule},
+    site::{Phase, Site},
 };
 use crate::{
     config::{Device, Line, Table},
@@ -34,13 +36,19 @@ const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { again: Boot },
+    Closed {
+        again: Boot,
+    },
     Lapsed,
     Opening,
     Ready,
-    Draining { since: Boot },
+    Draining {
+        since: Boot,
+    },
     Sending,
     Waiting,
+    /// A request of a site tool.
+    Site(Phase),
 }
 
 /// Whose request is on the wire.
@@ -66,6 +74,7 @@ enum Turn {
     Setup(usize),
     Poll(usize),
     Probe(usize),
+    Site,
 }
 
 #[derive(Debug)]
@@ -82,6 +91,8 @@ pub struct Core {
     probe_costs: Vec<Duration>,
     orders: Orders,
     setups: Setups,
+    site: Site,
+    timeout: Duration,
     state: State,
     job: Option<Job>,
     /// The last byte, sent or received, of anybody.
@@ -126,6 +137,8 @@ impl Core {
             schedule,
             orders: Orders::default(),
             setups: Setups::new(&devices),
+            site: Site::default(),
+            timeout: line.timeout,
             devices,
             state: State::Closed { again: Boot(0) },
             job: None,
@@ -163,6 +176,7 @@ impl Core {
     pub fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
         // Before anything is begun: the line may have had to be silent until after a deadline.
         self.expire_orders(now);
+        self.expire_site(now);
         match event {
             Event::Time => self.on_time(now),
             Event::Bytes(bytes) => self.on_bytes(now, bytes),
@@ -170,16 +184,23 @@ impl Core {
             // Unasked they would forget a request that is on its way.
             Event::Opened if self.state == State::Opening => self.on_opened(now),
             Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
-            Event::Opened | Event::Failed(_) => {}
+            Event::Failed(reason) if self.state == State::Site(Phase::Tune) => self.cannot_tune(now, reason),
+            Event::Tuned if self.state == State::Site(Phase::Tune) => self.on_tuned(now),
+            Event::Opened | Event::Failed(_) | Event::Tuned => {}
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
+            Event::Site(job) => self.accept_site(now, job),
             Event::Stop => {
                 self.stopped = true;
                 self.orders.stop(now);
             }
         }
         self.expire_orders(now);
+        self.expire_site(now);
         self.advance(now);
+        while let Some(told) = self.site.take_done() {
+            self.out.site.push_back(told);
+        }
         while let Some(done) = self.orders.take_done() {
             self.out.urgent.push_back(Urgent::Done(done));
         }
@@ -214,11 +235,12 @@ impl Core {
 
     fn want(&mut self, now: Boot) -> Want<'_> {
         match self.state {
-            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER))),
+            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER)).min(self.site.wake())),
             State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
             State::Sending => Want::Send(self.exchange.frame()),
+            State::Site(phase) => self.want_site(phase),
             State::Waiting => {
                 let (need, earliest) = self.exchange.wanted();
                 Want::Recv { need, earliest, until: self.exchange.until() }
@@ -251,10 +273,16 @@ impl Core {
             return Ok(Turn::Order(n));
         }
         let polls_at = |device: usize| if setups.holds_polls(device) { NEVER } else { polls_at(device) };
-        match self.schedule.pick(now, polls_at, |device| self.probe_costs[device]) {
+        let pick = self.schedule.pick(now, polls_at, |device| self.probe_costs[device]);
+        let wake = orders.wake(orders_at).min(setups.wake(setup_at));
+        let site = match self.site_turn(now, matches!(pick, Pick::Wait(_))) {
+            Ok(()) => return Ok(Turn::Site),
+            Err(at) => at,
+        };
+        match pick {
             Pick::Poll(device) => Ok(Turn::Poll(device)),
             Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(orders.wake(orders_at)).min(setups.wake(setup_at))),
+            Pick::Wait(at) => Err(at.min(wake).min(site)),
         }
     }
 
@@ -267,6 +295,7 @@ impl Core {
         match self.state {
             State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
             State::Waiting if now >= self.exchange.until() && !self.exchange.stretch(now) => self.time_out(now),
+            State::Site(phase) => self.site_time(now, phase),
             _ => {}
         }
     }
@@ -279,6 +308,7 @@ impl Core {
                 (Kind::Setup, device, self.setups.ask(device))
             }
             Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
+            Ok(Turn::Site) => return self.begin_site(now),
             Ok(Turn::Probe(device)) => {
                 self.schedule.spend(self.probe_costs[device]);
                 (Kind::Probe, device, self.schedule.probe(device).ask())
@@ -296,6 +326,9 @@ impl Core {
     }
 
     fn on_sent(&mut self, now: Boot) {
+        if self.state == State::Site(Phase::Send) {
+            return self.site_sent(now);
+        }
         let (State::Sending, Some(job)) = (self.state, self.job) else { return };
         let device = job.device;
         let timeout = match job.kind {
@@ -335,6 +368,28 @@ impl Core {
             Told::Works => self.out.notes.push_back(Note::SetUp { device }),
             Told::Fails(reason) => self.out.notes.push_back(Note::NotSetUp { device, reason }),
         }
+    }
+}
+
+impl Step for Core {
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        Core::step(self, now, event)
+    }
+
+    fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
+    fn counters(&self) -> Counters {
+        Core::counters(self)
+    }
+
+    fn usage(&self) -> Usage {
+        Core::usage(self)
+    }
+
+    fn line_state(&self) -> (LineState, &str) {
+        Core::line_state(self)
     }
 }
 
