@@ -4,6 +4,7 @@
 mod buffer;
 mod csv;
 mod device;
+mod fixed;
 mod gateway;
 mod group;
 mod later;
@@ -12,11 +13,13 @@ mod mqtt;
 mod na;
 mod point;
 mod profile;
+mod raw;
 mod register;
 mod route;
 mod secret;
 mod uplink;
 mod write;
+mod writes;
 
 use super::{
     Config, Problems,

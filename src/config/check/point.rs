@@ -1,6 +1,6 @@
 //! `[device.*.point.*]`: one value of a device.
 
-use super::{Desk, id, na, register, write};
+use super::{Desk, id, na, raw, register, write};
 use crate::{
     config::{
         Point, Report, WordOrder,
@@ -16,7 +16,8 @@ use crate::{
 };
 use std::time::Duration;
 
-const KEYS: &[&str] = &["register", "type", "order", "scale", "offset", "unit", "na", "report", "write", "read_alone"];
+const KEYS: &[&str] =
+    &["register", "type", "order", "scale", "offset", "unit", "na", "report", "write", "read_alone", "read", "raw", "raw_reply"];
 const ORDERS: &[(&str, WordOrder)] =
     &[("ABCD", WordOrder::Abcd), ("CDAB", WordOrder::Cdab), ("BADC", WordOrder::Badc), ("DCBA", WordOrder::Dcba)];
 
@@ -24,7 +25,13 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, poll: Duratio
     let trail = up.then(name);
     let keys = Keys::open(table, at, &trail, "a point", KEYS, &mut desk.out);
     let point_id = id(name, at, trail, PointId::parse, desk);
-    let register = register(&keys, desk);
+    if keys.has("raw") {
+        return raw::check(&keys, point_id?, desk);
+    }
+    if keys.has("raw_reply") {
+        keys.require("raw", "raw = \"42\"", &mut desk.out);
+    }
+    let register = place(&keys, "register", desk);
     let kind = kind(&keys, register, desk);
     let order = keys.word("order", ORDERS, &mut desk.out).unwrap_or_default();
     let scale = scale(&keys, desk);
@@ -34,28 +41,30 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, poll: Duratio
     let read_alone = keys.flag("read_alone", &mut desk.out).unwrap_or(false);
     let (register, kind) = (register?, kind?);
     let na = na::check(&keys, kind, desk);
-    let write = write::check(&keys, register, kind, desk);
-    Some(Point { order, scale, offset, unit, na, report, write, read_alone, ..Point::new(point_id?, register, kind) })
+    let read = keys.flag("read", &mut desk.out).unwrap_or(true);
+    let write = write::check(&keys, register, kind, read, desk);
+    Some(Point { order, scale, offset, unit, na, report, write, read_alone, read, ..Point::new(point_id?, register, kind) })
 }
 
-fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
-    if !keys.require("register", "register = \"holding:100\"", &mut desk.out) {
+/// The register under `key`, which must be there.
+pub(super) fn place(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<Register> {
+    if !keys.require(key, &format!("{key} = \"holding:100\""), &mut desk.out) {
         return None;
     }
-    let entry = keys.entry("register")?;
+    let entry = keys.entry(key)?;
     let at = entry.node.at;
     let text = match &entry.node.value {
         Content::Text(t) => std::borrow::Cow::Borrowed(t.as_str()),
         Content::Int(n) => std::borrow::Cow::Owned(n.to_string()),
         _ => {
-            keys.wrong("register", &entry.node, "a table and an address in a string", "\"holding:100\"", &mut desk.out);
+            keys.wrong(key, &entry.node, "a table and an address in a string", "\"holding:100\"", &mut desk.out);
             return None;
         }
     };
     match register::parse(&text) {
         Ok((register, modicon)) => {
             if modicon {
-                desk.out.note(Code::ModiconRegister, at, keys.key("register"), format!("{text} is {register} on the wire"));
+                desk.out.note(Code::ModiconRegister, at, keys.key(key), format!("{text} is {register} on the wire"));
             }
             Some(register)
         }
@@ -65,7 +74,7 @@ fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
             } else {
                 (Code::BadRegister, format!("`{text}` is no register"))
             };
-            let p = desk.out.error(code, at, keys.key("register"), found).because(fault.because);
+            let p = desk.out.error(code, at, keys.key(key), found).because(fault.because);
             p.want = fault.want;
             None
         }
@@ -105,7 +114,9 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
         }
     };
     let Some(register) = register else { return Some(kind) };
-    if on_bits && kind != DataType::Bool {
+    // Relay boards take whole words for a coil: such a point is written only, which `write` sees to.
+    let is_coil_word = kind == DataType::U16 && register.table == crate::config::device::Table::Coil && keys.has("write");
+    if on_bits && kind != DataType::Bool && !is_coil_word {
         desk.out
             .error(Code::TypeMismatch, text.at, keys.key("type"), format!("{register} cannot hold {}", kind.word()))
             .because("coils and discrete inputs are single bits")
