@@ -122,6 +122,8 @@ pub const CONFIG_PROBLEMS: usize = 2_000;
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(2);
+/// A refresh that found no turn on its line within this is left out, so that a command never waits long behind it.
+pub const REFRESH_WITHIN: Duration = Duration::from_secs(5);
 /// A setup that a device did not accept is sent again after this…
 pub const SETUP_RETRY_MIN: Duration = Duration::from_secs(1);
 /// …doubling up to this.

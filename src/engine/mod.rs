@@ -16,6 +16,7 @@ mod guests;
 mod handle;
 mod latest;
 mod letters;
+mod refresh;
 mod setup;
 mod status;
 mod stop;
@@ -34,10 +35,11 @@ use crate::{
     logic::{
         batch::{Batch, Full},
         commands::Commands,
+        refresh::Refreshes,
         registry::Registry,
         report::Filter,
     },
-    model::{Boot, Bulk, DeviceCard, LineId, LocalPort, OrderPort, Urgent},
+    model::{Boot, Bulk, DeviceCard, LineId, LocalPort, OrderPort, UplinkFigures, Urgent},
     store::{Restored, Store},
     system::clock::Clock,
 };
@@ -100,6 +102,9 @@ pub struct Engine {
 
     registry: Registry,
     commands: Commands,
+    refreshes: Refreshes,
+    /// `None`: there is no uplink.
+    uplink: Option<watch::Receiver<UplinkFigures>>,
     filter: Filter,
     batch: Batch,
     guests: Guests,
@@ -144,6 +149,8 @@ impl Engine {
         let engine = Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
+            refreshes: refresh::refreshes(&config),
+            uplink: None,
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
