@@ -28,3 +28,4 @@ mod links;
 mod publishers;
 mod silence;
 mod systemd;
+mod writes;

@@ -6,6 +6,7 @@ mod faults;
 mod orders;
 mod site;
 mod tcp;
+mod writes;
 
 use super::{
     core::Core,
