@@ -6,13 +6,13 @@
 use crate::{
     api::{
         control,
-        status::{Figures, Sources},
+        status::{Figures, LineDoor, Sources},
     },
     config::Config,
     drivers::{Doors, line, mqtt},
     engine::{self, Engine},
     limits,
-    model::{Boot, LineId, LineState, UplinkFigures, UplinkState, Urgent},
+    model::{Boot, DeviceId, LineId, LineState, UplinkFigures, UplinkState, Urgent},
     store::{Backing, Options, Store},
     system::{clock::Clock, notify},
     uplink,
@@ -68,13 +68,15 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
 
     let mut ports = BTreeMap::new();
     let mut lines = Vec::new();
+    let mut line_doors = Vec::new();
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
         if devices.is_empty() {
             continue;
         }
-        let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
+        let handle = line::start(l, devices, &restored.learned, doors.clone(), clock, field_stop.clone());
         ports.insert(l.id.clone(), handle.orders.clone());
+        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone() });
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;
@@ -120,6 +122,8 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         engine: handle.clone(),
         store: store.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
+        doors: line_doors,
+        forget: forget_ports(&config, &lines),
         uplink: uplink_figures,
         clock,
         started,
@@ -163,6 +167,12 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
     Ok(())
+}
+
+/// Of each configured device, the port of its line.
+fn forget_ports(config: &Config, lines: &[line::LineHandle]) -> BTreeMap<DeviceId, line::ForgetPort> {
+    let port = |line: &LineId| lines.iter().find(|l| l.id == *line).map(|l| l.forget.clone());
+    config.devices.iter().filter_map(|d| Some((d.id.clone(), port(&d.line)?))).collect()
 }
 
 /// Before the first attempt to connect.

@@ -6,6 +6,8 @@
 pub mod check;
 pub mod demo;
 pub mod out;
+pub mod plan;
+pub mod ports;
 pub mod profiles;
 pub mod run;
 pub mod simulate;
@@ -19,6 +21,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// The daemon is needed and does not run, or cannot be reached.
 pub const EXIT_UNREACHABLE: u8 = 3;
+/// The field did not answer: silent or garbled.
+pub const EXIT_NO_ANSWER: u8 = 4;
+/// Refused: a limit, an exception code, a missing permission.
+pub const EXIT_REFUSED: u8 = 5;
 /// The configuration does not check (EX_CONFIG of sysexits.h): systemd does not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -70,8 +76,12 @@ pub enum Verb {
     Run(run::Args),
     /// Check the configuration: every problem at once, with place and remedy
     Check(check::Args),
+    /// What every line has to carry, request by request, and what devices refuse
+    Plan(plan::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
+    /// Serial ports here: stable names, chips, who holds them
+    Ports(ports::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Device profiles: list, show, check
@@ -87,7 +97,9 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
+        Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
+        Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),

@@ -16,6 +16,12 @@ pub struct Line {
     pub min_gap: Duration,
     /// Wait after opening before the first request. Default 0.
     pub connect_delay: Duration,
+    /// On TCP: whether Modbus TCP or RTU frames are spoken there is found out, and remembered.
+    pub auto_framing: bool,
+    /// A TCP connection that nothing was asked on for so long is closed, for devices that serve one client at a time.
+    pub idle_close: Option<Duration>,
+    /// A TCP connection is closed after each poll.
+    pub connect_per_poll: bool,
 }
 
 impl Line {
@@ -25,7 +31,17 @@ impl Line {
             Transport::Serial(_) => Duration::from_millis(300),
             Transport::Tcp { .. } | Transport::RtuOverTcp { .. } => Duration::from_secs(1),
         };
-        Line { id, transport, timeout, retries: 0, min_gap: Duration::ZERO, connect_delay: Duration::ZERO }
+        Line {
+            id,
+            transport,
+            timeout,
+            retries: 0,
+            min_gap: Duration::ZERO,
+            connect_delay: Duration::ZERO,
+            auto_framing: false,
+            idle_close: None,
+            connect_per_poll: false,
+        }
     }
 }
 

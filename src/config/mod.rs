@@ -31,7 +31,10 @@ mod words;
 pub mod writing;
 
 pub use buffer::Buffer;
-pub use device::{Bits, DataType, Device, Point, Register, Report, Table, WordOrder, WriteRule};
+pub use device::{
+    Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,
+    WriteRule,
+};
 pub use gateway::Gateway;
 pub use line::{Line, Parity, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};

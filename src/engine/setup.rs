@@ -1,7 +1,7 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Mode, Point, RouteKind},
+    config::{Config, DataType, Device, Mode, Names, Point, RouteKind},
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
         registry::{LOCAL_BROKER, Watch},
@@ -9,7 +9,7 @@ use crate::{
     },
     model::LineId,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
@@ -50,7 +50,7 @@ fn rule(point: &Point) -> PointRule {
     let write = point.write.as_ref().map(|w| {
         let (least, most) = range(point);
         WriteRule {
-            kind: kind(point.kind),
+            kind: kind(point),
             min: w.min.map_or(least, |m| m.max(least)),
             max: w.max.map_or(most, |m| m.min(most)),
             verify: w.verify,
@@ -60,8 +60,12 @@ fn rule(point: &Point) -> PointRule {
     PointRule { write }
 }
 
-fn kind(of: DataType) -> Kind {
-    match of {
+fn kind(point: &Point) -> Kind {
+    if let Names::Values(words) = &point.names {
+        return Kind::Words(words.iter().map(|(_, word)| Arc::clone(word)).collect());
+    }
+    match point.kind {
+        DataType::Text(_) | DataType::Time(_) => Kind::Text,
         DataType::Bool => Kind::Switch,
         DataType::Bits(bits) if bits.count <= 1 => Kind::Switch,
         _ => Kind::Number,
@@ -84,6 +88,10 @@ fn range(point: &Point) -> (f64, f64) {
         DataType::F16 => (-65504.0, 65504.0),
         DataType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
         DataType::F64 => (f64::MIN, f64::MAX),
+        DataType::Bcd(digits) => (0.0, 10f64.powi(digits.into()) - 1.0),
+        DataType::M10k(registers) => (0.0, 10_000f64.powi(registers.into()) - 1.0),
+        // They have no order to limit.
+        DataType::Text(_) | DataType::Time(_) => return (f64::MIN, f64::MAX),
     };
     let (a, b) = (least * point.scale + point.offset, most * point.scale + point.offset);
     (a.min(b), a.max(b))

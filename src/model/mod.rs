@@ -22,6 +22,6 @@ pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use site::{Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport};
 pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
-pub use status::{DeviceCard, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkState};
+pub use status::{DeviceCard, DeviceFigures, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkState};
 pub use time::{Boot, BootIndex, ClockQuality, ClockReading, WallMs};
 pub use value::{Quality, Reading, Value};

@@ -126,7 +126,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk));
     let driver = start(o.backing, writer, &inline)?;
     let queries = Queries::open(&state_path)?;
-    let restored = Restored { epoch, boot: index, before, devices: state.devices, open_commands: state.open_commands, quarantined };
+    let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
+    let restored = Restored { epoch, boot: index, before, devices, open_commands, learned, quarantined };
     Ok((Store { handle: Arc::new(Handle { shared, driver, queries, closing: AtomicBool::new(false), _lock: lock }) }, restored))
 }
 
@@ -176,7 +177,7 @@ fn highest(spool: &Found, before: &Before) -> u64 {
     spool.runs.iter().find(|r| r.epoch == before.epoch).map_or(0, |r| r.highest)
 }
 
-fn lock_directory(dir: &Path) -> Result<File, StoreError> {
+pub fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     let fail = |source| StoreError::Directory { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(fail)?;
     let file = File::create(dir.join("lock")).map_err(fail)?;

@@ -28,4 +28,5 @@ mod links;
 mod publishers;
 mod silence;
 mod systemd;
+mod unplug;
 mod writes;

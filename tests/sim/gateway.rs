@@ -205,12 +205,10 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         Transport::Tcp { host: "plc".into(), port: 502 },
     ];
     let lines = LINES.iter().zip(transports).map(|(id, transport)| Line {
-        id: LineId::parse(id).expect("fits"),
-        transport,
         timeout: TIMEOUT,
         retries: u8::try_from(plan.seed % 2).expect("small"),
-        min_gap: Duration::ZERO,
         connect_delay: Duration::from_millis(plan.seed % 3 * 20),
+        ..Line::new(LineId::parse(id).expect("fits"), transport)
     });
     Config {
         gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
@@ -263,12 +261,11 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 fn point(address: u16, device: usize) -> Point {
     let setpoint = address == SETPOINT;
     let write = WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() };
-    let id = PointId::parse(&format!("r{address}")).expect("fits");
     let kind = if setpoint { DataType::U16 } else { DataType::U64 };
     Point {
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
         write: setpoint.then_some(write),
-        ..Point::new(id, Register { table: Table::Holding, address }, kind)
+        ..Point::new(PointId::parse(&format!("r{address}")).expect("fits"), Register { table: Table::Holding, address }, kind)
     }
 }
 

@@ -17,13 +17,27 @@ use std::{
     time::Duration,
 };
 
-const KEYS: &[&str] = &["serial", "tcp", "rtu_over_tcp", "bits", "stop", "timeout", "retries", "min_gap", "connect_delay"];
+const KEYS: &[&str] = &[
+    "serial",
+    "tcp",
+    "rtu_over_tcp",
+    "bits",
+    "stop",
+    "timeout",
+    "retries",
+    "min_gap",
+    "connect_delay",
+    "framing",
+    "idle_close",
+    "connect_per_poll",
+];
 const SERIAL: &[&str] = &["path", "baud", "parity", "bits", "stop"];
 const BAUDS: &[i64] =
     &[300, 600, 1200, 2400, 4800, 9600, 14_400, 19_200, 28_800, 38_400, 57_600, 76_800, 115_200, 230_400, 460_800, 921_600];
 pub const TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 pub const GAP: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 pub const DELAY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+const IDLE_CLOSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 pub const RETRIES: std::ops::RangeInclusive<i64> = 0..=10;
 
 /// All lines so far. Equal host and port are one line, however many devices name it.
@@ -71,7 +85,7 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             }
             _ => {}
         }
-        let line = Line { timeout, retries, min_gap, connect_delay, ..line };
+        let line = Line { timeout, retries, min_gap, connect_delay, ..connection(&keys, line, desk) };
         lines.by_id.insert(line_id, (line, at));
     }
     lines
@@ -84,6 +98,32 @@ fn timings(keys: &Keys<'_>, default: Duration, desk: &mut Desk<'_>) -> (Duration
     let min_gap = keys.duration("min_gap", GAP, out).unwrap_or_default();
     let connect_delay = keys.duration("connect_delay", DELAY, out).unwrap_or_default();
     (timeout, retries, min_gap, connect_delay)
+}
+
+/// What only a TCP connection has.
+fn connection(keys: &Keys<'_>, mut line: Line, desk: &mut Desk<'_>) -> Line {
+    let is_serial = matches!(line.transport, Transport::Serial(_));
+    for key in ["framing", "idle_close", "connect_per_poll"].into_iter().filter(|k| is_serial && keys.has(k)) {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at(key), keys.key(key), format!("`{key}` is for TCP lines"))
+            .because("this line is a serial port")
+            .want("take it out");
+    }
+    let framings = [("mbap", "mbap"), ("rtu", "rtu"), ("auto", "auto")];
+    match (keys.word("framing", &framings, &mut desk.out), &line.transport) {
+        (Some("auto"), Transport::Tcp { .. }) => line.auto_framing = true,
+        (Some("rtu"), Transport::Tcp { host, port }) => line.transport = Transport::RtuOverTcp { host: host.clone(), port: *port },
+        (Some("auto" | "mbap"), Transport::RtuOverTcp { .. }) => {
+            desk.out
+                .error(Code::TwoPlaces, keys.value_at("framing"), keys.key("framing"), "`rtu_over_tcp` says the framing already")
+                .because("the line names two framings")
+                .want("tcp = \"host:port\", with `framing`");
+        }
+        _ => {}
+    }
+    line.idle_close = keys.duration("idle_close", IDLE_CLOSE, &mut desk.out);
+    line.connect_per_poll = keys.flag("connect_per_poll", &mut desk.out).unwrap_or(false);
+    line
 }
 
 fn host_port(transport: &Transport) -> Option<(String, u16)> {

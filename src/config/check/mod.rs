@@ -2,15 +2,18 @@
 //! could make of the rest, so that one run finds everything.
 
 mod buffer;
+mod counter;
 mod csv;
 mod device;
 mod fixed;
+mod form;
 mod gateway;
 mod group;
 mod later;
 mod line;
 mod mqtt;
 mod na;
+mod names;
 mod point;
 mod profile;
 mod raw;

@@ -14,6 +14,7 @@ pub mod event;
 mod exchange;
 pub mod figures;
 mod guard;
+mod learn;
 #[cfg(test)]
 mod live;
 pub mod orders;
@@ -28,15 +29,17 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod tty;
+mod watch;
 
 use crate::{
     config::{Device, Line, Transport},
     drivers::Doors,
     limits,
-    model::{LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
+    model::{DeviceId, Learned, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
 use event::Step;
+pub use learn::remembered;
 use owner::Job;
 use std::sync::{Arc, mpsc::sync_channel};
 use tokio::sync::{mpsc, oneshot};
@@ -49,6 +52,8 @@ pub struct LineHandle {
     pub orders: OrderPort,
     /// Gives a site tool's request back in the same cases.
     pub site: SitePort,
+    /// Has what was learned of a device forgotten. `false`: the line is busy or has ended.
+    pub forget: ForgetPort,
     cell: report::Cell,
     clock: Clock,
     /// Dropped by the owner when it ends.
@@ -72,9 +77,9 @@ impl LineHandle {
     }
 }
 
-/// Starts a Modbus line.
-pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    drive(line, core::Core::new(line, devices), doors, clock, stop)
+/// Starts a Modbus line, with what is remembered of it and its devices.
+pub fn start(line: &Line, devices: Vec<Device>, facts: &[Learned], doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
+    drive(line, core::Core::remembering(line, devices, facts), doors, clock, stop)
 }
 
 /// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
@@ -95,8 +100,19 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
             Arc::new(move |job| give.try_send(job).map_err(mpsc::error::TrySendError::into_inner)) as JobPort
         }
     };
-    LineHandle { id: line.id.clone(), orders: order_port(port.clone()), site: site_port(port), cell, clock, ended }
+    LineHandle {
+        id: line.id.clone(),
+        orders: order_port(port.clone()),
+        site: site_port(port.clone()),
+        forget: Arc::new(move |device| port(Job::Forget(device)).is_ok()),
+        cell,
+        clock,
+        ended,
+    }
 }
+
+/// Asks a line to forget what it learned of a device.
+pub type ForgetPort = Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
 
 /// Gives a job back that the owner does not take.
 type JobPort = Arc<dyn Fn(Job) -> Result<(), Job> + Send + Sync>;

@@ -60,6 +60,10 @@ impl<C: Step> Owner<C> {
                     None => Came::Lost("the connection is not open".into()),
                 },
                 Want::Tune(_) => Came::Failed("a connection has no serial settings".into()),
+                Want::Close => {
+                    drop(stream.take());
+                    Came::Time
+                }
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;

@@ -10,7 +10,9 @@
 
 pub mod decode;
 pub mod encode;
+pub mod exception;
 mod float;
+pub mod holes;
 pub mod mbap;
 pub mod pdu;
 pub mod plan;
@@ -21,5 +23,6 @@ mod samples;
 
 pub use decode::decode;
 pub use encode::{Unwritable, mask, write_asks};
+pub use holes::{Hole, Holes};
 pub use pdu::{Answer, Ask, Garbled, Scan};
 pub use plan::{Field, Request, plan};

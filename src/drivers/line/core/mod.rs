@@ -9,24 +9,29 @@
 //! Setups come before orders, orders before polls, polls before probes. Before each request the line is silent and the input drained.
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
+mod framing;
 mod link;
+mod planning;
 mod replies;
 mod site;
 
 use super::{
     event::{Event, NEVER, Note, Out, Step, Want},
     exchange::{Exchange, Framing, Wire},
-    figures::{Counters, Usage},
+    figures::{Answers, Counters, Usage},
     guard::Guard,
+    learn::Learner,
     orders::{Orders, Setups, Told, Verdict},
     schedule::{Pick, Schedule},
     site::{Phase, Site},
 };
 use crate::{
     config::{Device, Line, Table},
-    drivers::modbus::{Request, plan},
-    model::{Boot, LineId, LineState, Urgent},
+    drivers::modbus::Request,
+    model::{Boot, DeviceId, Learned, LineId, LineState, Urgent},
 };
+use framing::Auto;
+use planning::Factors;
 use std::time::Duration;
 
 /// A TCP connection backs off from this.
@@ -84,9 +89,16 @@ pub struct Core {
     wire: Wire,
     line_gap: Duration,
     connect_delay: Duration,
+    /// A connection that was not needed for so long is closed.
+    idle_close: Option<Duration>,
+    closing: bool,
+    auto: Option<Auto>,
     exchange: Exchange,
     guard: Guard,
     schedule: Schedule,
+    /// What each device refuses.
+    learners: Vec<Learner>,
+    factors: Factors,
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
     orders: Orders,
@@ -115,15 +127,26 @@ pub struct Core {
     echo_noted: bool,
     counters: Counters,
     usage: Usage,
+    /// Of each device, and those whose figures were not told yet.
+    answers: Vec<Answers>,
+    untold: Vec<usize>,
     pub out: Out,
 }
 
 impl Core {
     pub fn new(line: &Line, devices: Vec<Device>) -> Core {
-        let wire = Wire::new(&line.transport);
+        Core::remembering(line, devices, &[])
+    }
+
+    /// With what is remembered of the line and its devices.
+    pub fn remembering(line: &Line, devices: Vec<Device>, facts: &[Learned]) -> Core {
+        let auto = line.auto_framing.then(|| Auto::new(&line.id, facts));
+        let wire = auto.as_ref().and_then(Auto::remembered).map_or_else(|| Wire::new(&line.transport), Wire::tcp);
+        let answers = devices.iter().map(|d| Answers::of(d.poll)).collect();
         let guard = Guard::new(wire.framing, line, &devices);
-        let polls =
-            devices.iter().map(|d| (if d.broadcast { Duration::ZERO } else { d.poll }, d.retries.unwrap_or(line.retries), requests(d)));
+        let learners: Vec<Learner> = devices.iter().map(|d| Learner::new(d, facts)).collect();
+        let period = |d: &Device| if d.broadcast { Duration::ZERO } else { d.poll };
+        let polls = devices.iter().zip(&learners).map(|(d, l)| (period(d), d.retries.unwrap_or(line.retries), requests(l.plan(d))));
         let schedule = Schedule::new(polls);
         let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
         Core {
@@ -131,10 +154,15 @@ impl Core {
             wire,
             line_gap: line.min_gap,
             connect_delay: line.connect_delay,
+            idle_close: if line.connect_per_poll { Some(Duration::ZERO) } else { line.idle_close }.filter(|_| wire.is_tcp),
+            closing: false,
+            auto,
             exchange: Exchange::new(wire),
             probe_costs: (0..devices.len()).map(cost).collect(),
             guard,
             schedule,
+            learners,
+            factors: Factors::default(),
             orders: Orders::default(),
             setups: Setups::new(&devices),
             site: Site::default(),
@@ -156,6 +184,8 @@ impl Core {
             echo_noted: false,
             counters: Counters::default(),
             usage: Usage::default(),
+            answers,
+            untold: Vec::new(),
             out: Out::default(),
         }
     }
@@ -187,6 +217,7 @@ impl Core {
             Event::Failed(reason) if self.state == State::Site(Phase::Tune) => self.cannot_tune(now, reason),
             Event::Tuned if self.state == State::Site(Phase::Tune) => self.on_tuned(now),
             Event::Opened | Event::Failed(_) | Event::Tuned => {}
+            Event::Appeared => self.on_appeared(now),
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
             Event::Site(job) => self.accept_site(now, job),
@@ -223,6 +254,10 @@ impl Core {
             State::Lapsed | State::Ready => self.take_turn(now),
             _ => {}
         }
+        if self.state == State::Ready && self.is_idle(now) {
+            self.state = State::Lapsed;
+            self.closing = true;
+        }
     }
 
     /// Somebody's turn: silence first, on an open line.
@@ -234,9 +269,13 @@ impl Core {
     }
 
     fn want(&mut self, now: Boot) -> Want<'_> {
+        if std::mem::take(&mut self.closing) {
+            return Want::Close;
+        }
         match self.state {
             State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER)).min(self.site.wake())),
-            State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
+            State::Lapsed => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
+            State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now).min(self.idle_end())),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
             State::Sending => Want::Send(self.exchange.frame()),
@@ -291,6 +330,23 @@ impl Core {
         self.last_activity + self.wire.silence.max(self.gap)
     }
 
+    /// When a connection that nobody needs is closed.
+    fn idle_end(&self) -> Boot {
+        self.idle_close.map_or(NEVER, |after| self.last_activity.max(self.opened) + after)
+    }
+
+    fn is_idle(&mut self, now: Boot) -> bool {
+        self.idle_end() <= now && self.asked && self.next_turn(now).is_err()
+    }
+
+    /// The figures of a device, which change.
+    fn tally(&mut self, device: usize) -> &mut Answers {
+        if !self.untold.contains(&device) {
+            self.untold.push(device);
+        }
+        &mut self.answers[device]
+    }
+
     fn on_time(&mut self, now: Boot) {
         match self.state {
             State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
@@ -319,7 +375,10 @@ impl Core {
             }
         };
         self.exchange.begin(now, self.devices[device].unit, &ask);
-        self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap);
+        if self.devices[device].accept_any_unit {
+            self.exchange.accept_any_unit();
+        }
+        self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap).max(self.guard.gap(device));
         self.asked = true;
         self.job = Some(Job { kind, device });
         self.state = State::Sending;
@@ -337,6 +396,7 @@ impl Core {
         };
         self.exchange.sent(now, timeout);
         self.counters.requests += 1;
+        self.tally(device).requests += 1;
         self.state = State::Waiting;
         if self.is_broadcast(device) {
             self.all_told(now, job);
@@ -391,13 +451,33 @@ impl Step for Core {
     fn line_state(&self) -> (LineState, &str) {
         Core::line_state(self)
     }
+
+    fn forget(&mut self, now: Boot, device: &DeviceId) {
+        Core::forget(self, now, device);
+    }
+
+    fn tell_devices(&mut self, figures: &mut Vec<(DeviceId, Answers)>) {
+        if figures.len() != self.devices.len() {
+            *figures = self.devices.iter().map(|d| (d.id.clone(), Answers::default())).collect();
+            self.untold = (0..self.devices.len()).collect();
+        }
+        for n in self.untold.drain(..) {
+            let (holes, timeout, gap) = (self.learners[n].holes(), self.guard.timeout(n), self.guard.gap(n));
+            let told = &mut figures[n].1;
+            *told = self.answers[n];
+            (told.holes, told.timeout, told.gap) = (holes, timeout, gap);
+        }
+    }
+
+    fn framing(&self) -> &'static str {
+        self.auto.as_ref().map_or("", Auto::word)
+    }
 }
 
 /// The planned requests; a device without points is asked for one register, to learn whether it lives.
-fn requests(device: &Device) -> Vec<Request> {
-    let mut requests = plan(device);
-    if requests.is_empty() {
-        requests.push(Request { table: Table::Holding, start: 0, count: 1, points: [].into(), fields: Vec::new() });
+fn requests(mut planned: Vec<Request>) -> Vec<Request> {
+    if planned.is_empty() {
+        planned.push(Request::bare(Table::Holding, &(0..1)));
     }
-    requests
+    planned
 }

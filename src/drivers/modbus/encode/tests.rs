@@ -1,6 +1,6 @@
 use super::super::samples::point;
 use super::*;
-use crate::config::device::{Bits, WriteRule};
+use crate::config::device::{Bits, DataType, WordOrder, WriteRule};
 
 fn with_function(point: Point, function: u8) -> Point {
     let rule = WriteRule { function: Some(function), ..point.write.clone().unwrap() };
