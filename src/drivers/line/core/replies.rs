@@ -109,7 +109,7 @@ impl Core {
 
     pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
-            self.setups.due(now, device);
+            self.setups.came_back(now, device);
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
         }
     }

@@ -76,8 +76,14 @@ impl Setups {
         (0..self.all.len()).for_each(|n| self.due(now, n));
     }
 
-    /// The device came back.
-    pub fn due(&mut self, now: Boot, device: usize) {
+    /// The device came back. If its setup is what it answered, that goes on.
+    pub fn came_back(&mut self, now: Boot, device: usize) {
+        if self.all[device].state == State::Asleep {
+            self.due(now, device);
+        }
+    }
+
+    fn due(&mut self, now: Boot, device: usize) {
         let setup = &mut self.all[device];
         if !setup.writes.is_empty() {
             (setup.state, setup.at, setup.not_before) = (State::Due, 0, now);
