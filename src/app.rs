@@ -95,12 +95,13 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         cards,
         stop: engine_stop.clone(),
     });
+    let (figures, figures_rx) = watch::channel(idle(clock.now()));
+    let engine = if config.uplink.is_some() { engine.watching_uplink(figures_rx.clone()) } else { engine };
     let engine = tokio::spawn(engine.run());
 
     let mut uplink_task = None;
     let mut uplink_figures = None;
     if let Some(u) = &config.uplink {
-        let (figures, figures_rx) = watch::channel(idle(clock.now()));
         uplink_figures = Some((u.id.clone(), figures_rx));
         uplink_task = Some(tokio::spawn(uplink::run(uplink::Parts {
             config: u.clone(),

@@ -133,6 +133,12 @@ pub const FRAME_BYTES: usize = 4096;
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(2);
+/// A refresh that found no turn on its line within this is left out, so that a command never waits long behind it.
+pub const REFRESH_WITHIN: Duration = Duration::from_secs(5);
+/// A setup that a device did not accept is sent again after this…
+pub const SETUP_RETRY_MIN: Duration = Duration::from_secs(1);
+/// …doubling up to this.
+pub const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Probes of a dead device back off from this…
 pub const PROBE_MIN: Duration = Duration::from_millis(500);
 /// …to this.

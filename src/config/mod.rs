@@ -30,6 +30,7 @@ mod tests;
 mod tree;
 pub mod uplink;
 mod words;
+pub mod writing;
 
 pub use adhoc::point as adhoc_point;
 pub use buffer::Buffer;
@@ -47,6 +48,7 @@ pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Secret, Uplink};
+pub use writing::{FixedWrite, RawPdu, Refresh};
 
 use crate::model::{DeviceId, LineId};
 

@@ -74,6 +74,7 @@ codes! {
     ModiconRegister = "modicon-register",
     TypeMismatch = "type-mismatch",
     BadWrite = "bad-write",
+    BadWriteGroup = "bad-write-group",
     MinAboveMax = "min-above-max",
     BadEach = "bad-each",
     BadCsv = "bad-csv",

@@ -1,6 +1,7 @@
 //! One mistake in, its code and place out. A base that checks is prepended or appended, so each case is a line or two.
 
 mod types;
+mod writes;
 
 use super::{Code, Loaded, Problem, Secrets, Severity, Surroundings, load_with, render, words};
 use proptest::prelude::*;
@@ -164,7 +165,7 @@ fn writing() {
     point("register = \"discrete:1\"\nwrite = true", &["bad-write 3:1+5"]);
     point("register = \"holding:1\"\ntype = \"u16\"\nwrite = { min = 80, max = 20 }", &["min-above-max 4:17+2"]);
     point("register = \"holding:1\"\ntype = \"f32\"\nwrite = { function = 6 }", &["bad-write 4:22+1"]);
-    point("register = \"holding:1\"\ntype = \"bit:3\"\nwrite = true", &["not-in-version 4:1+5"]);
+    point("register = \"holding:1\"\ntype = \"bit:3\"\nwrite = true", &[]);
     point("register = \"holding:1\"\ntype = \"u16\"\nwrite = \"yes\"", &["wrong-type 4:9+5"]);
     point("register = \"holding:1\"\ntype = \"u16\"\nwrite = { min = 20, max = 80, verify = true, min_interval = \"5s\" }", &[]);
 }

@@ -41,8 +41,10 @@ impl Engine {
         let Landed { command, answer } = landed;
         match answer {
             Ok(Accepted::New) => {
-                let known = self.registry.contains(&command.device) && !self.guests.is_quarantined(&command.device);
+                let known = (self.registry.contains(&command.device) || self.is_broadcast(&command.device))
+                    && !self.guests.is_quarantined(&command.device);
                 tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
+                self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
                 let mut out = vec![];
                 self.commands.admit(self.clock.now(), command, known, self.clock.reading(), &mut out);
                 self.carry_orders(out).await;
@@ -58,6 +60,9 @@ impl Engine {
     }
 
     pub(super) async fn on_done(&mut self, done: WriteDone) {
+        if self.refreshed(&done) {
+            return;
+        }
         let mut out = vec![];
         self.commands.done(self.clock.now(), &done.id, done.outcome, &mut out);
         self.carry_orders(out).await;
@@ -74,6 +79,8 @@ impl Engine {
                 Effect::Done { id, device, outcome } => {
                     tracing::info!(%id, %device, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
                     let at = self.clock.now();
+                    let stopped = self.refreshes.ended(at, &id, outcome.phase);
+                    changes.extend(stopped.into_iter().map(|s| self.refresh_stopped(s)));
                     changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
                     changes.push(self.end_event(id, device, outcome));
                 }
@@ -86,6 +93,7 @@ impl Engine {
 
     fn dispatch(&mut self, order: Order) {
         let id = order.id.clone();
+        self.refreshes.dispatched(&id);
         let reason = match self.port_of(&order.device) {
             None => "its line is not running",
             Some(port) => match port(order) {
@@ -98,7 +106,13 @@ impl Engine {
         self.orders.extend(out);
     }
 
-    fn port_of(&self, device: &DeviceId) -> Option<OrderPort> {
+    /// All units of a line at once: it has no state that the registry could know.
+    fn is_broadcast(&self, device: &DeviceId) -> bool {
+        let at = self.config.devices.binary_search_by(|d| d.id.cmp(device));
+        at.is_ok_and(|n| self.config.devices[n].broadcast)
+    }
+
+    pub(super) fn port_of(&self, device: &DeviceId) -> Option<OrderPort> {
         match self.config.line_of(device) {
             Some(line) => self.ports.get(line).cloned(),
             None => self.order_mqtt.clone(),

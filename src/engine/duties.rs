@@ -63,7 +63,7 @@ impl Engine {
         // Evidence of another boot has another clock: it says nothing here.
         let evidence = |d: &RestoredDevice| d.status.evidence.filter(|_| d.boot == restored.boot);
         let config = std::sync::Arc::clone(&self.config);
-        for device in &config.devices {
+        for device in config.devices.iter().filter(|d| !d.broadcast) {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
             self.registry.watch(now, &device.id, setup::watch(device), before.and_then(evidence));
         }
@@ -94,7 +94,7 @@ impl Engine {
         let d = &self.duties;
         let registry = self.registry.next_due().map(|at| at + FLIGHT);
         let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
-        [registry, commands, self.batch.due(), self.letters.due(), d.cards, Some(d.progress), Some(d.clock)]
+        [registry, commands, self.refreshes.next_due(), self.batch.due(), self.letters.due(), d.cards, Some(d.progress), Some(d.clock)]
             .into_iter()
             .flatten()
             .fold(self.last_turn + TICK, Boot::min)
@@ -111,6 +111,7 @@ impl Engine {
             self.commands.expire(now, &mut out);
             self.carry_orders(out).await;
         }
+        self.refresh().await;
         if self.letters.due().is_some_and(|at| at <= now) {
             self.tell_dead_letters(now).await;
         }

@@ -16,6 +16,7 @@ mod guests;
 mod handle;
 mod latest;
 mod letters;
+mod refresh;
 mod setup;
 mod status;
 mod stop;
@@ -35,10 +36,11 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        refresh::Refreshes,
         registry::Registry,
         report::Filter,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store},
     system::clock::Clock,
 };
@@ -102,6 +104,9 @@ pub struct Engine {
     registry: Registry,
     commands: Commands,
     counters: Counters,
+    refreshes: Refreshes,
+    /// `None`: there is no uplink.
+    uplink: Option<watch::Receiver<UplinkFigures>>,
     filter: Filter,
     batch: Batch,
     guests: Guests,
@@ -149,6 +154,8 @@ impl Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
             counters: setup::counters(&config),
+            refreshes: refresh::refreshes(&config),
+            uplink: None,
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),

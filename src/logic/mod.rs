@@ -1,9 +1,10 @@
-//! Pure state machines, fn(now, input) -> effects: online state, commands, reporting, batching, replay policy, backoff.
+//! Pure state machines, fn(now, input) -> effects: online state, commands, refreshes, reporting, batching, replay policy, backoff.
 
 pub mod backoff;
 pub mod batch;
 pub mod commands;
 pub mod counter;
+pub mod refresh;
 pub mod registry;
 pub mod replay;
 pub mod report;

@@ -14,6 +14,11 @@ impl CommandId {
         if fits { Ok(CommandId(text.into())) } else { Err(BadId("use 1 to 128 printable ASCII characters, best a UUID")) }
     }
 
+    /// For orders that the gateway gives itself. Nobody else's id can be equal: these are not printable.
+    pub fn own(what: &str, n: u64) -> CommandId {
+        CommandId(format!("\u{1}{what} {n}").into())
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -53,6 +53,12 @@ pub enum EventKind {
         reason: String,
         values: BTreeMap<PointId, Value>,
     },
+    /// A watchdog's value is not written again any more.
+    RefreshStopped {
+        device: DeviceId,
+        point: PointId,
+        reason: String,
+    },
     /// Data that will never come: `from..=to` of a stream.
     Gap {
         epoch: Epoch,

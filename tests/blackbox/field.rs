@@ -44,7 +44,7 @@ fn number(json: &Json) -> u64 {
 
 /// N Modbus TCP devices by pymodbus that write down what they held at every read.
 pub struct Devices {
-    _server: Server,
+    server: Server,
     pub ports: Vec<u16>,
     dir: TempDir,
 }
@@ -65,7 +65,20 @@ impl Devices {
         let server =
             Server::start("pymodbus_devices.py", &["--host", host(), "--devices", &count.to_string(), "--log", &log.to_string_lossy()]);
         let ports = serde_json::from_value(server.announced["ports"].clone()).expect("ports are numbers");
-        Devices { _server: server, ports, dir }
+        Devices { server, ports, dir }
+    }
+
+    /// All writes so far, in order: function, address, values.
+    pub fn writes(&mut self) -> Vec<(u64, u64, Vec<u64>)> {
+        let journal = self.server.ask("journal");
+        let entries = journal["journal"].as_array().expect("a list");
+        let values = |e: &Json| e["values"].as_array().expect("a list").iter().map(number).collect();
+        entries.iter().map(|e| (number(&e["function"]), number(&e["address"]), values(e))).collect()
+    }
+
+    /// Closes the connections to a device.
+    pub fn part(&mut self, device: usize) {
+        self.server.ask(&format!("part {device}"));
     }
 
     /// All reads so far.

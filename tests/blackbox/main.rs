@@ -32,3 +32,4 @@ mod site;
 mod sunspec;
 mod systemd;
 mod unplug;
+mod writes;

@@ -6,7 +6,8 @@ Announces {"ports": [...]}. Holding and input registers are the same: 0 and 1 ar
 that grows by one per read of register 0, and register r of device d holds (d * 7919 + r * 31 + counter * 17) mod 65536,
 so every read has other values and a value of the wrong device, register or read is recognisable. Each read of
 register 0 is a line {"device", "counter", "start", "values", "at_ms"} in the log. Written registers keep what was written.
-stdin: `stats` answers {"reads", "writes", "written": {device: {register: value}}}.
+stdin: `stats` answers {"reads", "writes", "written": {device: {register: value}}}; `journal` answers {"journal": [{"device",
+"function", "address", "values", "at_ms"}, …]}, every write in order; `part DEVICE` closes the connections of a device.
 """
 import argparse
 import asyncio
@@ -26,6 +27,7 @@ class Registers(ModbusBaseSlaveContext):
     def __init__(self, device, log):
         self.device, self.log = device, log
         self.counter, self.reads, self.writes, self.written = 0, 0, 0, {}
+        self.journal = []
 
     def reset(self):
         self.counter = 0
@@ -51,6 +53,8 @@ class Registers(ModbusBaseSlaveContext):
 
     def setValues(self, fc_as_hex, address, values):
         self.writes += 1
+        entry = {"device": self.device, "function": fc_as_hex, "address": address, "values": [int(v) for v in values]}
+        self.journal.append({**entry, "at_ms": int(time.time() * 1000)})
         for n, value in enumerate(values):
             self.written[address + n] = int(value)
 
@@ -63,10 +67,11 @@ async def main():
     o = p.parse_args()
     log = open(o.log, "w", buffering=1)
     devices = [Registers(d, log) for d in range(o.devices)]
-    ports = []
+    ports, servers = [], []
     for device in devices:
         server = ModbusTcpServer(ModbusServerContext(slaves=device, single=True), address=(o.host, 0))
         await server.listen()
+        servers.append(server)
         ports.append(server.transport.sockets[0].getsockname()[1])
 
     def handle(words):
@@ -76,6 +81,12 @@ async def main():
                 "writes": sum(d.writes for d in devices),
                 "written": {str(d.device): {str(r): v for r, v in d.written.items()} for d in devices if d.written},
             }
+        if words[0] == "journal":
+            return {"journal": sorted((e for d in devices for e in d.journal), key=lambda e: e["at_ms"])}
+        if words[0] == "part":
+            for connection in list(servers[int(words[1])].active_connections.values()):
+                connection.close()
+            return {}
         raise ValueError(f"no such command: {words[0]}")
 
     say(ports=ports)

@@ -107,6 +107,9 @@ fn execute(unit: &mut Unit, request: &Request<'_>, at: std::time::Duration) -> R
             let count = u16::try_from(words.len()).map_err(|_| ExceptionCode::IllegalDataValue)?;
             unit.write_holding(*start, words).map(|()| Response::WriteMultipleRegisters(*start, count)).map_err(refused)
         }
+        Request::MaskWriteRegister(address, and, or) => {
+            unit.mask_holding(*address, *and, *or).map(|()| Response::MaskWriteRegister(*address, *and, *or)).map_err(refused)
+        }
         _ => Err(ExceptionCode::IllegalFunction),
     }
 }

@@ -113,6 +113,13 @@ impl Unit {
         Ok(())
     }
 
+    /// Function 22: the bits that `and` lacks become those of `or`.
+    pub fn mask_holding(&mut self, address: u16, and: u16, or: u16) -> Result<(), NoSuchAddress> {
+        let at = usize::from(address.checked_sub(WRITABLE.start).ok_or(NoSuchAddress)?);
+        let old = *self.holding.get(at).ok_or(NoSuchAddress)?;
+        self.write_holding(address, &[old & and | or & !and])
+    }
+
     pub fn write_coils(&mut self, start: u16, bits: &[bool]) -> Result<(), NoSuchAddress> {
         let from = usize::from(start);
         let to = from + bits.len();
@@ -300,13 +307,17 @@ mod tests {
         unit.write_holding(101, &[67]).unwrap();
         unit.write_holding(100, &[1, 2, 3]).unwrap();
         unit.write_coils(15, &[true]).unwrap();
+        unit.write_holding(110, &[0x12]).unwrap();
+        unit.mask_holding(110, 0xf2, 0x25).unwrap();
+        assert_eq!(unit.read_holding(110, 1, at(0.0)), Ok(vec![0x17]), "the example of the specification");
+        assert_eq!(unit.mask_holding(120, 0, 1), Err(NoSuchAddress));
         assert_eq!(unit.read_holding(100, 4, at(0.0)), Ok(vec![1, 2, 3, 0]));
         assert_eq!(unit.read_input(900, 4, at(0.0)), Ok(vec![1, 2, 1, 0]));
         assert_eq!(unit.read_input(935, 1, at(0.0)), Ok(vec![1]));
         let tally = unit.tally();
         assert_eq!(tally.writes["holding:101"], 2);
         assert_eq!(tally.values["coil:15"], 1);
-        assert_eq!(tally.write_requests, 3);
+        assert_eq!(tally.write_requests, 5);
         assert!(!tally.writes.contains_key("coil:0"));
     }
 

@@ -1,6 +1,6 @@
 //! `[device.*]` and what groups make: on which line, how often, with which points.
 
-use super::{Desk, PollPlaces, counter, framed, group, id, line, line::Lines, point, profile, register::Notation, things};
+use super::{Desk, PollPlaces, counter, fixed, framed, group, id, line, line::Lines, point, profile, register::Notation, things, writes};
 use crate::{
     config::{
         Device, Line, Point, Transport,
@@ -33,6 +33,9 @@ pub const KEYS: &[&str] = &[
     "accept_any_unit",
     "bits",
     "stop",
+    "setup",
+    "setup_required",
+    "turnaround",
     "profile",
     "kind",
     "models",
@@ -122,10 +125,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let profile = profile.unwrap_or(None);
     let (Some(id), Some(line), Some(unit)) = (device_id, line_id, unit) else { return };
     seen.polls.insert(id.clone(), keys.value_at("poll"));
-    let device = Device {
-        id: id.clone(),
-        line,
-        unit,
+    let mut device = Device {
         poll,
         offline_after,
         max_words,
@@ -138,7 +138,13 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         profile,
         sunspec,
         points,
+        setup: fixed::check(&keys, "setup", desk),
+        setup_required: keys.flag("setup_required", &mut desk.out).unwrap_or(false),
+        broadcast: unit == 0 && rtu == Some(true),
+        turnaround: keys.duration("turnaround", line::GAP, &mut desk.out).unwrap_or(Duration::from_millis(100)),
+        ..Device::new(id.clone(), line, unit)
     };
+    writes::check(&keys, &mut device, desk);
     seen.devices.insert(id, device);
 }
 
@@ -214,7 +220,7 @@ fn unit(keys: &Keys<'_>, rtu: Option<bool>, desk: &mut Desk<'_>) -> Option<u8> {
     if !keys.require("unit", "unit = 1", &mut desk.out) {
         return None;
     }
-    let range = if rtu == Some(true) { 1..=247 } else { 0..=255 };
+    let range = if rtu == Some(true) { 0..=247 } else { 0..=255 };
     keys.integer("unit", range, &mut desk.out).and_then(|n| u8::try_from(n).ok())
 }
 

@@ -5,6 +5,7 @@ mod buffer;
 mod counter;
 mod csv;
 mod device;
+mod fixed;
 mod form;
 mod framed;
 mod gateway;
@@ -16,11 +17,13 @@ mod na;
 mod names;
 mod point;
 mod profile;
+mod raw;
 mod register;
 mod route;
 mod secret;
 mod uplink;
 mod write;
+mod writes;
 
 use super::{
     Config, Framed, Problems,

@@ -1,6 +1,6 @@
 //! `[device.*.point.*]`: one value of a device.
 
-use super::{Desk, counter, form, id, na, names, register, register::Notation, write};
+use super::{Desk, counter, form, id, na, names, raw, register, register::Notation, write};
 use crate::{
     config::{
         Point, Report, WordOrder,
@@ -38,6 +38,9 @@ const KEYS: &[&str] = &[
     "report",
     "write",
     "read_alone",
+    "read",
+    "raw",
+    "raw_reply",
 ];
 const ORDERS: &[(&str, WordOrder)] =
     &[("ABCD", WordOrder::Abcd), ("CDAB", WordOrder::Cdab), ("BADC", WordOrder::Badc), ("DCBA", WordOrder::Dcba)];
@@ -60,6 +63,12 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, of: impl Into
     let trail = up.then(name);
     let keys = Keys::open(table, at, &trail, "a point", KEYS, &mut desk.out);
     let point_id = id(name, at, trail, PointId::parse, desk);
+    if keys.has("raw") {
+        return raw::check(&keys, point_id?, desk);
+    }
+    if keys.has("raw_reply") {
+        keys.require("raw", "raw = \"42\"", &mut desk.out);
+    }
     let register = register(&keys, "register", of.notation, desk);
     let kind = kind(&keys, register, desk).map(|kind| form::check(&keys, kind, desk));
     let order = keys.word("order", ORDERS, &mut desk.out).unwrap_or_default();
@@ -73,7 +82,8 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, of: impl Into
     let [na, pending, unsupported] = ["na", "pending", "unsupported"].map(|name| na::check(&keys, name, kind, desk));
     let names = names::check(&keys, kind, scale != 1.0 || offset != 0.0, desk);
     let scale_register = scale_register(&keys, register, kind, of.notation, desk);
-    let write = write::check(&keys, register, kind, desk);
+    let read = keys.flag("read", &mut desk.out).unwrap_or(true);
+    let write = write::check(&keys, register, kind, read, desk);
     if write.is_some() {
         form::writable(&keys, &names, desk);
     }
@@ -92,8 +102,14 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, of: impl Into
         report,
         write,
         read_alone,
+        read,
         ..Point::new(id, register, kind)
     })
+}
+
+/// The register under `key`, which must be there. Only what a point is read from follows the device's notation.
+pub(super) fn place(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<Register> {
+    keys.require(key, &format!("{key} = \"holding:100\""), &mut desk.out).then(|| register(keys, key, Notation::Wire, desk)).flatten()
 }
 
 /// The register under `key`.
@@ -162,7 +178,9 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
         }
     };
     let Some(register) = register else { return Some(kind) };
-    if on_bits && kind != DataType::Bool {
+    // Relay boards take whole words for a coil: such a point is written only, which `write` sees to.
+    let is_coil_word = kind == DataType::U16 && register.table == crate::config::device::Table::Coil && keys.has("write");
+    if on_bits && kind != DataType::Bool && !is_coil_word {
         desk.out
             .error(Code::TypeMismatch, text.at, keys.key("type"), format!("{register} cannot hold {}", kind.word()))
             .because("coils and discrete inputs are single bits")

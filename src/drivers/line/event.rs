@@ -115,6 +115,15 @@ pub enum Note {
         device: DeviceId,
         why: &'static str,
     },
+    /// The unit did not accept its setup; it is tried again.
+    NotSetUp {
+        device: DeviceId,
+        reason: String,
+    },
+    /// It has accepted it now.
+    SetUp {
+        device: DeviceId,
+    },
     /// The adapter hears itself.
     Echo,
     /// What is spoken on this connection was found out.

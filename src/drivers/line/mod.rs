@@ -19,7 +19,7 @@ mod guard;
 mod learn;
 #[cfg(test)]
 mod live;
-mod orders;
+pub mod orders;
 mod owner;
 mod report;
 mod schedule;

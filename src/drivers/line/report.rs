@@ -189,6 +189,8 @@ impl Report {
             Note::NoChain { device, why } => tracing::warn!(%line, %device, why, "no SunSpec models; is it this unit, and is Modbus on?"),
             Note::Dead { device } => tracing::info!(%line, %device, "no answer to two polls; it is probed instead"),
             Note::Alive { device } => tracing::info!(%line, %device, "it answers again; polled as configured"),
+            Note::NotSetUp { device, reason } => tracing::warn!(%line, %device, reason, "its setup was not accepted; tried again"),
+            Note::SetUp { device } => tracing::info!(%line, %device, "its setup is accepted now"),
             Note::Framing(framing) => tracing::info!(%line, framing, "found out what is spoken there"),
             Note::NoPath { device, is_gone: false } => {
                 tracing::warn!(%line, %device, "the gateway says that it has no path to this unit (exception 10); look at its own routing or serial side");

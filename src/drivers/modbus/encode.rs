@@ -7,10 +7,10 @@ mod image;
 
 use super::pdu::Ask;
 use crate::{
-    config::device::{Point, Table},
+    config::device::{Bits, DataType, Point, Table},
     model::Value,
 };
-use image::{by_word, image, on};
+use image::{by_word, image, in_order, on};
 
 /// Why a value cannot be written to a point; says what could be.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -19,8 +19,8 @@ pub enum Unwritable {
     NotAllowed { point: String },
     #[error("{table} registers cannot be written")]
     Table { table: &'static str },
-    #[error("single bits of a register cannot be written")]
-    Bits,
+    #[error("{point} takes true: it sends a request of its own")]
+    RawTakesTrue { point: String },
     #[error("{value} is not a number or true/false")]
     NotANumber { value: String },
     #[error("{value} does not fit a {kind} (raw value {raw})")]
@@ -45,27 +45,51 @@ pub enum Unwritable {
     Function { function: u8, words: u16, table: &'static str, remedy: &'static str },
 }
 
-/// The request that writes `value`, with the function code of the point's rule.
+/// The request that writes `value`, with the function code of the point's rule. For bits of a register without function 22 it
+/// holds these bits alone, at their place; the others, which [`mask`] names, must be filled in from what the register holds.
 pub fn write_asks(point: &Point, value: &Value) -> Result<Ask, Unwritable> {
-    let rule = point.write.ok_or_else(|| Unwritable::NotAllowed { point: point.id.to_string() })?;
+    let rule = point.write.as_ref().ok_or_else(|| Unwritable::NotAllowed { point: point.id.to_string() })?;
+    if let Some(raw) = &rule.raw {
+        let is_true = matches!(value, Value::Bool(true) | Value::Int(1) | Value::Uint(1));
+        return if is_true { Ok(Ask::Raw(raw.clone())) } else { Err(Unwritable::RawTakesTrue { point: point.id.to_string() }) };
+    }
     let value = &by_word(point, value)?;
-    let address = point.register.address;
-    match (point.register.table, rule.function) {
+    let register = rule.register.unwrap_or(point.register);
+    let address = register.address;
+    match (register.table, rule.function) {
+        (Table::Coil, None | Some(5)) if point.kind == DataType::U16 => {
+            Ok(Ask::WriteCoilWord { address, value: image(point, value)?.first().copied().unwrap_or(0) })
+        }
         (Table::Coil, None | Some(5)) => Ok(Ask::WriteCoil { address, on: on(value)? }),
         (Table::Coil, Some(15)) => Ok(Ask::WriteCoils { start: address, bits: vec![on(value)?] }),
         (Table::Coil, Some(function)) => Err(Unwritable::Function { function, words: 1, table: "coil", remedy: "5 or 15" }),
-        (Table::Holding, function) => registers(point, function, image(point, value)?),
+        (Table::Holding, function) => registers(point, address, function, image(point, value)?),
         (table @ (Table::Discrete | Table::Input), _) => Err(Unwritable::Table { table: table.word() }),
     }
 }
 
-fn registers(point: &Point, function: Option<u8>, words: Vec<u16>) -> Result<Ask, Unwritable> {
-    let start = point.register.address;
+/// The bits of each register that the point's value fills. All of them, except where the point is some bits of one.
+pub fn mask(point: &Point) -> Vec<u16> {
+    match point.kind {
+        DataType::Bits(bits) => in_order(point, bits_mask(bits)),
+        _ => vec![u16::MAX; usize::from(point.kind.words())],
+    }
+}
+
+fn bits_mask(bits: Bits) -> u64 {
+    ((1 << bits.count.min(16)) - 1) << bits.first.min(15) & 0xffff
+}
+
+fn registers(point: &Point, start: u16, function: Option<u8>, words: Vec<u16>) -> Result<Ask, Unwritable> {
     match (function, words.as_slice()) {
+        (Some(22), [value]) => {
+            let mask = mask(point).first().copied().unwrap_or(u16::MAX);
+            Ok(Ask::MaskWrite { address: start, and: !mask, or: *value })
+        }
         (None | Some(6), [value]) => Ok(Ask::WriteRegister { address: start, value: *value }),
         (None | Some(16), _) => Ok(Ask::WriteRegisters { start, words }),
         (Some(function), _) => {
-            let remedy = if words.len() == 1 { "6 or 16" } else { "16" };
+            let remedy = if words.len() == 1 { "6, 16 or 22" } else { "16" };
             Err(Unwritable::Function { function, words: point.kind.words(), table: "holding", remedy })
         }
     }

@@ -24,7 +24,7 @@ pub mod sniff;
 pub mod sunspec;
 
 pub use decode::decode;
-pub use encode::{Unwritable, write_asks};
+pub use encode::{Unwritable, mask, write_asks};
 pub use holes::{Hole, Holes};
 pub use pdu::{Answer, Ask, Garbled, Scan};
 pub use plan::{Field, Request, plan};

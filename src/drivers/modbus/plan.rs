@@ -76,7 +76,7 @@ pub fn plan(device: &Device) -> Vec<Request> {
 /// The requests of one poll: scale factors that need a request of their own first.
 pub fn plan_around(device: &Device, holes: &Holes) -> Vec<Request> {
     let mut requests = lone_factors(device, holes);
-    requests.extend(plan_some(device, 0..device.points.len(), holes));
+    requests.extend(plan_some(device, (0..device.points.len()).filter(|n| device.points[*n].read), holes));
     requests
 }
 

@@ -18,6 +18,7 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Line { .. } => "line",
         EventKind::Registered { .. } => "registered",
         EventKind::Command { .. } => "command",
+        EventKind::RefreshStopped { .. } => "refresh_stopped",
         EventKind::Gap { .. } => "gap",
         EventKind::Epoch { .. } => "epoch",
         EventKind::Progress { .. } => "progress",
@@ -51,6 +52,9 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         EventKind::Command { id, device, phase, reason, values } => {
             o.text("id", id.as_str()).word("device", device.as_str()).word("phase", phase.word()).text("reason", reason);
             points(o.key("values"), values);
+        }
+        EventKind::RefreshStopped { device, point, reason } => {
+            o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);
         }
         EventKind::Gap { epoch, stream, from, to, samples, reason } => {
             o.word("epoch", &epoch.to_string()).word("stream", stream.word());

@@ -109,6 +109,7 @@ impl Core {
 
     pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
+            self.setups.came_back(now, device);
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
             self.look_again(device);
         }
@@ -142,7 +143,7 @@ impl Core {
                 a.answers += 1;
                 a.answered(after);
                 match job.kind {
-                    Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
+                    Kind::Order | Kind::Setup => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => {
                         let request = self.schedule.current(device);
                         finding::answered(&mut self.finders[device], request, Ok(data));
@@ -158,7 +159,7 @@ impl Core {
             Ok(Answer::Written) => {
                 self.counters.answers += 1;
                 self.answers[device].answers += 1;
-                self.orders.verdict(now, &self.devices, Verdict::Written);
+                self.written(now, job, Verdict::Written);
                 self.alive_by_reply(now, job, device, None);
             }
             Err(why) => {
@@ -186,7 +187,7 @@ impl Core {
             self.answers[device].silent += 1;
             self.set_path(device, code == NO_PATH);
             match job.kind {
-                Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+                Kind::Order | Kind::Setup => self.written(now, job, Verdict::Exception(code)),
                 Kind::Poll | Kind::Probe => {
                     let after = now - self.exchange.begun();
                     self.failed(now, job, device, Heard::Silent { after });
@@ -197,7 +198,12 @@ impl Core {
         self.counters.refused += 1;
         self.answers[device].refused += 1;
         match job.kind {
-            Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+            Kind::Order => self.written(now, job, Verdict::Exception(code)),
+            Kind::Setup => {
+                self.written(now, job, Verdict::Exception(code));
+                let device = self.devices[device].id.clone();
+                self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
+            }
             Kind::Poll | Kind::Probe => {
                 if job.kind == Kind::Poll {
                     finding::answered(&mut self.finders[device], self.schedule.current(device), Err(code));
@@ -229,9 +235,10 @@ impl Core {
         self.missed(device);
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
         match job.kind {
-            Kind::Order => {
-                let why = format!("the reply was garbled: {why}");
-                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+            Kind::Order | Kind::Setup => {
+                let words = format!("the reply was garbled: {why}");
+                self.written(now, job, Verdict::NoReply(&words));
+                self.setup_failed(now, job, Heard::Garbled(why.to_string()));
             }
             Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Garbled(why.to_string())),
         }
@@ -269,14 +276,23 @@ impl Core {
         self.silent += 1;
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
         match job.kind {
-            Kind::Order => {
+            Kind::Order | Kind::Setup => {
                 let why = format!("no reply within {} ms", after.as_millis());
-                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+                self.written(now, job, Verdict::NoReply(&why));
+                self.setup_failed(now, job, Heard::Silent { after });
             }
             Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Silent { after }),
         }
         if self.wire.is_tcp && self.silent >= SILENT_CONNECTION {
             self.replace();
+        }
+    }
+
+    /// While a required setup fails there is no poll that would tell.
+    fn setup_failed(&mut self, now: Boot, job: Job, heard: Heard) {
+        if job.kind == Kind::Setup && self.setups.is_required(job.device) {
+            let device = self.devices[job.device].id.clone();
+            self.out.urgent.push_back(Urgent::Poll { device, heard, at: now });
         }
     }
 
@@ -292,10 +308,11 @@ impl Core {
                 self.revive(now, device);
                 true
             }
-            Kind::Poll | Kind::Order => match self.schedule.failed(now, device, silent) {
+            Kind::Poll | Kind::Order | Kind::Setup => match self.schedule.failed(now, device, silent) {
                 Failed::Retry => false,
                 Failed::PollEnded => true,
                 Failed::Died => {
+                    self.setups.asleep(device);
                     self.out.notes.push_back(Note::Dead { device: self.devices[device].id.clone() });
                     true
                 }

@@ -52,6 +52,10 @@ pub struct Slave {
     pub latency: Duration,
     pub registers: BTreeMap<u16, u16>,
     pub writes: u32,
+    /// Write requests, in order.
+    pub seen: Vec<Vec<u8>>,
+    /// Reads before the first write.
+    pub reads_before: u32,
     /// It understands nothing else.
     pub settings: Option<Settings>,
     /// Reads that touch one of these are refused with 2.
@@ -126,8 +130,17 @@ impl Bus {
 
     pub fn add(&mut self, unit: u8) {
         let latency = Duration::from_millis(4);
-        let (registers, missing) = (BTreeMap::new(), BTreeSet::new());
-        let slave = Slave { fault: Fault::None, latency, registers, writes: 0, settings: None, missing, answered: Boot(0) };
+        let slave = Slave {
+            fault: Fault::None,
+            latency,
+            registers: BTreeMap::new(),
+            writes: 0,
+            seen: Vec::new(),
+            reads_before: 0,
+            settings: None,
+            missing: BTreeSet::new(),
+            answered: Boot(0),
+        };
         self.slaves.insert(unit, slave);
     }
 
@@ -186,6 +199,10 @@ impl Bus {
                 (Vec::new(), frame[0], &frame[1..frame.len() - 2])
             }
         };
+        if unit == 0 && self.wire.framing == Framing::Rtu {
+            self.slaves.values_mut().for_each(|slave| drop(slave.reply(0, pdu)));
+            return;
+        }
         let Some(slave) = self.slaves.get_mut(&unit) else { return };
         if slave.settings.is_some() && slave.settings != self.wire.settings {
             return;
@@ -286,10 +303,30 @@ impl Bus {
 }
 
 impl Slave {
+    fn write(&mut self, unit: u8, pdu: &[u8]) {
+        let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
+        let start = word(1);
+        match pdu[0] {
+            16 => self.registers.extend((0..word(3)).map(|n| (start + n, word(6 + usize::from(n) * 2)))),
+            22 => {
+                let old = self.registers.get(&start).copied().unwrap_or_else(|| value(unit, start));
+                self.registers.insert(start, old & word(3) | word(5) & !word(3));
+            }
+            _ => {
+                self.registers.insert(start, word(3));
+            }
+        }
+    }
+
     fn reply(&mut self, unit: u8, pdu: &[u8]) -> Option<Vec<u8>> {
         let function = pdu[0];
         let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
-        let is_write = matches!(function, 5 | 6 | 15 | 16);
+        let is_write = matches!(function, 5 | 6 | 15 | 16 | 22);
+        if is_write && self.fault != Fault::Silent {
+            self.seen.push(pdu.to_vec());
+        } else if self.seen.is_empty() {
+            self.reads_before += 1;
+        }
         match self.fault {
             Fault::Silent => return None,
             Fault::Refuses(code) => return Some(vec![function | 0x80, code]),
@@ -307,9 +344,10 @@ impl Slave {
         if is_write {
             self.writes += 1;
             if self.fault != Fault::Forgetful {
-                self.registers.insert(word(1), if function == 16 { word(6) } else { word(3) });
+                self.write(unit, pdu);
             }
-            return (self.fault != Fault::MuteOnWrites).then(|| pdu[..5].to_vec());
+            let echo = if function == 22 { 7 } else { 5 };
+            return (self.fault != Fault::MuteOnWrites).then(|| pdu[..echo].to_vec());
         }
         let words = (0..word(3)).map(|n| word(1) + n);
         if words.clone().any(|a| self.missing.contains(&a)) {

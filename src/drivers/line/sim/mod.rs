@@ -9,6 +9,7 @@ mod learning;
 mod orders;
 mod site;
 mod tcp;
+mod writes;
 
 use super::{
     core::Core,

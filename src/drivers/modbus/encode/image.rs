@@ -64,7 +64,12 @@ pub fn image(point: &Point, value: &Value) -> Result<Vec<u16>, Unwritable> {
     if let DataType::Text(chars) = point.kind {
         return characters(chars, point.order, text_of(value)?);
     }
-    Ok(words(pattern(point, value)?, point.kind.words(), order(point)))
+    Ok(in_order(point, pattern(point, value)?))
+}
+
+/// A pattern in the point's width and order.
+pub fn in_order(point: &Point, pattern: u64) -> Vec<u16> {
+    words(pattern, point.kind.words(), order(point))
 }
 
 fn characters(chars: Chars, order: WordOrder, wanted: &str) -> Result<Vec<u16>, Unwritable> {
@@ -81,7 +86,10 @@ fn characters(chars: Chars, order: WordOrder, wanted: &str) -> Result<Vec<u16>, 
 /// The raw pattern in the point's own width.
 fn pattern(point: &Point, value: &Value) -> Result<u64, Unwritable> {
     let pattern = match point.kind {
-        DataType::Bits(_) => return Err(Unwritable::Bits),
+        DataType::Bits(bits) => {
+            let most = super::bits_mask(bits) >> bits.first;
+            integer(point, value, number(value)?, 0, most.into())? << bits.first
+        }
         DataType::Time(form) => {
             let wanted = text_of(value)?;
             let example = match form {

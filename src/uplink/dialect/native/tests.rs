@@ -140,6 +140,14 @@ fn events_exactly() {
     );
     check(command_event(), COMMAND_RESULT);
     check(
+        EventKind::RefreshStopped {
+            device: device_id("charger"),
+            point: PointId::parse("limit").unwrap(),
+            reason: "no new command for 300 s".into(),
+        },
+        r#"{"type":"refresh_stopped","at":1795255200000,"device":"charger","point":"limit","reason":"no new command for 300 s"}"#,
+    );
+    check(
         EventKind::Gap {
             epoch: Epoch(1),
             stream: Stream::Telemetry,

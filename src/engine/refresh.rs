@@ -1,0 +1,67 @@
+//! Carries the refreshes of watchdog set-points to their lines, and says when one stops.
+
+use super::Engine;
+use crate::{
+    config::Config,
+    logic::refresh::{Refreshes, Rule, Stopped},
+    model::{Boot, Event, EventKind, Phase, Receipt, UplinkFigures, UplinkState, WriteDone},
+    store::Change,
+};
+use tokio::sync::watch;
+
+pub(super) fn refreshes(config: &Config) -> Refreshes {
+    let points = config.devices.iter().flat_map(|d| d.points.iter().map(move |p| (d, p)));
+    let rules = points.filter_map(|(device, point)| {
+        let refresh = point.write.as_ref()?.refresh?;
+        let rule = Rule { every: refresh.every, lasts: refresh.lasts, stop: refresh.stop };
+        Some(((device.id.clone(), point.id.clone()), rule))
+    });
+    Refreshes::new(rules.collect())
+}
+
+impl Engine {
+    /// The state of the uplink decides how long values that it commanded are written again.
+    #[must_use]
+    pub fn watching_uplink(self, figures: watch::Receiver<UplinkFigures>) -> Engine {
+        Engine { uplink: Some(figures), ..self }
+    }
+
+    fn uplink_down_since(&self) -> Option<Boot> {
+        let figures = self.uplink.as_ref()?.borrow();
+        matches!(figures.state, UplinkState::Down | UplinkState::Unknown).then_some(figures.since)
+    }
+
+    pub(super) async fn refresh(&mut self) {
+        let now = self.clock.now();
+        if self.refreshes.next_due().is_none() {
+            return;
+        }
+        let mut stopped = Vec::new();
+        for order in self.refreshes.tick(now, self.uplink_down_since(), &mut stopped) {
+            let id = order.id.clone();
+            let bounced = self.port_of(&order.device).is_none_or(|port| port(order).is_err());
+            if bounced {
+                self.refreshes.done(&id);
+            }
+        }
+        let changes: Vec<Change> = stopped.into_iter().map(|s| self.refresh_stopped(s)).collect();
+        if !changes.is_empty() {
+            self.submit(changes, Receipt::none()).await;
+        }
+    }
+
+    pub(super) fn refresh_stopped(&self, stopped: Stopped) -> Change {
+        let Stopped { device, point, reason } = stopped;
+        tracing::warn!(%device, %point, reason, "its value is not written again any more; the device's own fail-safe acts");
+        Change::Event(Event { at: self.clock.now(), kind: EventKind::RefreshStopped { device, point, reason } })
+    }
+
+    /// Whether it was one of our own orders. The next one follows at its time in any case.
+    pub(super) fn refreshed(&mut self, done: &WriteDone) -> bool {
+        let ours = self.refreshes.done(&done.id);
+        if ours && done.outcome.phase != Phase::Confirmed {
+            tracing::warn!(device = %done.device, phase = done.outcome.phase.word(), reason = %done.outcome.reason, "a refresh was not confirmed");
+        }
+        ours
+    }
+}
