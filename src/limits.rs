@@ -133,3 +133,14 @@ pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
 pub const CONTROL_CLIENTS: usize = 16;
 /// The longest request on the control socket, in bytes. Longer: answered as unreadable.
 pub const CONTROL_LINE: u64 = 64 * 1024;
+
+/// A scan gives a unit that answers late at most so long. Later: it counts as not there; `--wait` gives it more.
+pub const SCAN_PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// Addresses that a scan of a network takes without `--yes`. More: refused.
+pub const SCAN_ADDRESSES: usize = 1_024;
+/// Addresses that it takes at all. More: refused.
+pub const SCAN_ADDRESSES_MAX: usize = 65_536;
+/// Connections that it tries at once. More: the next one waits.
+pub const SCAN_CONNECTS: usize = 16;
+/// Time between two attempts to connect, so that a small switch or a firewall takes it for no attack.
+pub const SCAN_CONNECT_EVERY: Duration = Duration::from_millis(10);
