@@ -11,6 +11,15 @@ pub const URGENT_TURN: usize = 64;
 pub const BULK: usize = 1024;
 /// Orders that wait for their turn on one line. Full: the command is rejected as busy.
 pub const LINE_ORDERS: usize = 64;
+/// Requests of site tools that wait for their turn on one line. Full: the request is answered "not sent".
+pub const SITE_JOBS: usize = 8;
+/// Line time that requests of site tools may take while polls are due, so that a long scan starves no device. Reached:
+/// the next request waits.
+pub const SITE_SHARE_PERCENT: u32 = 50;
+/// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
+pub const SITE_WAIT: Duration = Duration::from_secs(15);
+/// Bytes kept of what was heard while a site tool's request was on the wire. More: the rest is not reported.
+pub const SITE_HEARD_BYTES: usize = 1024;
 /// Local messages on their way to subscribers. Full: QoS 0 status publications are dropped and counted.
 pub const LOCAL_MESSAGES: usize = 1024;
 /// Changes on their way to the database writer. Full: the engine waits.

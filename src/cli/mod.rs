@@ -18,6 +18,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// The daemon is needed and does not run, or cannot be reached.
 pub const EXIT_UNREACHABLE: u8 = 3;
+/// The field did not answer: silent or garbled.
+pub const EXIT_NO_ANSWER: u8 = 4;
+/// Refused: a limit, an exception code, a missing permission.
+pub const EXIT_REFUSED: u8 = 5;
 /// The configuration does not check (EX_CONFIG of sysexits.h): systemd does not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
 

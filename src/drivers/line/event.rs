@@ -3,7 +3,8 @@
 //! The owner calls `Core::step(now, event)`, does what the returned [`Want`] says, and reports what came of it by the
 //! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
 
-use crate::model::{Boot, Bulk, DeviceId, Order, Urgent};
+use super::site::Told;
+use crate::model::{Boot, Bulk, DeviceId, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
@@ -14,11 +15,14 @@ pub enum Event<'a> {
     /// The frame was handed to the port just now; the last bit leaves the wire later.
     Sent,
     Opened,
-    /// It could not be opened, for this reason.
+    /// It could not be opened, or not be set as was wanted, for this reason.
     Failed(&'a str),
     /// It was open and is closed now, for this reason.
     Lost(&'a str),
     Order(Order),
+    Site(SiteJob),
+    /// The port is set as was wanted; what it had heard before is dropped.
+    Tuned,
     /// The gateway stops: every order that waits is answered, nothing is begun any more.
     Stop,
 }
@@ -28,6 +32,8 @@ pub enum Want<'a> {
     /// Close what is open, then open.
     Open,
     Send(&'a [u8]),
+    /// Set the open port so.
+    Tune(Settings),
     /// Bytes: at least `need` more, which cannot all have come before `earliest`; give up at `until`.
     Recv {
         need: usize,
@@ -50,6 +56,8 @@ pub struct Out {
     pub urgent: VecDeque<Urgent>,
     pub bulk: VecDeque<Bulk>,
     pub notes: VecDeque<Note>,
+    /// Reports to site tools; handing them over never waits.
+    pub site: VecDeque<Told>,
 }
 
 /// For the log: changes only.

@@ -4,7 +4,14 @@ use super::{
     core::Core,
     event::{Event, Want},
 };
-use crate::model::{Boot, Order};
+use crate::model::{Boot, Order, SiteJob};
+
+/// What is handed to an owner from outside; each takes its turn on the line.
+#[derive(Debug)]
+pub enum Job {
+    Order(Order),
+    Site(SiteJob),
+}
 
 /// What came of a want, kept by value so that the owner may go on using its buffer and the core.
 pub enum Came {
@@ -13,7 +20,8 @@ pub enum Came {
     Bytes(usize),
     Sent,
     Opened,
-    Order(Order),
+    Tuned,
+    Job(Job),
     Failed(String),
     Lost(String),
 }
@@ -25,7 +33,9 @@ impl Came {
             Came::Bytes(n) => core.step(now, Event::Bytes(&buffer[..n])),
             Came::Sent => core.step(now, Event::Sent),
             Came::Opened => core.step(now, Event::Opened),
-            Came::Order(order) => core.step(now, Event::Order(order)),
+            Came::Tuned => core.step(now, Event::Tuned),
+            Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
+            Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }

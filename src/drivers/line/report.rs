@@ -70,6 +70,9 @@ impl Report {
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.
     pub fn flush(&mut self, core: &mut Core) -> bool {
         self.publish(core);
+        while let Some(told) = core.out.site.pop_front() {
+            (told.job.tell)(told.report);
+        }
         while let Some(message) = core.out.urgent.pop_front() {
             if let Err(TrySendError::Full(message)) = self.doors.urgent.try_send(message) {
                 core.out.urgent.push_front(message);

@@ -8,15 +8,11 @@
 use super::{
     core::Core,
     event::{Event, Want},
-    owner::Came,
+    owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
 };
-use crate::{
-    config::Serial,
-    model::{Boot, Order},
-    system::clock::Clock,
-};
+use crate::{config::Serial, model::Boot, system::clock::Clock};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     fd::{AsFd, OwnedFd},
@@ -78,7 +74,7 @@ pub struct Owner {
     serial: Serial,
     core: Core,
     report: Report,
-    orders: Receiver<Order>,
+    jobs: Receiver<Job>,
     bell: Bell,
     clock: Clock,
     stop: CancellationToken,
@@ -90,12 +86,12 @@ impl Owner {
         serial: Serial,
         core: Core,
         report: Report,
-        orders: Receiver<Order>,
+        jobs: Receiver<Job>,
         bell: Bell,
         clock: Clock,
         stop: CancellationToken,
     ) -> Owner {
-        Owner { serial, core, report, orders, bell, clock, stop, told_parity: false }
+        Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false }
     }
 
     /// Runs until the gateway stops.
@@ -113,6 +109,10 @@ impl Owner {
                     Some(port) => port.write(frame).map_or_else(lost, |()| Came::Sent),
                     None => Came::Lost("the port is not open".into()),
                 },
+                Want::Tune(settings) => match &mut tty {
+                    Some(port) => port.tune(&settings).map_or_else(|e| Came::Failed(e.to_string()), |()| Came::Tuned),
+                    None => Came::Lost("the port is not open".into()),
+                },
                 Want::Open => {
                     drop(tty.take());
                     self.open(&mut tty)
@@ -125,15 +125,15 @@ impl Owner {
                     self.hand_over();
                     sleep_until(until);
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),
                     }
                 }
                 Want::Idle(until) => {
                     self.hand_over();
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => self.receive(tty.as_ref(), &mut buffer, until),
                     }
                 }
@@ -143,8 +143,10 @@ impl Owner {
             }
         }
         // Every order that was taken is answered.
-        while let Ok(order) = self.orders.try_recv() {
-            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Order(order) = job {
+                let _ = self.core.step(self.clock.now(), Event::Order(order));
+            }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);

@@ -6,13 +6,10 @@
 use super::{
     core::Core,
     event::{Event, Want},
-    owner::Came,
+    owner::{Came, Job},
     report::Report,
 };
-use crate::{
-    model::{Boot, Order},
-    system::clock::Clock,
-};
+use crate::{model::Boot, system::clock::Clock};
 use std::{io, time::Duration};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +24,7 @@ pub struct Owner {
     pub port: u16,
     pub core: Core,
     pub report: Report,
-    pub orders: mpsc::Receiver<Order>,
+    pub jobs: mpsc::Receiver<Job>,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
@@ -42,9 +39,11 @@ impl Owner {
             () = self.serve() => {}
         }
         // Every order that was taken is answered.
-        self.orders.close();
-        while let Ok(order) = self.orders.try_recv() {
-            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Order(order) = job {
+                let _ = self.core.step(self.clock.now(), Event::Order(order));
+            }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
@@ -61,6 +60,7 @@ impl Owner {
                     Some(stream) => write(stream, frame).await,
                     None => Came::Lost("the connection is not open".into()),
                 },
+                Want::Tune(_) => Came::Failed("a connection has no serial settings".into()),
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;
@@ -72,13 +72,13 @@ impl Owner {
                         Err(reason) => Came::Failed(reason),
                     }
                 }
-                Want::Recv { until, .. } => self.receive(stream.as_ref(), &mut buffer, until).await,
+                Want::Recv { until, .. } => receive(self.clock, stream.as_ref(), &mut buffer, until).await,
                 Want::Silence(until) => {
                     self.report.deliver(&mut self.core).await;
                     self.clock.sleep_until(until).await;
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer)),
                     }
                 }
@@ -86,7 +86,7 @@ impl Owner {
                     self.report.deliver(&mut self.core).await;
                     tokio::select! {
                         biased;
-                        Some(order) = self.orders.recv() => Came::Order(order),
+                        Some(job) = self.jobs.recv() => Came::Job(job),
                         came = receive(self.clock, stream.as_ref(), &mut buffer, until) => came,
                     }
                 }
@@ -95,10 +95,6 @@ impl Owner {
                 drop(stream.take());
             }
         }
-    }
-
-    async fn receive(&self, stream: Option<&TcpStream>, buffer: &mut [u8], until: Boot) -> Came {
-        receive(self.clock, stream, buffer, until).await
     }
 }
 

@@ -14,6 +14,7 @@ mod float;
 pub mod mbap;
 pub mod pdu;
 pub mod plan;
+pub mod raw;
 pub mod rtu;
 #[cfg(test)]
 mod samples;

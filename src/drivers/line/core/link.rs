@@ -24,6 +24,7 @@ impl Core {
 
     pub(super) fn on_opened(&mut self, now: Boot) {
         self.exchange.reset();
+        self.site.tuned = None;
         self.asked = false;
         self.silent = 0;
         (self.opened, self.served) = (now, false);
@@ -47,6 +48,14 @@ impl Core {
                 self.state = State::Lapsed;
             }
             State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
+            State::Site(_) => {
+                if self.site_lost(now, may_reopen) {
+                    self.reopened = true;
+                    self.state = State::Opening;
+                } else {
+                    self.close(now, reason);
+                }
+            }
             State::Sending | State::Waiting => {
                 self.abort(now, may_reopen);
                 if may_reopen {

@@ -11,6 +11,7 @@
 
 mod link;
 mod replies;
+mod site;
 
 use super::{
     event::{Event, NEVER, Out, Want},
@@ -19,6 +20,7 @@ use super::{
     guard::Guard,
     orders::Orders,
     schedule::{Pick, Schedule},
+    site::{Phase, Site},
 };
 use crate::{
     config::{Device, Line, Table},
@@ -34,13 +36,19 @@ const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { again: Boot },
+    Closed {
+        again: Boot,
+    },
     Lapsed,
     Opening,
     Ready,
-    Draining { since: Boot },
+    Draining {
+        since: Boot,
+    },
     Sending,
     Waiting,
+    /// A request of a site tool.
+    Site(Phase),
 }
 
 /// Whose request is on the wire.
@@ -64,6 +72,7 @@ enum Turn {
     Order(usize),
     Poll(usize),
     Probe(usize),
+    Site,
 }
 
 #[derive(Debug)]
@@ -79,6 +88,8 @@ pub struct Core {
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
     orders: Orders,
+    site: Site,
+    timeout: Duration,
     state: State,
     job: Option<Job>,
     /// The last byte, sent or received, of anybody.
@@ -121,6 +132,8 @@ impl Core {
             guard,
             schedule,
             orders: Orders::default(),
+            site: Site::default(),
+            timeout: line.timeout,
             devices,
             state: State::Closed { again: Boot(0) },
             job: None,
@@ -158,6 +171,7 @@ impl Core {
     pub fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
         // Before anything is begun: the line may have had to be silent until after a deadline.
         self.expire_orders(now);
+        self.expire_site(now);
         match event {
             Event::Time => self.on_time(now),
             Event::Bytes(bytes) => self.on_bytes(now, bytes),
@@ -165,16 +179,23 @@ impl Core {
             // Unasked they would forget a request that is on its way.
             Event::Opened if self.state == State::Opening => self.on_opened(now),
             Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
-            Event::Opened | Event::Failed(_) => {}
+            Event::Failed(reason) if self.state == State::Site(Phase::Tune) => self.cannot_tune(now, reason),
+            Event::Tuned if self.state == State::Site(Phase::Tune) => self.on_tuned(now),
+            Event::Opened | Event::Failed(_) | Event::Tuned => {}
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
+            Event::Site(job) => self.accept_site(now, job),
             Event::Stop => {
                 self.stopped = true;
                 self.orders.stop(now);
             }
         }
         self.expire_orders(now);
+        self.expire_site(now);
         self.advance(now);
+        while let Some(told) = self.site.take_done() {
+            self.out.site.push_back(told);
+        }
         while let Some(done) = self.orders.take_done() {
             self.out.urgent.push_back(Urgent::Done(done));
         }
@@ -209,11 +230,12 @@ impl Core {
 
     fn want(&mut self, now: Boot) -> Want<'_> {
         match self.state {
-            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER))),
+            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER)).min(self.site.wake())),
             State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
             State::Sending => Want::Send(self.exchange.frame()),
+            State::Site(phase) => self.want_site(phase),
             State::Waiting => {
                 let (need, earliest) = self.exchange.wanted();
                 Want::Recv { need, earliest, until: self.exchange.until() }
@@ -237,10 +259,15 @@ impl Core {
         if let Some(n) = self.orders.pick(now, free_at) {
             return Ok(Turn::Order(n));
         }
-        match self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+        let pick = self.schedule.pick(now, free_at, |device| self.probe_costs[device]);
+        let site = match self.site_turn(now, matches!(pick, Pick::Wait(_))) {
+            Ok(()) => return Ok(Turn::Site),
+            Err(at) => at,
+        };
+        match pick {
             Pick::Poll(device) => Ok(Turn::Poll(device)),
             Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(self.orders.wake(free_at))),
+            Pick::Wait(at) => Err(at.min(self.orders.wake(|device| self.guard.barred_until(device))).min(site)),
         }
     }
 
@@ -253,6 +280,7 @@ impl Core {
         match self.state {
             State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
             State::Waiting if now >= self.exchange.until() && !self.exchange.stretch(now) => self.time_out(now),
+            State::Site(phase) => self.site_time(now, phase),
             _ => {}
         }
     }
@@ -261,6 +289,7 @@ impl Core {
         let (kind, device, ask) = match self.next_turn(now) {
             Ok(Turn::Order(n)) => (Kind::Order, self.orders.device(n), self.orders.begin(n)),
             Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
+            Ok(Turn::Site) => return self.begin_site(now),
             Ok(Turn::Probe(device)) => {
                 self.schedule.spend(self.probe_costs[device]);
                 (Kind::Probe, device, self.schedule.probe(device).ask())
@@ -278,6 +307,9 @@ impl Core {
     }
 
     fn on_sent(&mut self, now: Boot) {
+        if self.state == State::Site(Phase::Send) {
+            return self.site_sent(now);
+        }
         let (State::Sending, Some(job)) = (self.state, self.job) else { return };
         let device = job.device;
         let timeout = match job.kind {

@@ -9,6 +9,7 @@ use crate::{
             exchange::{Framing, Judged},
             orders::Verdict,
             schedule::Failed,
+            site::Phase,
         },
         modbus::{Answer, Garbled, Request, decode, pdu},
     },
@@ -25,6 +26,7 @@ impl Core {
         self.exchange.receive(now, bytes);
         match self.state {
             State::Waiting => self.judge(now),
+            State::Site(Phase::Wait) => self.site_heard(now, bytes),
             // Between the want and the sending: what comes is no reply to a frame that is not out yet.
             _ => self.look_at_strays(now),
         }
@@ -81,7 +83,7 @@ impl Core {
     }
 
     /// Takes a late reply off the front of what was received.
-    fn recognise_late(&mut self, now: Boot) -> bool {
+    pub(super) fn recognise_late(&mut self, now: Boot) -> bool {
         let Some(late) = self.guard.late(now, self.exchange.rx()) else { return false };
         self.exchange.skip(late.end);
         self.counters.late += 1;
@@ -97,7 +99,7 @@ impl Core {
         true
     }
 
-    fn revive(&mut self, now: Boot, device: usize) {
+    pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
         }
