@@ -4,9 +4,13 @@
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
 pub mod check;
+pub mod config;
 pub mod demo;
+pub mod interrupt;
 pub mod out;
+pub mod progress;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 pub mod site;
 pub mod status;
@@ -75,6 +79,10 @@ pub enum Verb {
     Check(check::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
+    /// Find the devices on a serial line or in a network; reads only
+    Scan(scan::Args),
+    /// Change the configuration by a command
+    Config(config::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
@@ -89,6 +97,8 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
+        Verb::Scan(args) => scan::run(&cli.global, &out, &args),
+        Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }

@@ -117,7 +117,9 @@ mod tests {
 
     #[test]
     fn a_time_has_at_most_two_units() {
-        for (ms, want) in [(420, "0.4 s"), (9_940, "9.9 s"), (48_200, "48 s"), (120_000, "2 min"), (124_000, "2 min 4 s"), (3_900_000, "1 h 5 min")] {
+        for (ms, want) in
+            [(420, "0.4 s"), (9_940, "9.9 s"), (48_200, "48 s"), (120_000, "2 min"), (124_000, "2 min 4 s"), (3_900_000, "1 h 5 min")]
+        {
             assert_eq!(took(Duration::from_millis(ms)), want);
         }
     }

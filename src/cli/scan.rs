@@ -94,7 +94,6 @@ struct Desk<'a> {
     args: &'a Args,
     profiles: Vec<Profile>,
     interrupt: Interrupt,
-    clock: Clock,
     progress: Progress,
     found: Vec<Found>,
     headed: bool,
@@ -132,7 +131,6 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
         args,
         profiles,
         interrupt: Interrupt::watch(),
-        clock,
         progress: Progress::new(out, clock),
         found: Vec::new(),
         headed: false,
@@ -256,13 +254,14 @@ impl Desk<'_> {
                 super::out::count(total.tries)
             ));
             if let Some(settings) = total.noisy {
-                self.progress.note(&format!("At {settings} bytes came whoever was asked: is another master there? fieldgate listen {}", self.args.target));
-            }
-            if n == 0 && !interrupted {
                 self.progress.note(&format!(
-                    "Nothing answers. Check power, and whether A and B are swapped: fieldgate listen {}",
+                    "At {settings} bytes came whoever was asked: is another master there? fieldgate listen {}",
                     self.args.target
                 ));
+            }
+            if n == 0 && !interrupted {
+                self.progress
+                    .note(&format!("Nothing answers. Check power, and whether A and B are swapped: fieldgate listen {}", self.args.target));
             }
             if kept.is_some() {
                 self.out.next("fieldgate config add --from-scan     write these into conf.d");

@@ -65,7 +65,11 @@ fn add(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, ExitCode> {
     }
     if draft.devices.is_empty() {
         draft.left_out.iter().for_each(|why| eprintln!("  {why}"));
-        out.error("nothing-to-add", "none of what was found can be added as it is", "fieldgate profiles     lists the devices that have a profile");
+        out.error(
+            "nothing-to-add",
+            "none of what was found can be added as it is",
+            "fieldgate profiles     lists the devices that have a profile",
+        );
         return Err(ExitCode::FAILURE);
     }
     let main = is_new.then(|| main_file(&global.config, args.cloud.as_deref().unwrap_or(CLOUD)));
@@ -76,7 +80,11 @@ fn add(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, ExitCode> {
     }
     let file = free_file(&dir.join("conf.d"), &draft.name);
     let cannot = |e: io::Error| {
-        out.error("unwritable", &format!("{} cannot be written: {e}", file.display()), "sudo, or name a configuration of yours with --config FILE");
+        out.error(
+            "unwritable",
+            &format!("{} cannot be written: {e}", file.display()),
+            "sudo, or name a configuration of yours with --config FILE",
+        );
         ExitCode::FAILURE
     };
     fs::create_dir_all(dir.join("conf.d")).map_err(cannot)?;
@@ -91,7 +99,11 @@ fn add(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, ExitCode> {
         let _ = fs::remove_file(&file);
         let style = config::render::Style { color: out.color, ascii: out.ascii };
         eprint!("{}", config::render::text(&after.problems, style));
-        out.error("configuration", &format!("{} would not check and was not kept", file.display()), "fieldgate config add --from-scan --dry-run");
+        out.error(
+            "configuration",
+            &format!("{} would not check and was not kept", file.display()),
+            "fieldgate config add --from-scan --dry-run",
+        );
         return Err(ExitCode::from(EXIT_CONFIG));
     }
     say(global, out, args, &draft, &file, main.is_some());

@@ -33,7 +33,8 @@ pub struct Draft {
 /// `stable`: a port's name that survives a replug.
 pub fn draft(found: &[Found], config: Option<&Config>, wishes: &Wishes<'_>, stable: &dyn Fn(&str) -> String) -> Draft {
     let mut taken = Taken::of(config);
-    let mut draft = Draft { text: "# Written by fieldgate config add --from-scan. Compare the values with the displays.\n".into(), ..Draft::default() };
+    let mut draft =
+        Draft { text: "# Written by fieldgate config add --from-scan. Compare the values with the displays.\n".into(), ..Draft::default() };
     let (serial, net): (Vec<&Found>, Vec<&Found>) = found.iter().partition(|f| f.settings().is_some());
     let mut ports: BTreeMap<&str, Vec<&Found>> = BTreeMap::new();
     for f in serial {
@@ -67,7 +68,8 @@ fn one_port(
     stable: &dyn Fn(&str) -> String,
 ) {
     let path = stable(port);
-    let known = config.and_then(|c| c.lines.iter().find(|l| matches!(&l.transport, Transport::Serial(s) if stable(&s.path.to_string_lossy()) == path)));
+    let known = config
+        .and_then(|c| c.lines.iter().find(|l| matches!(&l.transport, Transport::Serial(s) if stable(&s.path.to_string_lossy()) == path)));
     let settings = match known.map(|l| &l.transport) {
         Some(Transport::Serial(s)) => Settings { baud: s.baud, parity: s.parity, bits: s.bits, stop: s.stop },
         _ => most(units),
@@ -242,7 +244,8 @@ mod tests {
     fn what_is_configured_already_is_not_written_twice() {
         let first = draft(&[found("/dev/ttyUSB1", 1, N, Some("eastron-sdm120"), "high")], None, &wishes(), &str::to_owned);
         let config = checked(&first.text);
-        let again = [found("/dev/ttyUSB1", 1, N, Some("eastron-sdm120"), "high"), found("/dev/ttyUSB1", 3, N, Some("eastron-sdm120"), "high")];
+        let again =
+            [found("/dev/ttyUSB1", 1, N, Some("eastron-sdm120"), "high"), found("/dev/ttyUSB1", 3, N, Some("eastron-sdm120"), "high")];
         let second = draft(&again, Some(&config), &wishes(), &str::to_owned);
         assert_eq!(second.devices, ["sdm120-3"]);
         assert!(!second.text.contains("[line."), "its line is there: {}", second.text);

@@ -121,7 +121,8 @@ mod tests {
     #[test]
     fn what_was_found_is_read_back_as_it_was_written() {
         let settings = Settings { baud: 9600, parity: Parity::Even, bits: 8, stop: 1 };
-        let identity = Identity { profile: Some("eastron-sdm120".into()), title: "Eastron SDM120".into(), sure: "high", ..Identity::default() };
+        let identity =
+            Identity { profile: Some("eastron-sdm120".into()), title: "Eastron SDM120".into(), sure: "high", ..Identity::default() };
         let serial = Found { answer_ms: 21, ..Found::new("/dev/ttyUSB1", 7, Some(settings), None, identity.clone()) };
         let net = Found::new("192.168.1.20:502", 1, None, Some("mbap"), identity);
         let lines = [&serial, &net].map(|f| serde_json::to_string(f).unwrap()).join("\n") + "\n{\"done\":true,\"tried\":2}\n";

@@ -2,7 +2,7 @@
 //! Pure, and reads only: functions 43/14 and 17, the SunSpec marker, and the probes of the profiles.
 
 use crate::{
-    config::{Expect, Profile, Table},
+    config::{Expect, Profile},
     drivers::modbus::{Ask, Request, decode, plan},
     model::{SiteOutcome, Value},
 };
@@ -230,11 +230,6 @@ fn text_of(bytes: &[u8]) -> Option<String> {
 /// A function code as a site tool may ask it: anything else could change something in a unit.
 pub fn is_read(pdu: &[u8]) -> bool {
     matches!(pdu.first(), Some(1..=4 | 17)) || matches!(pdu, [43, 14, ..])
-}
-
-/// The table that a read function reads.
-pub fn table(function: u8) -> Option<Table> {
-    [Table::Coil, Table::Discrete, Table::Holding, Table::Input].into_iter().find(|t| t.read_function() == function)
 }
 
 #[cfg(test)]

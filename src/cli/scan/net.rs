@@ -9,12 +9,7 @@ use crate::{
     },
     limits,
 };
-use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeMap, net::Ipv4Addr, sync::Arc, time::Duration};
 use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet, time::timeout};
 
 /// What devices on TCP are addressed by, likely first.
@@ -101,7 +96,8 @@ fn addresses(text: &str) -> Result<Vec<String>, Trouble> {
     let whole = |n: u32| n as usize <= limits::SCAN_ADDRESSES_MAX;
     if let Some((base, bits)) = text.split_once('/') {
         let base: Ipv4Addr = base.parse().map_err(|_| usage(&format!("{base} is no IPv4 address")))?;
-        let bits: u32 = bits.parse().ok().filter(|b| (8..=32).contains(b)).ok_or_else(|| usage(&format!("/{bits} is no network from /8 to /32")))?;
+        let bits: u32 =
+            bits.parse().ok().filter(|b| (8..=32).contains(b)).ok_or_else(|| usage(&format!("/{bits} is no network from /8 to /32")))?;
         let size = 1u64 << (32 - bits);
         let first = u32::from(base) & u32::MAX.checked_shl(32 - bits).unwrap_or(0);
         let last = first + u32::try_from(size - 1).unwrap_or(u32::MAX);
@@ -127,10 +123,8 @@ fn addresses(text: &str) -> Result<Vec<String>, Trouble> {
 
 /// Where something accepts a connection, in the order of addresses and ports.
 fn open_ports(desk: &mut Desk<'_>, hosts: &[String], ports: &[u16]) -> Result<Vec<(String, u16)>, Trouble> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| usage(&format!("cannot start the runtime: {e}")))?;
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| usage(&format!("cannot start the runtime: {e}")))?;
     let within = if desk.args.fast { CONNECT_FAST } else { CONNECT };
     let all = hosts.len() * ports.len();
     runtime.block_on(async {

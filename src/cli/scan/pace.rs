@@ -31,9 +31,7 @@ pub fn least_silent(settings: Option<Settings>, timeout: Duration) -> Duration {
 /// silence that it must keep.
 pub fn least(settings: Option<Settings>, timeout: Duration, report: &SiteReport) -> Duration {
     match report.outcome {
-        SiteOutcome::Answer(_) | SiteOutcome::Exception(_) => {
-            chars(settings, REQUEST + report.heard.len()) + silence(settings) * 2
-        }
+        SiteOutcome::Answer(_) | SiteOutcome::Exception(_) => chars(settings, REQUEST + report.heard.len()) + silence(settings) * 2,
         SiteOutcome::NotSent(_) => Duration::ZERO,
         SiteOutcome::Garbled(_) | SiteOutcome::Silent => least_silent(settings, timeout),
     }
@@ -47,12 +45,9 @@ mod tests {
     fn a_silent_unit_costs_its_request_and_the_timeout() {
         let at = |baud, parity| Some(Settings { baud, parity, bits: 8, stop: 1 });
         let ms = |d: Duration| d.as_secs_f64() * 1000.0;
-        for (settings, want) in [
-            (at(9600, Parity::None), 108.33),
-            (at(9600, Parity::Even), 109.17),
-            (at(115_200, Parity::None), 100.69),
-            (None, 100.0),
-        ] {
+        for (settings, want) in
+            [(at(9600, Parity::None), 108.33), (at(9600, Parity::Even), 109.17), (at(115_200, Parity::None), 100.69), (None, 100.0)]
+        {
             let got = ms(least_silent(settings, Duration::from_millis(100)));
             assert!((got - want).abs() < 0.01, "{settings:?}: {got} ms, want {want}");
         }

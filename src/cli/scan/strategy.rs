@@ -101,7 +101,6 @@ pub struct Strategy {
     silent_noise: usize,
     tries: u64,
     garbled: u64,
-    collisions: usize,
     minimum: Duration,
     noisy: Option<Settings>,
 }
@@ -125,7 +124,6 @@ impl Strategy {
             silent_noise: 0,
             tries: 0,
             garbled: 0,
-            collisions: 0,
             minimum: Duration::ZERO,
             noisy: None,
             wanted,
@@ -209,7 +207,6 @@ impl Strategy {
             suspect.looks += 1;
             self.suspects.push_back(suspect);
         } else if suspect.garbled > SECOND_LOOKS && self.noisy.is_none() {
-            self.collisions += 1;
             return Verdict::Collision;
         }
         Verdict::Nothing
@@ -245,11 +242,6 @@ impl Strategy {
     /// Tries with answers that were no frames.
     pub fn garbled(&self) -> u64 {
         self.garbled
-    }
-
-    /// Units whose every answer was broken.
-    pub fn collisions(&self) -> usize {
-        self.collisions
     }
 
     /// Where bytes came whoever was asked.

@@ -115,14 +115,14 @@ impl Bus for Wire {
 }
 
 #[derive(Debug, Default)]
-struct Result {
+struct Scanned {
     found: Vec<String>,
     collisions: Vec<u8>,
     swept: crate::cli::scan::sweep::Swept,
 }
 
-fn scan(wire: &mut Wire, wanted: Wanted) -> Result {
-    let mut result = Result::default();
+fn scan(wire: &mut Wire, wanted: Wanted) -> Scanned {
+    let mut result = Scanned::default();
     let sweep = Sweep { profiles: &[], bases: &[40000], interrupt: Interrupt::default(), framing: None };
     let swept = sweep.run(wire, wanted, |event| match event {
         Event::Found(f) => result.found.push(format!("{} {}", f.settings().map(|s| s.to_string()).unwrap_or_default(), f.unit)),
