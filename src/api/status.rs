@@ -3,13 +3,13 @@
 use crate::{
     config::Line,
     engine::Handle,
-    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState},
+    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState, Urgent},
     store::Store,
     system::clock::Clock,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Reads the figures of one line.
 pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
@@ -27,6 +27,8 @@ pub struct Sources {
     pub store: Store,
     pub lines: Vec<Figures>,
     pub doors: Vec<LineDoor>,
+    /// Where local commands go in, as those of the cloud do. Weak, so that surfaces hold no door open at the stop.
+    pub urgent: mpsc::WeakSender<Urgent>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,

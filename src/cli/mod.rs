@@ -7,6 +7,7 @@ pub mod check;
 pub mod config;
 pub mod demo;
 pub mod interrupt;
+pub mod moment;
 pub mod out;
 pub mod progress;
 pub mod run;
@@ -14,6 +15,7 @@ pub mod scan;
 pub mod simulate;
 pub mod site;
 pub mod status;
+pub mod trace;
 
 pub use out::{Color, Out};
 
@@ -81,6 +83,8 @@ pub enum Verb {
     Status(status::Args),
     /// Find the devices on a serial line or in a network; reads only
     Scan(scan::Args),
+    /// Follow one value from the bus to the cloud's acknowledgement
+    Trace(trace::Args),
     /// Change the configuration by a command
     Config(config::Args),
     /// See the whole gateway at work, without hardware, broker or root
@@ -98,6 +102,7 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Scan(args) => scan::run(&cli.global, &out, &args),
+        Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),

@@ -22,10 +22,11 @@ mod stop;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod unstored;
 mod urgent;
 
-pub use handle::{Handle, Snapshot};
+pub use handle::{Handle, PhaseNote, Snapshot};
 pub use setup::linger;
 
 use crate::{
@@ -55,7 +56,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use unstored::Unstored;
 
@@ -120,6 +121,7 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    phases: broadcast::Sender<PhaseNote>,
 }
 
 /// What woke the engine.
@@ -138,7 +140,8 @@ impl Engine {
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
-        let handle = Handle::new(ask, Arc::clone(&turns));
+        let (phases, _) = broadcast::channel(limits::COMMAND_PHASES);
+        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone());
         let now = clock.now();
         let (order_mqtt, tell_mqtt) = mqtt.unzip();
         let engine = Engine {
@@ -174,6 +177,7 @@ impl Engine {
             unstored: Unstored::default(),
             samples_in: 0,
             readings_in: 0,
+            phases,
             config,
         };
         (engine, handle)

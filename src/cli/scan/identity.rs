@@ -59,10 +59,11 @@ pub struct Identify<'a> {
 impl<'a> Identify<'a> {
     /// `bases`: where the SunSpec marker is looked for.
     pub fn new(profiles: &'a [Profile], bases: &[u16]) -> Identify<'a> {
-        let mut questions: VecDeque<Question> = [Question::DeviceId, Question::ServerId].into();
-        questions.extend(bases.iter().map(|b| Question::SunSpec(*b)));
         let reads: BTreeSet<Question> = profiles.iter().flat_map(requests).map(|r| question(&r)).collect();
-        questions.extend(reads);
+        let mut questions: VecDeque<Question> = reads.into_iter().collect();
+        questions.extend(bases.iter().map(|b| Question::SunSpec(*b)));
+        // Last what many units leave unanswered: after a silence a unit is left alone for a second.
+        questions.extend([Question::ServerId, Question::DeviceId]);
         Identify { profiles, questions, current: None, said: None, sunspec: None, read: BTreeMap::new(), silent: 0 }
     }
 

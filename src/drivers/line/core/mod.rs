@@ -12,6 +12,7 @@
 mod link;
 mod replies;
 mod site;
+mod trace;
 
 use super::{
     event::{Event, NEVER, Out, Want},

@@ -125,6 +125,7 @@ impl Core {
             Ok(Answer::Exception(code)) => self.refused(now, job, device, code),
             Ok(Answer::Data(data)) => {
                 self.counters.answers += 1;
+                self.trace(now, job, None);
                 match job.kind {
                     Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => emit(&mut self.out, now, &self.devices[device], self.schedule.current(device), data),
@@ -167,6 +168,7 @@ impl Core {
             return;
         }
         self.counters.refused += 1;
+        self.trace(now, job, Some(&Heard::Refused(code)));
         match job.kind {
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
             Kind::Poll | Kind::Probe => {
@@ -227,6 +229,7 @@ impl Core {
 
     /// A poll's or probe's request got no valid reply.
     fn failed(&mut self, now: Boot, job: Job, device: usize, heard: Heard) {
+        self.trace(now, job, Some(&heard));
         let silent = matches!(heard, Heard::Silent { .. });
         let ended = match job.kind {
             Kind::Probe if silent => {
