@@ -124,6 +124,10 @@ pub const CONFIG_PROBLEMS: usize = 2_000;
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(2);
+/// A setup that a device did not accept is sent again after this…
+pub const SETUP_RETRY_MIN: Duration = Duration::from_secs(1);
+/// …doubling up to this.
+pub const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
 /// Probes of a dead device back off from this…
 pub const PROBE_MIN: Duration = Duration::from_millis(500);
 /// …to this.

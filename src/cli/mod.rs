@@ -9,6 +9,7 @@ pub mod demo;
 pub mod interrupt;
 pub mod moment;
 pub mod out;
+pub mod profiles;
 pub mod progress;
 pub mod run;
 pub mod scan;
@@ -89,6 +90,8 @@ pub enum Verb {
     Config(config::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
+    /// Device profiles: list, show, check
+    Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
 }
@@ -105,6 +108,7 @@ pub fn main() -> ExitCode {
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
+        Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }
 }

@@ -1,5 +1,6 @@
 //! `[device.*]`, `[group.*]` and their points: what is read, how it is decoded, what is reported and what may be written.
 
+use super::writing::{FixedWrite, RawPdu, Refresh};
 use crate::model::{DeviceId, LineId, PointId};
 use std::{fmt, time::Duration};
 
@@ -8,7 +9,7 @@ use std::{fmt, time::Duration};
 pub struct Device {
     pub id: DeviceId,
     pub line: LineId,
-    /// 1 to 247 on RTU, 0 to 255 on TCP.
+    /// 1 to 247 on RTU, 0 to 255 on TCP. 0 on RTU: all units at once, see `broadcast`.
     pub unit: u8,
     /// Zero: as fast as the line allows.
     pub poll: Duration,
@@ -25,6 +26,14 @@ pub struct Device {
     pub retries: Option<u8>,
     pub min_gap: Option<Duration>,
     pub profile: Option<String>,
+    /// Written after each connect and whenever the device came back, before its polls.
+    pub setup: Vec<FixedWrite>,
+    /// Polls and commands wait until `setup` has succeeded. Default false: they go on after one attempt.
+    pub setup_required: bool,
+    /// All units of the line at once: it is only written, nothing answers, and it has no state. Unit 0 on RTU.
+    pub broadcast: bool,
+    /// The line is silent for so long after a broadcast, while its units work. Default 100 ms.
+    pub turnaround: Duration,
     /// In order of table and address.
     pub points: Vec<Point>,
 }
@@ -46,6 +55,8 @@ pub struct Point {
     pub write: Option<WriteRule>,
     /// Read by a request of its own.
     pub read_alone: bool,
+    /// False: written only, never polled.
+    pub read: bool,
 }
 
 impl Device {
@@ -64,6 +75,10 @@ impl Device {
             retries: None,
             min_gap: None,
             profile: None,
+            setup: Vec::new(),
+            setup_required: false,
+            broadcast: false,
+            turnaround: Duration::from_millis(100),
             points: Vec::new(),
         }
     }
@@ -84,6 +99,7 @@ impl Point {
             report: Report::default(),
             write: None,
             read_alone: false,
+            read: true,
         }
     }
 }
@@ -91,7 +107,20 @@ impl Point {
 impl Default for WriteRule {
     /// `write = true`.
     fn default() -> WriteRule {
-        WriteRule { min: None, max: None, verify: true, min_interval: Duration::ZERO, function: None }
+        WriteRule {
+            min: None,
+            max: None,
+            verify: true,
+            min_interval: Duration::ZERO,
+            function: None,
+            register: None,
+            verify_register: None,
+            group: None,
+            if_changed: false,
+            pre: Vec::new(),
+            refresh: None,
+            raw: None,
+        }
     }
 }
 
@@ -220,7 +249,7 @@ pub struct Report {
     pub at_least_every: Option<Duration>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct WriteRule {
     pub min: Option<f64>,
     pub max: Option<f64>,
@@ -228,6 +257,21 @@ pub struct WriteRule {
     pub verify: bool,
     /// Shortest time between two writes; sooner is rejected.
     pub min_interval: Duration,
-    /// Function code: 5 and 6 write one, 15 and 16 write several. `None`: 5 for a coil, 6 for one register, else 16.
+    /// Function code: 5 and 6 write one, 15 and 16 write several, 22 some bits of one. `None`: 5 for a coil, 6 for one
+    /// register, else 16; bits by reading the register, changing them and writing it.
     pub function: Option<u8>,
+    /// Written here. `None`: where it is read.
+    pub register: Option<Register>,
+    /// Read back here. `None`: where it is read.
+    pub verify_register: Option<Register>,
+    /// The points of a device with the same group go out in one request.
+    pub group: Option<String>,
+    /// Read first, and write only what differs: memory that wears out.
+    pub if_changed: bool,
+    /// Written just before, in this order.
+    pub pre: Vec<FixedWrite>,
+    /// `None`: written once.
+    pub refresh: Option<Refresh>,
+    /// Sent instead of a write when the value is true.
+    pub raw: Option<RawPdu>,
 }

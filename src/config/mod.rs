@@ -28,6 +28,7 @@ mod tests;
 mod tree;
 pub mod uplink;
 mod words;
+pub mod writing;
 
 pub use buffer::Buffer;
 pub use device::{Bits, DataType, Device, Point, Register, Report, Table, WordOrder, WriteRule};
@@ -35,10 +36,12 @@ pub use gateway::Gateway;
 pub use line::{Line, Parity, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
 pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
+pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Secret, Uplink};
+pub use writing::{FixedWrite, RawPdu, Refresh};
 
 /// A configuration that checks. Everything in it is resolved: groups expanded, profiles merged, defaults filled in,
 /// every device's line present in `lines`.

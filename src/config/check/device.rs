@@ -114,9 +114,6 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let (Some(id), Some(line), Some(unit)) = (device_id, line_id, unit) else { return };
     seen.polls.insert(id.clone(), keys.value_at("poll"));
     let device = Device {
-        id: id.clone(),
-        line,
-        unit,
         poll,
         offline_after,
         max_words,
@@ -127,6 +124,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         min_gap,
         profile,
         points,
+        ..Device::new(id.clone(), line, unit)
     };
     seen.devices.insert(id, device);
 }

@@ -77,5 +77,5 @@ fn rule(keys: &Keys<'_>, register: Register, kind: DataType, desk: &mut Desk<'_>
         .because("5 and 15 write coils, 6 one register, 16 several")
         .want(format!("function = {}", list.join(" or ")));
     }
-    WriteRule { min, max, verify, min_interval, function }
+    WriteRule { min, max, verify, min_interval, function, ..WriteRule::default() }
 }

@@ -2,9 +2,13 @@
 //!
 //! The owner calls `Core::step(now, event)`, does what the returned [`Want`] says, and reports what came of it by the
 //! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
+//! Any protocol that is driven like this is a [`Step`], and the same owners serve it.
 
-use super::site::Told;
-use crate::model::{Boot, Bulk, DeviceId, Order, Settings, SiteJob, Urgent};
+use super::{
+    figures::{Counters, Usage},
+    site::Told,
+};
+use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
@@ -46,6 +50,18 @@ pub enum Want<'a> {
     Idle(Boot),
 }
 
+/// The core of a line, as its owner sees it.
+pub trait Step: Send + 'static {
+    /// What happened, and what is to be done now.
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_>;
+    /// What waits to be handed over.
+    fn out(&mut self) -> &mut Out;
+    fn counters(&self) -> Counters;
+    fn usage(&self) -> Usage;
+    /// With the latest reason.
+    fn line_state(&self) -> (LineState, &str);
+}
+
 /// A moment that never comes.
 pub const NEVER: Boot = Boot(u64::MAX);
 
@@ -73,6 +89,15 @@ pub enum Note {
         device: DeviceId,
     },
     Alive {
+        device: DeviceId,
+    },
+    /// The unit did not accept its setup; it is tried again.
+    NotSetUp {
+        device: DeviceId,
+        reason: String,
+    },
+    /// It has accepted it now.
+    SetUp {
         device: DeviceId,
     },
     /// The adapter hears itself.

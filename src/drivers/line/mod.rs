@@ -12,11 +12,11 @@
 pub mod core;
 pub mod event;
 mod exchange;
-mod figures;
+pub mod figures;
 mod guard;
 #[cfg(test)]
 mod live;
-mod orders;
+pub mod orders;
 mod owner;
 mod report;
 mod schedule;
@@ -36,6 +36,7 @@ use crate::{
     model::{LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
+use event::Step;
 use owner::Job;
 use std::sync::{Arc, mpsc::sync_channel};
 use tokio::sync::{mpsc, oneshot};
@@ -71,10 +72,14 @@ impl LineHandle {
     }
 }
 
-/// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
-/// connection by itself and for ever, until `stop`.
+/// Starts a Modbus line.
 pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    let core = core::Core::new(line, devices);
+    drive(line, core::Core::new(line, devices), doors, clock, stop)
+}
+
+/// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
+/// connection by itself and for ever, until `stop`. What is spoken there is the core's business.
+pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
     let report = report::Report::new(line.id.clone(), doors);
     let cell = report.cell();
     let (ending, ended) = oneshot::channel::<()>();
@@ -113,7 +118,7 @@ fn site_port(port: JobPort) -> SitePort {
 fn start_thread(
     id: &LineId,
     serial: &crate::config::Serial,
-    core: core::Core,
+    core: impl Step,
     report: report::Report,
     clock: Clock,
     stop: CancellationToken,

@@ -1,9 +1,6 @@
 //! What the two owners, thread and task, have in common: carrying what came of a want back to the core.
 
-use super::{
-    core::Core,
-    event::{Event, Want},
-};
+use super::event::{Event, Step, Want};
 use crate::model::{Boot, Order, SiteJob};
 
 /// What is handed to an owner from outside; each takes its turn on the line.
@@ -27,7 +24,7 @@ pub enum Came {
 }
 
 impl Came {
-    pub fn tell<'a>(self, core: &'a mut Core, now: Boot, buffer: &[u8]) -> Want<'a> {
+    pub fn tell<'a>(self, core: &'a mut impl Step, now: Boot, buffer: &[u8]) -> Want<'a> {
         match self {
             Came::Time => core.step(now, Event::Time),
             Came::Bytes(n) => core.step(now, Event::Bytes(&buffer[..n])),

@@ -6,8 +6,7 @@
 //! by LimitRTPRIO; without it the line works, and loses part of its wire while the machine is overloaded.
 
 use super::{
-    core::Core,
-    event::{Event, Want},
+    event::{Event, Step, Want},
     owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
@@ -70,9 +69,9 @@ fn ask_for_real_time(serial: &Serial) {
     }
 }
 
-pub struct Owner {
+pub struct Owner<C> {
     serial: Serial,
-    core: Core,
+    core: C,
     report: Report,
     jobs: Receiver<Job>,
     bell: Bell,
@@ -81,16 +80,16 @@ pub struct Owner {
     told_parity: bool,
 }
 
-impl Owner {
+impl<C: Step> Owner<C> {
     pub fn new(
         serial: Serial,
-        core: Core,
+        core: C,
         report: Report,
         jobs: Receiver<Job>,
         bell: Bell,
         clock: Clock,
         stop: CancellationToken,
-    ) -> Owner {
+    ) -> Owner<C> {
         Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false }
     }
 

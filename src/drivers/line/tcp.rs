@@ -1,11 +1,10 @@
-//! The owner of a TCP line (Modbus TCP, or RTU frames over TCP): a task on the shared runtime.
+//! The owner of a TCP line (Modbus TCP, or serial frames over TCP): a task on the shared runtime.
 //!
 //! Invariant: bytes of an old connection never reach the core after a new one was opened. Absent on purpose: pipelining;
 //! many units accept one request at a time.
 
 use super::{
-    core::Core,
-    event::{Event, Want},
+    event::{Event, Step, Want},
     owner::{Came, Job},
     report::Report,
 };
@@ -19,17 +18,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A request of at most 260 bytes that the kernel does not take in this time goes to a dead peer.
 const WRITE: Duration = Duration::from_secs(2);
 
-pub struct Owner {
+pub struct Owner<C> {
     pub host: String,
     pub port: u16,
-    pub core: Core,
+    pub core: C,
     pub report: Report,
     pub jobs: mpsc::Receiver<Job>,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
 
-impl Owner {
+impl<C: Step> Owner<C> {
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
         let stop = self.stop.clone();

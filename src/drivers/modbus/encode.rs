@@ -5,7 +5,7 @@
 
 use super::{decode::Codec, float, pdu::Ask};
 use crate::{
-    config::device::{DataType, Point, Table, WordOrder},
+    config::device::{Bits, DataType, Point, Table, WordOrder},
     model::{Quality, Value},
 };
 
@@ -16,8 +16,8 @@ pub enum Unwritable {
     NotAllowed { point: String },
     #[error("{table} registers cannot be written")]
     Table { table: &'static str },
-    #[error("single bits of a register cannot be written")]
-    Bits,
+    #[error("{point} takes true: it sends a request of its own")]
+    RawTakesTrue { point: String },
     #[error("{value} is not a number or true/false")]
     NotANumber { value: String },
     #[error("{value} does not fit a {kind} (raw value {raw})")]
@@ -30,17 +30,27 @@ pub enum Unwritable {
     Function { function: u8, words: u16, table: &'static str, remedy: &'static str },
 }
 
-/// The request that writes `value`, with the function code of the point's rule.
+/// The request that writes `value`, with the function code of the point's rule. For bits of a register without function 22 it
+/// holds these bits alone, at their place; the others, which [`mask`] names, must be filled in from what the register holds.
 pub fn write_asks(point: &Point, value: &Value) -> Result<Ask, Unwritable> {
-    let rule = point.write.ok_or_else(|| Unwritable::NotAllowed { point: point.id.to_string() })?;
+    let rule = point.write.as_ref().ok_or_else(|| Unwritable::NotAllowed { point: point.id.to_string() })?;
+    if let Some(raw) = &rule.raw {
+        let is_true = matches!(value, Value::Bool(true) | Value::Int(1) | Value::Uint(1));
+        return if is_true { Ok(Ask::Raw(raw.clone())) } else { Err(Unwritable::RawTakesTrue { point: point.id.to_string() }) };
+    }
     let wanted = value.as_f64().filter(|v| v.is_finite());
     let wanted = wanted.ok_or_else(|| Unwritable::NotANumber { value: format!("{value:?}") })?;
-    let address = point.register.address;
-    match (point.register.table, rule.function) {
+    let register = rule.register.unwrap_or(point.register);
+    let address = register.address;
+    match (register.table, rule.function) {
+        (Table::Coil, None | Some(5)) if point.kind == DataType::U16 => {
+            let value = registers_of(point, value, wanted)?.first().copied().unwrap_or(0);
+            Ok(Ask::WriteCoilWord { address, value })
+        }
         (Table::Coil, None | Some(5)) => Ok(Ask::WriteCoil { address, on: on(wanted)? }),
         (Table::Coil, Some(15)) => Ok(Ask::WriteCoils { start: address, bits: vec![on(wanted)?] }),
         (Table::Coil, Some(function)) => Err(Unwritable::Function { function, words: 1, table: "coil", remedy: "5 or 15" }),
-        (Table::Holding, function) => registers(point, function, pattern(point, value, wanted)?),
+        (Table::Holding, function) => registers(point, address, function, registers_of(point, value, wanted)?),
         (table @ (Table::Discrete | Table::Input), _) => Err(Unwritable::Table { table: table.word() }),
     }
 }
@@ -49,14 +59,33 @@ fn on(wanted: f64) -> Result<bool, Unwritable> {
     if wanted == 0.0 || wanted == 1.0 { Ok(wanted == 1.0) } else { Err(Unwritable::Range { value: wanted, raw: wanted, kind: "bool" }) }
 }
 
-fn registers(point: &Point, function: Option<u8>, pattern: u64) -> Result<Ask, Unwritable> {
-    let words = words(pattern, point.kind.words(), point.order);
-    let start = point.register.address;
+/// The bits of each register that the point's value fills. All of them, except where the point is some bits of one.
+pub fn mask(point: &Point) -> Vec<u16> {
+    match point.kind {
+        DataType::Bits(bits) => words(bits_mask(bits), 1, point.order),
+        _ => vec![u16::MAX; usize::from(point.kind.words())],
+    }
+}
+
+fn bits_mask(bits: Bits) -> u64 {
+    ((1 << bits.count.min(16)) - 1) << bits.first.min(15) & 0xffff
+}
+
+/// The registers that mean `value`, in the order of the wire.
+fn registers_of(point: &Point, value: &Value, wanted: f64) -> Result<Vec<u16>, Unwritable> {
+    Ok(words(pattern(point, value, wanted)?, point.kind.words(), point.order))
+}
+
+fn registers(point: &Point, start: u16, function: Option<u8>, words: Vec<u16>) -> Result<Ask, Unwritable> {
     match (function, words.as_slice()) {
+        (Some(22), [value]) => {
+            let mask = mask(point).first().copied().unwrap_or(u16::MAX);
+            Ok(Ask::MaskWrite { address: start, and: !mask, or: *value })
+        }
         (None | Some(6), [value]) => Ok(Ask::WriteRegister { address: start, value: *value }),
         (None | Some(16), _) => Ok(Ask::WriteRegisters { start, words }),
         (Some(function), _) => {
-            let remedy = if words.len() == 1 { "6 or 16" } else { "16" };
+            let remedy = if words.len() == 1 { "6, 16 or 22" } else { "16" };
             Err(Unwritable::Function { function, words: point.kind.words(), table: "holding", remedy })
         }
     }
@@ -77,7 +106,7 @@ fn words(pattern: u64, count: u16, order: WordOrder) -> Vec<u16> {
 /// The raw pattern in the point's own width.
 fn pattern(point: &Point, value: &Value, wanted: f64) -> Result<u64, Unwritable> {
     let pattern = match point.kind {
-        DataType::Bits(_) => return Err(Unwritable::Bits),
+        DataType::Bits(bits) => integer(point, value, wanted, 0, i128::from(bits_mask(bits) >> bits.first))? << bits.first,
         DataType::Bool => u64::from(on(wanted)?),
         DataType::F16 | DataType::F32 | DataType::F64 => real(point, wanted)?,
         DataType::U8 => integer(point, value, wanted, 0, 0xff)?,

@@ -20,6 +20,6 @@ pub mod rtu;
 mod samples;
 
 pub use decode::decode;
-pub use encode::{Unwritable, write_asks};
+pub use encode::{Unwritable, mask, write_asks};
 pub use pdu::{Answer, Ask, Garbled, Scan};
 pub use plan::{Field, Request, plan};

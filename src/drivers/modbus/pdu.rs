@@ -3,7 +3,7 @@
 //! A reply is data only if it could be nothing else: its function, its byte count and, for a write, the address and value
 //! that it repeats must be those of the request. The unit (and on TCP the transaction) is compared by the framing.
 
-use crate::config::device::Table;
+use crate::config::{RawPdu, device::Table};
 use std::ops::Range;
 
 /// Most data bytes of a read reply: the byte count is one byte and a PDU has at most 253.
@@ -13,11 +13,40 @@ const DATA_MAX: usize = 250;
 /// [`super::encode`] keep to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ask {
-    Read { table: Table, start: u16, count: u16 },
-    WriteCoil { address: u16, on: bool },
-    WriteRegister { address: u16, value: u16 },
-    WriteCoils { start: u16, bits: Vec<bool> },
-    WriteRegisters { start: u16, words: Vec<u16> },
+    Read {
+        table: Table,
+        start: u16,
+        count: u16,
+    },
+    WriteCoil {
+        address: u16,
+        on: bool,
+    },
+    WriteRegister {
+        address: u16,
+        value: u16,
+    },
+    WriteCoils {
+        start: u16,
+        bits: Vec<bool>,
+    },
+    WriteRegisters {
+        start: u16,
+        words: Vec<u16>,
+    },
+    /// A coil written with another word than on and off: what relay boards take for toggle and flash.
+    WriteCoilWord {
+        address: u16,
+        value: u16,
+    },
+    /// Register = register and `and`, or (`or` and not `and`): the bits that `and` lacks become those of `or`.
+    MaskWrite {
+        address: u16,
+        and: u16,
+        or: u16,
+    },
+    /// What the operator listed, byte by byte.
+    Raw(RawPdu),
 }
 
 /// What a valid reply says.
@@ -42,6 +71,8 @@ pub enum Garbled {
     WrongLength { asked: usize, got: usize },
     #[error("wrote {asked:04x} at {address}, the reply repeats {got:04x} at {got_address}")]
     WrongEcho { address: u16, asked: u16, got_address: u16, got: u16 },
+    #[error("the reply's {bytes} bytes are not those that `raw_reply` lists")]
+    WrongBytes { bytes: usize },
     #[error("asked in transaction {asked}, the reply is for transaction {got}")]
     WrongTransaction { asked: u16, got: u16 },
     #[error("the checksum does not fit")]
@@ -71,6 +102,9 @@ impl Ask {
             Ask::WriteRegister { .. } => 6,
             Ask::WriteCoils { .. } => 15,
             Ask::WriteRegisters { .. } => 16,
+            Ask::WriteCoilWord { .. } => 5,
+            Ask::MaskWrite { .. } => 22,
+            Ask::Raw(raw) => raw.request.first().copied().unwrap_or(0),
         }
     }
 
@@ -84,6 +118,8 @@ impl Ask {
         match self {
             Ask::Read { start, .. } | Ask::WriteCoils { start, .. } | Ask::WriteRegisters { start, .. } => *start,
             Ask::WriteCoil { address, .. } | Ask::WriteRegister { address, .. } => *address,
+            Ask::WriteCoilWord { address, .. } | Ask::MaskWrite { address, .. } => *address,
+            Ask::Raw(_) => 0,
         }
     }
 
@@ -95,16 +131,24 @@ impl Ask {
             Ask::WriteRegister { value, .. } => *value,
             Ask::WriteCoils { bits, .. } => saturated(bits.len()),
             Ask::WriteRegisters { words, .. } => saturated(words.len()),
+            Ask::WriteCoilWord { value, .. } => *value,
+            Ask::MaskWrite { and, .. } => *and,
+            Ask::Raw(_) => 0,
         }
     }
 
     /// Appends the PDU.
     pub fn encode(&self, out: &mut Vec<u8>) {
+        if let Ask::Raw(raw) = self {
+            out.extend_from_slice(&raw.request);
+            return;
+        }
         out.push(self.function());
         out.extend_from_slice(&self.start().to_be_bytes());
         out.extend_from_slice(&self.second().to_be_bytes());
         match self {
-            Ask::Read { .. } | Ask::WriteCoil { .. } | Ask::WriteRegister { .. } => {}
+            Ask::Read { .. } | Ask::WriteCoil { .. } | Ask::WriteRegister { .. } | Ask::WriteCoilWord { .. } | Ask::Raw(_) => {}
+            Ask::MaskWrite { or, .. } => out.extend_from_slice(&or.to_be_bytes()),
             Ask::WriteCoils { bits, .. } => {
                 out.push(u8::try_from(bits.len().div_ceil(8)).unwrap_or(u8::MAX));
                 out.extend(bits.chunks(8).map(|eight| eight.iter().rev().fold(0, |byte, bit| byte << 1 | u8::from(*bit))));
@@ -119,7 +163,9 @@ impl Ask {
     /// Length of the PDU that [`Ask::encode`] appends.
     pub fn request_len(&self) -> usize {
         match self {
-            Ask::Read { .. } | Ask::WriteCoil { .. } | Ask::WriteRegister { .. } => 5,
+            Ask::Read { .. } | Ask::WriteCoil { .. } | Ask::WriteRegister { .. } | Ask::WriteCoilWord { .. } => 5,
+            Ask::MaskWrite { .. } => 7,
+            Ask::Raw(raw) => raw.request.len(),
             Ask::WriteCoils { bits, .. } => 6 + bits.len().div_ceil(8),
             Ask::WriteRegisters { words, .. } => 6 + words.len() * 2,
         }
@@ -136,7 +182,22 @@ impl Ask {
 
     /// Length of the normal reply's PDU. An exception's is 2.
     pub fn reply_len(&self) -> usize {
-        if self.is_write() { 5 } else { 2 + self.data_len() }
+        match self {
+            Ask::Read { .. } => 2 + self.data_len(),
+            Ask::MaskWrite { .. } => 7,
+            Ask::Raw(raw) => raw.reply.len(),
+            _ => 5,
+        }
+    }
+
+    /// Whether the bytes of a PDU behind its function code may begin the normal reply.
+    pub fn may_be_answered_by(&self, head: &[u8]) -> bool {
+        let begins_with = |start: u16| start.to_be_bytes().iter().zip(head).all(|(a, b)| a == b);
+        match self {
+            Ask::Read { .. } => head.first().is_none_or(|count| usize::from(*count) == self.data_len()),
+            Ask::Raw(raw) => head.iter().zip(raw.reply.iter().skip(1)).all(|(got, want)| want.is_none_or(|want| want == *got)),
+            _ => begins_with(self.start()),
+        }
     }
 }
 
@@ -153,7 +214,12 @@ pub fn check<'a>(ask: &Ask, reply_pdu: &'a [u8]) -> Result<Answer<'a>, Garbled> 
     if got != asked {
         return Err(Garbled::WrongFunction { asked, got });
     }
-    if ask.is_write() { check_echo(ask, rest) } else { check_data(ask.data_len(), rest) }
+    match ask {
+        Ask::Read { .. } => check_data(ask.data_len(), rest),
+        Ask::MaskWrite { or, .. } => check_masks(ask, *or, rest),
+        Ask::Raw(raw) => check_raw(raw, reply_pdu),
+        _ => check_echo(ask, rest),
+    }
 }
 
 fn check_data(asked: usize, rest: &[u8]) -> Result<Answer<'_>, Garbled> {
@@ -172,6 +238,23 @@ fn check_echo<'a>(ask: &Ask, rest: &[u8]) -> Result<Answer<'a>, Garbled> {
     let (got_address, got) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
     let (address, asked) = (ask.start(), ask.second());
     if (got_address, got) == (address, asked) { Ok(Answer::Written) } else { Err(Garbled::WrongEcho { address, asked, got_address, got }) }
+}
+
+/// Address and both masks come back.
+fn check_masks<'a>(ask: &Ask, or: u16, rest: &[u8]) -> Result<Answer<'a>, Garbled> {
+    let &[a, b, c, d, e, f] = rest else { return Err(Garbled::WrongLength { asked: 6, got: rest.len() }) };
+    check_echo(ask, &[a, b, c, d])?;
+    let got = u16::from_be_bytes([e, f]);
+    let (address, got_address) = (ask.start(), u16::from_be_bytes([a, b]));
+    if got == or { Ok(Answer::Written) } else { Err(Garbled::WrongEcho { address, asked: or, got_address, got }) }
+}
+
+fn check_raw<'a>(raw: &RawPdu, reply: &[u8]) -> Result<Answer<'a>, Garbled> {
+    match () {
+        () if reply.len() != raw.reply.len() => Err(Garbled::WrongLength { asked: raw.reply.len(), got: reply.len() }),
+        () if raw.begins(reply) => Ok(Answer::Written),
+        () => Err(Garbled::WrongBytes { bytes: reply.len() }),
+    }
 }
 
 fn saturated(n: usize) -> u16 {
@@ -198,6 +281,10 @@ mod tests {
         let bits = [1, 0, 1, 1, 0, 0, 1, 1, 1, 0].map(|b| b == 1).to_vec();
         check_request(&Ask::WriteCoils { start: 0x13, bits }, &[15, 0, 0x13, 0, 10, 2, 0xcd, 1]);
         check_request(&Ask::WriteRegisters { start: 1, words: vec![10, 0x102] }, &[16, 0, 1, 0, 2, 4, 0, 10, 1, 2]);
+        check_request(&Ask::MaskWrite { address: 4, and: 0xf2, or: 0x25 }, &[22, 0, 4, 0, 0xf2, 0, 0x25]);
+        // Waveshare: toggle relay 3; PZEM: reset the energy.
+        check_request(&Ask::WriteCoilWord { address: 3, value: 0x5500 }, &[5, 0, 3, 0x55, 0]);
+        check_request(&Ask::Raw(RawPdu { request: vec![0x42], reply: vec![Some(0x42)] }), &[0x42]);
     }
 
     #[track_caller]
@@ -246,6 +333,33 @@ mod tests {
         check_reply(&several, &[16, 0, 1, 0, 1], Err(Garbled::WrongEcho { address: 1, asked: 2, got_address: 1, got: 1 }));
         check_reply(&several, &[0x90, 4], Ok(Answer::Exception(4)));
         check_reply(&Ask::WriteCoils { start: 0x13, bits: vec![true; 10] }, &[15, 0, 0x13, 0, 10], Ok(Answer::Written));
+    }
+
+    #[test]
+    fn a_mask_write_is_done_only_if_address_and_both_masks_come_back() {
+        let mask = Ask::MaskWrite { address: 4, and: 0xf2, or: 0x25 };
+        check_reply(&mask, &[22, 0, 4, 0, 0xf2, 0, 0x25], Ok(Answer::Written));
+        check_reply(&mask, &[22, 0, 5, 0, 0xf2, 0, 0x25], Err(Garbled::WrongEcho { address: 4, asked: 0xf2, got_address: 5, got: 0xf2 }));
+        check_reply(&mask, &[22, 0, 4, 0, 0xf3, 0, 0x25], Err(Garbled::WrongEcho { address: 4, asked: 0xf2, got_address: 4, got: 0xf3 }));
+        check_reply(&mask, &[22, 0, 4, 0, 0xf2, 0, 0x24], Err(Garbled::WrongEcho { address: 4, asked: 0x25, got_address: 4, got: 0x24 }));
+        check_reply(&mask, &[22, 0, 4, 0, 0xf2], Err(Garbled::WrongLength { asked: 6, got: 4 }));
+        check_reply(&mask, &[0x96, 1], Ok(Answer::Exception(1)));
+        let toggle = Ask::WriteCoilWord { address: 3, value: 0x5500 };
+        check_reply(&toggle, &[5, 0, 3, 0x55, 0], Ok(Answer::Written));
+        check_reply(&toggle, &[5, 0, 3, 0xff, 0], Err(Garbled::WrongEcho { address: 3, asked: 0x5500, got_address: 3, got: 0xff00 }));
+    }
+
+    #[test]
+    fn a_listed_request_takes_the_listed_reply_and_no_other() {
+        let reset = Ask::Raw(RawPdu { request: vec![0x42], reply: vec![Some(0x42)] });
+        check_reply(&reset, &[0x42], Ok(Answer::Written));
+        check_reply(&reset, &[0x42, 0], Err(Garbled::WrongLength { asked: 1, got: 2 }));
+        check_reply(&reset, &[0xc2, 1], Ok(Answer::Exception(1)));
+        check_reply(&reset, &[0x43], Err(Garbled::WrongFunction { asked: 0x42, got: 0x43 }));
+        let any = Ask::Raw(RawPdu { request: vec![0x41, 7], reply: vec![Some(0x41), None, Some(9)] });
+        check_reply(&any, &[0x41, 0xaa, 9], Ok(Answer::Written));
+        check_reply(&any, &[0x41, 0xaa, 8], Err(Garbled::WrongBytes { bytes: 3 }));
+        check_reply(&any, &[0x41, 0xaa], Err(Garbled::WrongLength { asked: 3, got: 2 }));
     }
 
     #[track_caller]

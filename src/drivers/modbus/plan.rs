@@ -57,7 +57,7 @@ impl Request {
 
 /// The requests of one poll, in order of table and address.
 pub fn plan(device: &Device) -> Vec<Request> {
-    plan_points(device, 0..device.points.len())
+    plan_points(device, (0..device.points.len()).filter(|n| device.points[*n].read))
 }
 
 /// The requests that read only these points of the device.

@@ -159,7 +159,8 @@ fn own(bytes: &[u8], unit: u8, ask: &Ask) -> Own {
     let function = ask.function();
     match *bytes {
         [got, ..] if got != unit => Own::No,
-        [] | [_] => Own::Partial(EXCEPTION - bytes.len()),
+        // A reply of one byte between unit and checksum is shorter than a refusal.
+        [] | [_] => Own::Partial(EXCEPTION.min(reply_len(ask)) - bytes.len()),
         [_, got, ..] if got == function | 0x80 => match bytes.get(..EXCEPTION) {
             None => Own::Partial(EXCEPTION - bytes.len()),
             Some(frame) if crc_fits(frame) => Own::Whole(EXCEPTION),
@@ -173,12 +174,8 @@ fn own(bytes: &[u8], unit: u8, ask: &Ask) -> Own {
 /// Unit and function agree.
 fn normal(bytes: &[u8], ask: &Ask) -> Own {
     let head = &bytes[2..];
-    let agrees = if ask.is_write() {
-        ask.start().to_be_bytes().iter().zip(head).all(|(a, b)| a == b)
-    } else {
-        head.first().is_none_or(|count| usize::from(*count) == ask.data_len())
-    };
     let len = reply_len(ask);
+    let agrees = ask.may_be_answered_by(&head[..head.len().min(len - 4)]);
     match bytes.get(..len) {
         _ if !agrees => Own::No,
         None => Own::Partial(len - bytes.len()),

@@ -24,6 +24,8 @@ impl Core {
 
     pub(super) fn on_opened(&mut self, now: Boot) {
         self.exchange.reset();
+        self.setups.connected(now);
+        (0..self.devices.len()).for_each(|device| self.orders.look_again(device));
         self.site.tuned = None;
         self.asked = false;
         self.silent = 0;
@@ -77,6 +79,8 @@ impl Core {
         match job.kind {
             Kind::Order if again && !self.exchange.ask().is_write() => self.orders.again(),
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::NoReply("the connection was lost before the reply")),
+            // The new connection makes the setup due anyway.
+            Kind::Setup => {}
             Kind::Poll | Kind::Probe if again => {}
             Kind::Poll => self.schedule.abandon(now, job.device),
             Kind::Probe => self.schedule.probe_failed(now, job.device),

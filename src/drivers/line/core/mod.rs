@@ -6,7 +6,7 @@
 //! ```
 //!
 //! `Lapsed` is a TCP connection that the peer closed while nothing was asked: no fault, opened again when it is needed.
-//! Orders come before polls, polls before probes. Before each request the line is silent and the input drained.
+//! Setups come before orders, orders before polls, polls before probes. Before each request the line is silent and the input drained.
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
 mod link;
@@ -15,11 +15,11 @@ mod site;
 mod trace;
 
 use super::{
-    event::{Event, NEVER, Out, Want},
-    exchange::{Exchange, Wire},
+    event::{Event, NEVER, Note, Out, Step, Want},
+    exchange::{Exchange, Framing, Wire},
     figures::{Counters, Usage},
     guard::Guard,
-    orders::Orders,
+    orders::{Orders, Setups, Told, Verdict},
     schedule::{Pick, Schedule},
     site::{Phase, Site},
 };
@@ -62,6 +62,7 @@ struct Job {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Order,
+    Setup,
     Poll,
     Probe,
 }
@@ -71,6 +72,7 @@ enum Kind {
 enum Turn {
     /// Place in the queue of orders.
     Order(usize),
+    Setup(usize),
     Poll(usize),
     Probe(usize),
     Site,
@@ -89,6 +91,7 @@ pub struct Core {
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
     orders: Orders,
+    setups: Setups,
     site: Site,
     timeout: Duration,
     state: State,
@@ -120,7 +123,8 @@ impl Core {
     pub fn new(line: &Line, devices: Vec<Device>) -> Core {
         let wire = Wire::new(&line.transport);
         let guard = Guard::new(wire.framing, line, &devices);
-        let polls = devices.iter().map(|d| (d.poll, d.retries.unwrap_or(line.retries), requests(d)));
+        let polls =
+            devices.iter().map(|d| (if d.broadcast { Duration::ZERO } else { d.poll }, d.retries.unwrap_or(line.retries), requests(d)));
         let schedule = Schedule::new(polls);
         let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
         Core {
@@ -133,6 +137,7 @@ impl Core {
             guard,
             schedule,
             orders: Orders::default(),
+            setups: Setups::new(&devices),
             site: Site::default(),
             timeout: line.timeout,
             devices,
@@ -251,16 +256,26 @@ impl Core {
         }
         let guard = &self.guard;
         let free_at = |device| guard.barred_until(device);
+        let (setups, devices) = (&self.setups, &self.devices);
+        let polls_at = |device: usize| if devices[device].broadcast { NEVER } else { free_at(device) };
         // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
         // request is a read if one is due.
         let reads_first = !self.asked && self.exchange.echoes().is_none();
-        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, polls_at, |device| self.probe_costs[device]) {
             return Ok(Turn::Poll(device));
         }
-        if let Some(n) = self.orders.pick(now, free_at) {
+        let orders = &self.orders;
+        let setup_at = |device: usize| if orders.is_amid(device) { NEVER } else { free_at(device) };
+        if let Some(device) = setups.pick(now, setup_at) {
+            return Ok(Turn::Setup(device));
+        }
+        let orders_at = |device: usize| if setups.holds_orders(device) { NEVER } else { free_at(device) };
+        if let Some(n) = orders.pick(now, orders_at) {
             return Ok(Turn::Order(n));
         }
-        let pick = self.schedule.pick(now, free_at, |device| self.probe_costs[device]);
+        let polls_at = |device: usize| if setups.holds_polls(device) { NEVER } else { polls_at(device) };
+        let pick = self.schedule.pick(now, polls_at, |device| self.probe_costs[device]);
+        let wake = orders.wake(orders_at).min(setups.wake(setup_at));
         let site = match self.site_turn(now, matches!(pick, Pick::Wait(_))) {
             Ok(()) => return Ok(Turn::Site),
             Err(at) => at,
@@ -268,7 +283,7 @@ impl Core {
         match pick {
             Pick::Poll(device) => Ok(Turn::Poll(device)),
             Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(self.orders.wake(|device| self.guard.barred_until(device))).min(site)),
+            Pick::Wait(at) => Err(at.min(wake).min(site)),
         }
     }
 
@@ -289,6 +304,10 @@ impl Core {
     fn begin(&mut self, now: Boot) {
         let (kind, device, ask) = match self.next_turn(now) {
             Ok(Turn::Order(n)) => (Kind::Order, self.orders.device(n), self.orders.begin(n)),
+            Ok(Turn::Setup(device)) => {
+                self.orders.look_again(device);
+                (Kind::Setup, device, self.setups.ask(device))
+            }
             Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
             Ok(Turn::Site) => return self.begin_site(now),
             Ok(Turn::Probe(device)) => {
@@ -315,11 +334,63 @@ impl Core {
         let device = job.device;
         let timeout = match job.kind {
             Kind::Probe => self.guard.base_timeout(device),
-            Kind::Order | Kind::Poll => self.guard.timeout(device),
+            Kind::Order | Kind::Setup | Kind::Poll => self.guard.timeout(device),
         };
         self.exchange.sent(now, timeout);
         self.counters.requests += 1;
         self.state = State::Waiting;
+        if self.is_broadcast(device) {
+            self.all_told(now, job);
+        }
+    }
+
+    fn is_broadcast(&self, device: usize) -> bool {
+        self.devices[device].broadcast && self.wire.framing == Framing::Rtu
+    }
+
+    /// Nobody answers a broadcast: the line is silent while all units carry it out.
+    fn all_told(&mut self, now: Boot, job: Job) {
+        self.job = None;
+        self.last_activity = now + self.wire.time(self.exchange.frame().len());
+        self.gap = self.gap.max(self.devices[job.device].turnaround);
+        self.usage.add(self.exchange.begun(), self.last_activity + self.wire.silence);
+        self.state = State::Ready;
+        self.written(now, job, Verdict::Broadcast);
+    }
+
+    /// What came of an order's or setup's request.
+    fn written(&mut self, now: Boot, job: Job, verdict: Verdict<'_>) {
+        if job.kind == Kind::Order {
+            return self.orders.verdict(now, &self.devices, verdict);
+        }
+        let device = self.devices[job.device].id.clone();
+        match self.setups.verdict(now, job.device, verdict) {
+            Told::Nothing => {}
+            Told::Works => self.out.notes.push_back(Note::SetUp { device }),
+            Told::Fails(reason) => self.out.notes.push_back(Note::NotSetUp { device, reason }),
+        }
+    }
+}
+
+impl Step for Core {
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        Core::step(self, now, event)
+    }
+
+    fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
+    fn counters(&self) -> Counters {
+        Core::counters(self)
+    }
+
+    fn usage(&self) -> Usage {
+        Core::usage(self)
+    }
+
+    fn line_state(&self) -> (LineState, &str) {
+        Core::line_state(self)
     }
 }
 

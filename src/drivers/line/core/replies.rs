@@ -101,6 +101,7 @@ impl Core {
 
     pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
+            self.setups.due(now, device);
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
         }
     }
@@ -127,7 +128,7 @@ impl Core {
                 self.counters.answers += 1;
                 self.trace(now, job, None);
                 match job.kind {
-                    Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
+                    Kind::Order | Kind::Setup => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => emit(&mut self.out, now, &self.devices[device], self.schedule.current(device), data),
                     Kind::Probe => emit(&mut self.out, now, &self.devices[device], self.schedule.probe(device), data),
                 }
@@ -135,7 +136,7 @@ impl Core {
             }
             Ok(Answer::Written) => {
                 self.counters.answers += 1;
-                self.orders.verdict(now, &self.devices, Verdict::Written);
+                self.written(now, job, Verdict::Written);
                 self.alive_by_reply(now, job, device);
             }
             Err(why) => {
@@ -159,7 +160,7 @@ impl Core {
         if matches!(code, 0x0a | 0x0b) {
             self.counters.silent += 1;
             match job.kind {
-                Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+                Kind::Order | Kind::Setup => self.written(now, job, Verdict::Exception(code)),
                 Kind::Poll | Kind::Probe => {
                     let after = now - self.exchange.begun();
                     self.failed(now, job, device, Heard::Silent { after });
@@ -170,7 +171,12 @@ impl Core {
         self.counters.refused += 1;
         self.trace(now, job, Some(&Heard::Refused(code)));
         match job.kind {
-            Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
+            Kind::Order => self.written(now, job, Verdict::Exception(code)),
+            Kind::Setup => {
+                self.written(now, job, Verdict::Exception(code));
+                let device = self.devices[device].id.clone();
+                self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
+            }
             Kind::Poll | Kind::Probe => {
                 let device = self.devices[device].id.clone();
                 self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
@@ -194,9 +200,10 @@ impl Core {
         self.counters.garbled += 1;
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
         match job.kind {
-            Kind::Order => {
-                let why = format!("the reply was garbled: {why}");
-                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+            Kind::Order | Kind::Setup => {
+                let words = format!("the reply was garbled: {why}");
+                self.written(now, job, Verdict::NoReply(&words));
+                self.setup_failed(now, job, Heard::Garbled(why.to_string()));
             }
             Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Garbled(why.to_string())),
         }
@@ -216,14 +223,23 @@ impl Core {
         self.silent += 1;
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
         match job.kind {
-            Kind::Order => {
+            Kind::Order | Kind::Setup => {
                 let why = format!("no reply within {} ms", after.as_millis());
-                self.orders.verdict(now, &self.devices, Verdict::NoReply(&why));
+                self.written(now, job, Verdict::NoReply(&why));
+                self.setup_failed(now, job, Heard::Silent { after });
             }
             Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Silent { after }),
         }
         if self.wire.is_tcp && self.silent >= SILENT_CONNECTION {
             self.replace();
+        }
+    }
+
+    /// While a required setup fails there is no poll that would tell.
+    fn setup_failed(&mut self, now: Boot, job: Job, heard: Heard) {
+        if job.kind == Kind::Setup && self.setups.is_required(job.device) {
+            let device = self.devices[job.device].id.clone();
+            self.out.urgent.push_back(Urgent::Poll { device, heard, at: now });
         }
     }
 
@@ -240,10 +256,11 @@ impl Core {
                 self.revive(now, device);
                 true
             }
-            Kind::Poll | Kind::Order => match self.schedule.failed(now, device, silent) {
+            Kind::Poll | Kind::Order | Kind::Setup => match self.schedule.failed(now, device, silent) {
                 Failed::Retry => false,
                 Failed::PollEnded => true,
                 Failed::Died => {
+                    self.setups.asleep(device);
                     self.out.notes.push_back(Note::Dead { device: self.devices[device].id.clone() });
                     true
                 }

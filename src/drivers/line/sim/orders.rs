@@ -69,9 +69,9 @@ fn exceptions_say_what_they_say() {
     check(Fault::RefusesWrites(2), one, Phase::Failed, "r0: illegal data address (exception 2)", 1);
     check(Fault::RefusesWrites(3), one, Phase::Failed, "r0: illegal data value (exception 3)", 1);
     check(Fault::RefusesWrites(4), one, Phase::Failed, "r0: server device failure (exception 4)", 1);
-    // Not executed: tried again every 200 ms until the deadline.
-    check(Fault::RefusesWrites(6), one, Phase::Failed, "r0: server device busy (exception 6)", 5);
-    check(Fault::RefusesWrites(0x0a), one, Phase::Failed, "r0: gateway path unavailable (exception 10)", 5);
+    // Not executed: tried again after 200 ms, 400 ms, and the next 800 ms would pass the deadline.
+    check(Fault::RefusesWrites(6), one, Phase::Failed, "r0: server device busy (exception 6)", 3);
+    check(Fault::RefusesWrites(0x0a), one, Phase::Failed, "r0: gateway path unavailable (exception 10)", 3);
     // Nobody knows: read back. The simulated unit did not execute it.
     check(Fault::RefusesWrites(5), one, Phase::Failed, "r0: it reads back as 14336", 1);
     check(Fault::RefusesWrites(0x0b), |s| blind(one(s)), Phase::Unknown, "r0: gateway target did not respond", 1);

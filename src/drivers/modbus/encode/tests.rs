@@ -3,7 +3,7 @@ use super::*;
 use crate::config::device::{Bits, WriteRule};
 
 fn with_function(point: Point, function: u8) -> Point {
-    let rule = WriteRule { function: Some(function), ..point.write.unwrap() };
+    let rule = WriteRule { function: Some(function), ..point.write.clone().unwrap() };
     Point { write: Some(rule), ..point }
 }
 
@@ -33,7 +33,7 @@ fn the_function_follows_table_and_width_unless_the_rule_names_one() {
     check(&with_function(word.clone(), 16), Value::Uint(67), Ask::WriteRegisters { start: 101, words: vec![67] });
     check(&holding(DataType::U32), Value::Uint(0x1_0002), Ask::WriteRegisters { start: 101, words: vec![1, 2] });
     check_refused(&with_function(coil, 6), Value::Bool(true), "function 6 cannot write 1 register(s) of table coil; use 5 or 15");
-    check_refused(&with_function(word, 5), Value::Uint(1), "function 5 cannot write 1 register(s) of table holding; use 6 or 16");
+    check_refused(&with_function(word, 5), Value::Uint(1), "function 5 cannot write 1 register(s) of table holding; use 6, 16 or 22");
     let wide = with_function(holding(DataType::F32), 6);
     check_refused(&wide, Value::Float(1.0), "function 6 cannot write 2 register(s) of table holding; use 16");
 }
@@ -73,8 +73,41 @@ fn what_is_no_number_or_not_writable_is_refused() {
     check_refused(&word, Value::Null, "Null is not a number or true/false");
     check_refused(&word, Value::Text("on".into()), "Text(\"on\") is not a number or true/false");
     check_refused(&word, Value::Float(f64::NAN), "Float(NaN) is not a number or true/false");
-    check_refused(&holding(DataType::Bits(Bits { first: 0, count: 1 })), Value::Bool(true), "single bits of a register cannot be written");
     check_refused(&point(Table::Input, 1, DataType::U16), Value::Uint(1), "input registers cannot be written");
     let closed = Point { write: None, ..word };
     check_refused(&closed, Value::Uint(1), "holding-101-u16 may not be written; give it write = { … } if it should");
+}
+
+#[test]
+fn bits_are_written_at_their_place_with_or_without_a_mask() {
+    let bits = |first, count| holding(DataType::Bits(Bits { first, count }));
+    check(&bits(4, 3), Value::Uint(5), Ask::WriteRegister { address: 101, value: 0x50 });
+    check(&with_function(bits(4, 3), 22), Value::Uint(5), Ask::MaskWrite { address: 101, and: 0xff8f, or: 0x50 });
+    check(&with_function(bits(15, 1), 22), Value::Bool(true), Ask::MaskWrite { address: 101, and: 0x7fff, or: 0x8000 });
+    check(&with_function(holding(DataType::U16), 22), Value::Uint(7), Ask::MaskWrite { address: 101, and: 0, or: 7 });
+    let swapped = Point { order: WordOrder::Badc, ..bits(0, 4) };
+    check(&with_function(swapped.clone(), 22), Value::Uint(9), Ask::MaskWrite { address: 101, and: 0xf0ff, or: 0x0900 });
+    assert_eq!((mask(&swapped), mask(&holding(DataType::U32))), (vec![0x0f00], vec![0xffff, 0xffff]));
+    check_refused(&bits(4, 3), Value::Uint(8), "8 does not fit a bits (raw value 8)");
+}
+
+#[test]
+fn a_write_goes_where_the_rule_says() {
+    let moved = |kind, table, address| {
+        let point = point(table, 101, kind);
+        let register = Some(crate::config::Register { table, address });
+        Point { write: Some(WriteRule { register, ..WriteRule::default() }), ..point }
+    };
+    check(&moved(DataType::U16, Table::Holding, 400), Value::Uint(67), Ask::WriteRegister { address: 400, value: 67 });
+    check(&moved(DataType::U32, Table::Holding, 400), Value::Uint(1), Ask::WriteRegisters { start: 400, words: vec![0, 1] });
+    check(&moved(DataType::Bool, Table::Coil, 7), Value::Bool(true), Ask::WriteCoil { address: 7, on: true });
+    check(&moved(DataType::U16, Table::Coil, 7), Value::Uint(0x5500), Ask::WriteCoilWord { address: 7, value: 0x5500 });
+}
+
+#[test]
+fn a_listed_request_is_sent_for_true_and_for_nothing_else() {
+    let raw = crate::config::RawPdu { request: vec![0x42], reply: vec![Some(0x42)] };
+    let reset = Point { write: Some(WriteRule { raw: Some(raw.clone()), ..WriteRule::default() }), ..holding(DataType::Bool) };
+    check(&reset, Value::Bool(true), Ask::Raw(raw));
+    check_refused(&reset, Value::Bool(false), "holding-101-bool takes true: it sends a request of its own");
 }
