@@ -6,6 +6,7 @@
 pub mod check;
 pub mod config;
 pub mod demo;
+pub mod explore;
 pub mod interrupt;
 pub mod moment;
 pub mod out;
@@ -17,6 +18,7 @@ pub mod simulate;
 pub mod site;
 pub mod status;
 pub mod trace;
+pub mod write;
 
 pub use out::{Color, Out};
 
@@ -84,6 +86,10 @@ pub enum Verb {
     Status(status::Args),
     /// Find the devices on a serial line or in a network; reads only
     Scan(scan::Args),
+    /// Live table of a unit's registers, with what they could mean
+    Explore(explore::Args),
+    /// Write points of a device, or a register of a unit; asks first
+    Write(write::Args),
     /// Follow one value from the bus to the cloud's acknowledgement
     Trace(trace::Args),
     /// Change the configuration by a command
@@ -105,6 +111,8 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Scan(args) => scan::run(&cli.global, &out, &args),
+        Verb::Explore(args) => explore::run(&cli.global, &out, &args),
+        Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),

@@ -27,7 +27,7 @@ mod unstored;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Snapshot};
-pub use setup::linger;
+pub use setup::{commands as command_rules, linger};
 
 use crate::{
     config::Config,

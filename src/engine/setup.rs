@@ -39,7 +39,8 @@ fn report(point: &Point) -> Rule {
     Rule { on_change: point.report.on_change, deadband: point.report.deadband, at_least_every: point.report.at_least_every }
 }
 
-pub(super) fn commands(config: &Config) -> Commands {
+/// Also for a write while the daemon is stopped: the same limits.
+pub fn commands(config: &Config) -> Commands {
     let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));

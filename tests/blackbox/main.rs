@@ -27,4 +27,5 @@ mod faults;
 mod links;
 mod publishers;
 mod silence;
+mod site;
 mod systemd;

@@ -71,7 +71,8 @@ impl Found {
     }
 
     pub fn row(&self, out: &Out) -> String {
-        let mut title = self.title.clone();
+        // What stands behind a comma says which kind of device it is: known to whoever stands before it.
+        let mut title = self.title.split(',').next().unwrap_or_default().to_owned();
         if let Some(evidence) = &self.evidence {
             title = format!("{title} ({evidence})");
         }
