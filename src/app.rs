@@ -77,7 +77,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         }
         let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
         ports.insert(l.id.clone(), handle.orders.clone());
-        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone() });
+        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone(), frames: handle.frames.clone() });
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;

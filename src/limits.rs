@@ -16,6 +16,10 @@ pub const SITE_JOBS: usize = 8;
 /// Line time that requests of site tools may take while polls are due, so that a long scan starves no device. Reached:
 /// the next request waits.
 pub const SITE_SHARE_PERCENT: u32 = 50;
+/// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
+pub const CAPTURE_BYTES: usize = 16 * 1024;
+/// Frames in one answer of the control socket. More: the next question gets them.
+pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
 pub const SITE_WAIT: Duration = Duration::from_secs(15);
 /// Bytes kept of what was heard while a site tool's request was on the wire. More: the rest is not reported.

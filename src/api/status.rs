@@ -3,7 +3,10 @@
 use crate::{
     config::Line,
     engine::Handle,
-    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState, Urgent},
+    model::{
+        Boot, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState,
+        Urgent,
+    },
     store::Store,
     system::clock::Clock,
 };
@@ -18,6 +21,7 @@ pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
 pub struct LineDoor {
     pub line: Line,
     pub site: SitePort,
+    pub frames: FramePort,
 }
 
 /// What the surfaces ask. The document is made from most of it.

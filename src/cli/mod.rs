@@ -10,8 +10,10 @@ pub mod explore;
 pub mod interrupt;
 pub mod moment;
 pub mod out;
+pub mod ports;
 pub mod profiles;
 pub mod progress;
+pub mod read;
 pub mod run;
 pub mod scan;
 pub mod simulate;
@@ -94,6 +96,10 @@ pub enum Verb {
     Trace(trace::Args),
     /// Change the configuration by a command
     Config(config::Args),
+    /// Serial ports here: stable names, chips, who holds them
+    Ports(ports::Args),
+    /// Read points or registers of one device and print their values
+    Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Device profiles: list, show, check
@@ -115,6 +121,8 @@ pub fn main() -> ExitCode {
         Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
+        Verb::Ports(args) => ports::run(&cli.global, &out, &args),
+        Verb::Read(args) => read::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),

@@ -8,6 +8,7 @@
 //! The raw side is a walk over the document instead of serde structs: serde stops at the first error, and an operator
 //! wants them all. Absent on purpose: what drivers know (the plan of requests); `cli::check` adds that.
 
+mod adhoc;
 pub mod buffer;
 mod check;
 pub mod device;
@@ -30,6 +31,7 @@ pub mod uplink;
 mod words;
 pub mod writing;
 
+pub use adhoc::point as adhoc_point;
 pub use buffer::Buffer;
 pub use device::{Bits, DataType, Device, Point, Register, Report, Table, WordOrder, WriteRule};
 pub use gateway::Gateway;

@@ -20,7 +20,7 @@ pub use event::{Event, EventKind};
 pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
-pub use site::{Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport};
+pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
 pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
 pub use status::{DeviceCard, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkState};
 pub use time::{Boot, BootIndex, ClockQuality, ClockReading, WallMs};

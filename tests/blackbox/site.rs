@@ -1,150 +1,76 @@
-//! Promise of the site tools: from a box of unknown devices to values in the cloud, by commands that a newcomer can type.
+//! Site tools do the same with the daemon stopped and running: on its line they take turns with its polls.
 
 use crate::{
-    broker::Mosquitto,
-    cloud::Cloud,
-    gateway::PROGRAM,
-    process::{Process, host},
-    turn,
-    wait::{scaled, secs, until},
+    field::{Bus, Devices},
+    gateway::{Gateway, counting_points},
+    process::host,
+    wait::{secs, until},
 };
 use serde_json::Value as Json;
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
-use tempfile::TempDir;
 
-/// A directory with a simulated line, a home for what the tools remember, and the shipped profiles.
-struct Site {
-    dir: TempDir,
-    _line: Process,
+fn serial_config(path: &str, poll: &str) -> String {
+    let line = format!("[line.bus]\nserial = {{ path = \"{path}\", baud = 19200, parity = \"none\" }}\n\n");
+    line + &format!("[device.u1]\nline = \"bus\"\nunit = 1\npoll = \"{poll}\"\n{}", counting_points("u1", 10))
 }
 
-impl Site {
-    fn new(simulate: &[&str]) -> Site {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let bus = dir.path().join("bus").display().to_string();
-        let mut command = Command::new(PROGRAM);
-        command.args(["simulate", "--json", "--parity", "none", "--rtu", &bus]).args(simulate);
-        let mut line = Process::start("simulate", &mut command);
-        line.line(0, secs(20));
-        Site { dir, _line: line }
-    }
+#[track_caller]
+fn json(output: &std::process::Output) -> Json {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().next().unwrap_or_default())
+        .unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&output.stderr)))
+}
 
-    fn bus(&self) -> String {
-        self.dir.path().join("bus").display().to_string()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(PROGRAM);
-        let profiles = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/profiles");
-        command.args(args).arg("--config").arg(self.dir.path().join("fieldgate.toml"));
-        command.env("XDG_STATE_HOME", self.dir.path().join("state")).env("FIELDGATE_PROFILES", profiles);
-        command
-    }
-
-    /// Runs to its end; what it said on stdout.
-    #[track_caller]
-    fn run(&self, args: &[&str], code: i32) -> String {
-        let Output { status, stdout, stderr } = self.command(args).output().expect("the program runs");
-        let (stdout, stderr) = (String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8_lossy(&stderr).into_owned());
-        assert_eq!(status.code(), Some(code), "{args:?}: {stdout}\n{stderr}");
-        stdout
-    }
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
-fn a_meter_that_was_never_configured_is_in_the_cloud_after_four_commands() {
-    let _turn = turn::shared();
-    let broker = Mosquitto::start();
-    let cloud = Cloud::watch(broker.port, "newcomer");
-    let site = Site::new(&["--units", "3"]);
-    let url = format!("mqtt://{}:{}", host(), broker.port);
-    // `ports` comes first in the story; a pseudo-terminal is none of its ports.
-    let found = site.run(&["scan", &site.bus(), "-b", "9600", "--parity", "none", "--units", "1-10"], 0);
-    assert!(found.contains("Eastron SDM120") && found.contains("high"), "{found}");
-    let added = site.run(&["config", "add", "--from-scan", "--cloud", &url], 0);
-    assert!(added.contains("1 device: sdm120-3"), "{added}");
-    // The cloud of this test listens for one gateway's name.
-    let main = site.dir.path().join("fieldgate.toml");
-    let text = std::fs::read_to_string(&main).expect("it was written").replace("[gateway]\n", "[gateway]\nid = \"newcomer\"\n");
-    std::fs::write(&main, text).expect("the temporary directory takes a file");
-    let checked = site.run(&["check"], 0);
-    assert!(checked.contains("1 line, 1 device"), "{checked}");
-    let _gateway = Process::start("fieldgate", &mut site.command(&["run"]));
-    let voltage = cloud.wait("a voltage in the cloud", secs(20), |seen| {
-        seen.rows.iter().find(|r| r.device == "sdm120-3").and_then(|r| r.values.get("voltage").and_then(Json::as_f64))
-    });
-    assert!((220.0..240.0).contains(&voltage), "{voltage} V");
-    // And the way of one value can be looked at.
-    let trace: Json = serde_json::from_str(&site.run(&["trace", "sdm120-3/power", "--json"], 0)).expect("one document");
-    let steps: Vec<&str> = trace["steps"].as_array().into_iter().flatten().filter_map(|s| s["step"].as_str()).collect();
-    assert_eq!(steps, ["asked", "answered", "decoded", "reported", "sealed", "sent", "acknowledged"], "{trace}");
-    // Site tools take turns with the daemon.
-    let table = site.run(&["explore", "sdm120-3", "input:0", "--count", "20"], 0);
-    assert!(table.contains(" V") && table.contains('*'), "{table}");
-}
+fn read_answers_the_same_with_the_daemon_stopped_and_running() {
+    let bus = Bus::start(3, 19_200);
+    let mut gateway = Gateway::new("site-read", &serial_config(&bus.path, "50ms"));
+    let wiring = ["-b", "19200", "--parity", "none"];
+    for is_running in [false, true] {
+        if is_running {
+            gateway.start();
+        }
+        let turns = if is_running { "bus is in use by fieldgate; taking turns with it\n" } else { "" };
+        let device = gateway.command(&["read", "u1", "--json"]);
+        assert_eq!((device.status.code(), said(&device)), (Some(0), turns.to_owned()));
+        let device = json(&device);
+        assert_eq!((&device["device"], device["values"].as_array().map(Vec::len)), (&Json::from("u1"), Some(9)));
+        assert!(device["values"][0]["value"].is_u64() && device["values"][0]["quality"] == "good", "{device}");
 
-/// Three speeds on one line; parity is tried in the unit tests, because a pseudo-terminal carries none.
-#[test]
-fn a_scan_finds_units_of_three_speeds_on_one_line() {
-    let _turn = turn::shared();
-    let site = Site::new(&["-b", "9600", "--units", "1,2,20", "--also", "19200:1,17,33", "--also", "38400:5,24"]);
-    let units = scaled("1-40", "1-247");
-    let args = ["scan", &site.bus(), "-b", "9600,19200,38400", "--parity", "none", "--units", units, "--json"];
-    let lines: Vec<Json> = site.run(&args, 0).lines().map(|l| serde_json::from_str(l).expect("JSON lines")).collect();
-    let mut found: Vec<(u64, u64)> = lines
-        .iter()
-        .filter(|l| l["profile"] == "eastron-sdm120")
-        .filter_map(|l| Some((l["baud"].as_u64()?, l["unit"].as_u64()?)))
-        .collect();
-    found.sort_unstable();
-    assert_eq!(found, [(9600, 1), (9600, 2), (9600, 20), (19_200, 1), (19_200, 17), (19_200, 33), (38_400, 5), (38_400, 24)]);
-    let done = lines.last().expect("a last line");
-    let (took, least) = (done["elapsed_s"].as_f64().expect("a time"), done["minimum_s"].as_f64().expect("a time"));
-    println!("scan: {} tries in {took:.1} s, at least {least:.1} s needed; 8 units were asked who they are", done["tried"]);
-    assert!(took >= least, "{took} s is faster than the wire: {least} s");
-    // Asking eight units who they are takes a second or two each; the sweep itself keeps to the wire's pace.
-    assert!(took < least * 1.25 + 8.0 * 3.0, "{took} s, minimum {least} s");
+        let other = gateway.command(&[&["read", &bus.path, "-u", "2", "holding:2+2", "--json"], &wiring[..]].concat());
+        assert_eq!(other.status.code(), Some(0), "{}", said(&other));
+        assert_eq!(json(&other)["values"][1]["register"], "holding:3");
+
+        let nobody = gateway.command(&[&["read", &bus.path, "-u", "9", "holding:2"], &wiring[..]].concat());
+        assert_eq!(nobody.status.code(), Some(4), "{}", said(&nobody));
+        let said = said(&nobody);
+        assert!(said.contains("no answer from unit 9") && said.contains("heard: nothing") && said.contains("fieldgate scan"), "{said}");
+    }
+    let usage = gateway.command(&["read", "u1", "nothing"]);
+    assert_eq!(usage.status.code(), Some(2), "{}", said(&usage));
 }
 
 #[test]
-fn a_write_shows_its_bytes_first_and_is_read_back() {
-    let _turn = turn::shared();
-    let site = Site::new(&["--units", "3"]);
-    let bus = site.bus();
-    let config = format!(
-        "[gateway]\nid = \"w\"\ndata_dir = \"{0}/data\"\nrun_dir = \"{0}/run\"\n[line.bus]\nserial = {{ path = \"{bus}\", baud = 9600, parity = \"none\" }}\n\
-         [device.boiler]\nline = \"bus\"\nunit = 3\npoll = \"1s\"\n[device.boiler.point.setpoint]\nregister = \"holding:101\"\ntype = \"u16\"\nunit = \"°C\"\n\
-         write = {{ min = 20, max = 80 }}\n[uplink.cloud]\nurl = \"mqtt://127.0.0.1:1\"\n",
-        site.dir.path().display()
-    );
-    std::fs::write(site.dir.path().join("fieldgate.toml"), config).expect("the temporary directory takes a file");
-    let dry = site.run(&["write", "boiler", "setpoint=67", "--dry-run"], 0);
-    assert!(dry.starts_with("Nothing is sent.") && dry.contains("06 00 65 00 43"), "{dry}");
-    site.run(&["write", "boiler", "setpoint=95", "--yes"], 5);
-    // Nobody is there to be asked.
-    site.run(&["write", "boiler", "setpoint=67"], 2);
-    let alone: Json = serde_json::from_str(&site.run(&["write", "boiler", "setpoint=67", "--yes", "--json"], 0)).expect("one document");
-    assert_eq!(
-        (&alone["phase"], &alone["read_back"]["setpoint"], &alone["before"]["setpoint"]),
-        (&"confirmed".into(), &67.into(), &0.into())
-    );
-    let raw = site.run(&["write", &bus, "-u", "3", "-b", "9600", "--parity", "none", "holding:102=7", "--yes"], 0);
-    assert!(raw.contains("confirmed"), "{raw}");
-    let _gateway = Process::start("fieldgate", &mut site.command(&["run"]));
-    until("fieldgate has read the point", secs(20), || {
-        let status = site.command(&["status", "--json"]).output().expect("the program runs");
-        let status: Json = serde_json::from_slice(&status.stdout).ok()?;
-        (status["devices"]["online"] == 1).then_some(())
-    });
-    let through: Json = serde_json::from_str(&site.run(&["write", "boiler", "setpoint=70", "--yes", "--json"], 0)).expect("one document");
-    assert_eq!(
-        (&through["phase"], &through["read_back"]["setpoint"], &through["before"]["setpoint"]),
-        (&"confirmed".into(), &70.into(), &67.into())
-    );
-    let phases: Vec<&str> = through["phases"].as_array().into_iter().flatten().filter_map(|p| p["phase"].as_str()).collect();
-    assert_eq!(phases, ["accepted", "sent", "confirmed"]);
-    site.run(&["write", "boiler", "setpoint=95", "--yes"], 5);
+fn read_on_a_tcp_connection_that_the_daemon_holds_takes_turns_on_it() {
+    let devices = Devices::start(1);
+    let port = devices.ports[0];
+    let config = format!("[device.d0]\ntcp = \"{}:{port}\"\nunit = 1\npoll = \"20ms\"\n{}", host(), counting_points("d0", 10));
+    let gateway = Gateway::started("site-tcp", &config);
+    until("it is polled", secs(20), || (!devices.reads().is_empty()).then_some(()));
+    let place = format!("{}:{port}", host());
+    let read = gateway.command(&["read", &place, "-u", "1", "holding:2+4", "--json"]);
+    assert_eq!(read.status.code(), Some(0), "{}", said(&read));
+    assert!(said(&read).contains("taking turns with it"), "{}", said(&read));
+    assert_eq!(json(&read)["values"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn ports_lists_what_is_there_and_says_so_in_its_exit_code() {
+    let gateway = Gateway::new("site-ports", "");
+    let ports = gateway.command(&["ports", "--json"]);
+    let found = json(&ports)["ports"].as_array().map_or(0, Vec::len);
+    assert_eq!(ports.status.code(), Some(i32::from(found == 0)), "{}", said(&ports));
 }

@@ -1,6 +1,7 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
 mod command;
+mod frames;
 mod lines;
 mod site;
 mod status;
@@ -19,12 +20,15 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("trace") {
         return trace::answer(asked, sources).await;
     }
+    if let Some(asked) = asked.get("frames") {
+        return frames::answer(asked, sources);
+    }
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,
         Some("lines") => lines::answer(sources),
         _ => refuse(
             "unknown-request",
-            "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"site\":{…}}, {\"command\":{…}}, {\"trace\":{…}}",
+            "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"site\":{…}}, {\"command\":{…}}, {\"trace\":{…}}, {\"frames\":{…}}",
         ),
     }
 }

@@ -11,7 +11,10 @@ use crate::{
     drivers::{Doors, line},
     limits,
     model::{LineFigures, LineState, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport},
-    system::clock::Clock,
+    system::{
+        clock::Clock,
+        ports::{self, Roots},
+    },
 };
 use rustix::{fs::Access, io::Errno};
 use std::{
@@ -133,7 +136,7 @@ fn give(site: &SitePort, ask: &SiteAsk, within: Duration) -> Option<Receiver<Sit
 fn may_open(path: &Path) -> Result<(), Trouble> {
     let shown = path.display();
     match rustix::fs::access(path, Access::READ_OK | Access::WRITE_OK) {
-        Ok(()) => Ok(()),
+        Ok(()) => is_free(path),
         Err(Errno::NOENT) => Err(Trouble::new(
             "no-port",
             EXIT_NO_ANSWER,
@@ -148,6 +151,18 @@ fn may_open(path: &Path) -> Result<(), Trouble> {
         )),
         Err(errno) => Err(Trouble::new("no-port", EXIT_NO_ANSWER, format!("{shown}: {errno}"), "")),
     }
+}
+
+/// Root is not kept out by another program's lock, and two masters disturb each other.
+fn is_free(path: &Path) -> Result<(), Trouble> {
+    let holders = ports::held_by(&Roots::default(), path);
+    let Some(holder) = holders.first() else { return Ok(()) };
+    let remedy = match holder.as_str() {
+        "fieldgate" => "give its --config or --socket, so that requests take turns with it".to_owned(),
+        "getty" => "free the login console: raspi-config, or systemctl stop serial-getty@…".to_owned(),
+        other => format!("stop {other}; a bus has one master"),
+    };
+    Err(Trouble::new("busy", EXIT_NO_ANSWER, format!("{} is in use by {holder}", path.display()), remedy))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ mod shared;
 mod target;
 
 pub use bus::{Bus, BusError};
-pub use target::{Framing, Place, Target, Wiring, resolve};
+pub use shared::daemon_paths;
+pub use target::{Framing, Place, Target, Wiring, is_same, resolve};
 
 use super::{Global, Out};
 use std::process::ExitCode;

@@ -38,6 +38,13 @@ pub fn held(global: &Global, place: &Place) -> Option<Held> {
     })
 }
 
+/// Ports that a running daemon holds.
+pub fn daemon_paths(global: &Global) -> Vec<PathBuf> {
+    let answer = control::ask(&status::socket(global), &json!({"get": "lines"}), global.timeout).unwrap_or_default();
+    let lines = answer["lines"].as_array().map_or(&[][..], Vec::as_slice);
+    lines.iter().filter_map(|line| line["path"].as_str().map(PathBuf::from)).collect()
+}
+
 fn is_held(line: &Value, place: &Place) -> bool {
     match &place.line.transport {
         Transport::Serial(Serial { path, .. }) => line["path"].as_str().is_some_and(|held| is_same(Path::new(held), path)),

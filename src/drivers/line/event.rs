@@ -21,6 +21,8 @@ pub enum Event<'a> {
     Opened,
     /// It could not be opened, or not be set as was wanted, for this reason.
     Failed(&'a str),
+    /// What is closed may be opened again now: its name has appeared.
+    Appeared,
     /// It was open and is closed now, for this reason.
     Lost(&'a str),
     Order(Order),

@@ -9,6 +9,7 @@
 //! Everything on a wire or socket goes through one core in turn. Tests drive the same core in virtual time (`sim`).
 //! Promise kept here: a late, foreign, short, corrupt or echoed reply is never published as data.
 
+mod capture;
 pub mod core;
 pub mod event;
 mod exchange;
@@ -28,12 +29,13 @@ mod tcp;
 #[cfg(test)]
 mod testing;
 mod tty;
+mod watch;
 
 use crate::{
     config::{Device, Line, Transport},
     drivers::Doors,
     limits,
-    model::{LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
+    model::{FramePort, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
 use event::Step;
@@ -49,6 +51,8 @@ pub struct LineHandle {
     pub orders: OrderPort,
     /// Gives a site tool's request back in the same cases.
     pub site: SitePort,
+    /// The last frames.
+    pub frames: FramePort,
     cell: report::Cell,
     clock: Clock,
     /// Dropped by the owner when it ends.
@@ -82,6 +86,8 @@ pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop
 pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
     let report = report::Report::new(line.id.clone(), doors);
     let cell = report.cell();
+    let capture = report.capture();
+    let frames: FramePort = Arc::new(move |after, most| capture.since(after, most));
     let (ending, ended) = oneshot::channel::<()>();
     let port = match &line.transport {
         Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
@@ -95,7 +101,7 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
             Arc::new(move |job| give.try_send(job).map_err(mpsc::error::TrySendError::into_inner)) as JobPort
         }
     };
-    LineHandle { id: line.id.clone(), orders: order_port(port.clone()), site: site_port(port), cell, clock, ended }
+    LineHandle { id: line.id.clone(), orders: order_port(port.clone()), site: site_port(port), frames, cell, clock, ended }
 }
 
 /// Gives a job back that the owner does not take.

@@ -19,6 +19,7 @@ pub enum Came {
     Opened,
     Tuned,
     Job(Job),
+    Appeared,
     Failed(String),
     Lost(String),
 }
@@ -33,6 +34,7 @@ impl Came {
             Came::Tuned => core.step(now, Event::Tuned),
             Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
             Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
+            Came::Appeared => core.step(now, Event::Appeared),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }

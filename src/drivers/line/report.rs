@@ -1,6 +1,7 @@
 //! What a line's owner hands over: messages through the doors, figures into a shared cell, changes into the log.
 
 use super::{
+    capture::Capture,
     event::{Note, Step},
     figures::{Counters, Usage},
 };
@@ -54,12 +55,25 @@ pub struct Report {
     doors: Doors,
     cell: Cell,
     published: Counters,
+    capture: Capture,
 }
 
 impl Report {
     pub fn new(line: LineId, doors: Doors) -> Report {
         let shared = Shared { counters: Counters::default(), usage: Usage::default(), state: LineState::Unknown, reason: String::new() };
-        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default() }
+        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), capture: Capture::default() }
+    }
+
+    pub fn capture(&self) -> Capture {
+        self.capture.clone()
+    }
+
+    pub fn sent(&self, at: Boot, frame: &[u8]) {
+        self.capture.put(at, true, frame);
+    }
+
+    pub fn heard(&self, at: Boot, bytes: &[u8]) {
+        self.capture.put(at, false, bytes);
     }
 
     pub fn cell(&self) -> Cell {

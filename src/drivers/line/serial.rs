@@ -4,12 +4,16 @@
 //! runtime 98 / 33, a thread with absolute sleeps 98 / 99. It sleeps until the expected reply can be complete instead of
 //! waking for each byte, and neither allocates for a frame nor logs a request. It asks for SCHED_FIFO, which systemd grants
 //! by LimitRTPRIO; without it the line works, and loses part of its wire while the machine is overloaded.
+//!
+//! A pulled adapter shows as EIO, a hang-up or the end of the file: the port is closed at once, and opened again when its
+//! name appears (inotify) or at the next try, a second later.
 
 use super::{
     event::{Event, Step, Want},
     owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
+    watch::Watch,
 };
 use crate::{config::Serial, model::Boot, system::clock::Clock};
 use rustix::{
@@ -78,6 +82,8 @@ pub struct Owner<C> {
     clock: Clock,
     stop: CancellationToken,
     told_parity: bool,
+    /// While the port is closed.
+    watch: Option<Watch>,
 }
 
 impl<C: Step> Owner<C> {
@@ -90,7 +96,7 @@ impl<C: Step> Owner<C> {
         clock: Clock,
         stop: CancellationToken,
     ) -> Owner<C> {
-        Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false }
+        Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false, watch: None }
     }
 
     /// Runs until the gateway stops.
@@ -102,10 +108,18 @@ impl<C: Step> Owner<C> {
         let mut tty: Option<Tty> = None;
         let mut came = Came::Time;
         while !self.stop.is_cancelled() {
-            let want = came.tell(&mut self.core, self.clock.now(), &buffer);
+            let now = self.clock.now();
+            if let Came::Bytes(n) = came {
+                self.report.heard(now, &buffer[..n]);
+            }
+            let want = came.tell(&mut self.core, now, &buffer);
             came = match want {
                 Want::Send(frame) => match &tty {
-                    Some(port) => port.write(frame).map_or_else(lost, |()| Came::Sent),
+                    // Before the write, which the reply may overtake.
+                    Some(port) => {
+                        self.report.sent(now, frame);
+                        port.write(frame).map_or_else(lost, |()| Came::Sent)
+                    }
                     None => Came::Lost("the port is not open".into()),
                 },
                 Want::Tune(settings) => match &mut tty {
@@ -140,6 +154,12 @@ impl<C: Step> Owner<C> {
             if let Came::Lost(_) = came {
                 drop(tty.take());
             }
+            match tty {
+                Some(_) => self.watch = None,
+                // Refused: it is tried every second all the same.
+                None if self.watch.is_none() => self.watch = Watch::new(&self.serial.path).ok(),
+                None => {}
+            }
         }
         // Every order that was taken is answered.
         while let Ok(job) = self.jobs.try_recv() {
@@ -173,16 +193,17 @@ impl<C: Step> Owner<C> {
         }
     }
 
-    /// Waits for bytes, an order or the moment.
+    /// Waits for bytes, a job, the port to appear, or the moment.
     fn receive(&self, tty: Option<&Tty>, buffer: &mut [u8], until: Boot) -> Came {
         let left = (until - self.clock.now()).min(LOOK_UP);
         let wait = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
         let bell = PollFd::from_borrowed_fd(self.bell.0.as_fd(), PollFlags::IN);
         let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        let other = tty.map(Tty::fd).or_else(|| self.watch.as_ref().map(Watch::fd));
         // EINTR and the like: the core is asked again with the time.
-        let (rung, heard) = match tty {
-            Some(port) => {
-                let mut fds = [bell, PollFd::from_borrowed_fd(port.fd(), PollFlags::IN)];
+        let (rung, told) = match other {
+            Some(fd) => {
+                let mut fds = [bell, PollFd::from_borrowed_fd(fd, PollFlags::IN)];
                 let polled = poll(&mut fds, Some(&wait)).is_ok();
                 (polled && is_ready(&fds[0]), polled && is_ready(&fds[1]))
             }
@@ -195,8 +216,9 @@ impl<C: Step> Owner<C> {
             self.bell.quiet();
         }
         match tty {
+            None if told && self.watch.as_ref().is_some_and(Watch::look) => Came::Appeared,
             // A hang-up is ready too, and reads as such.
-            Some(port) if heard => match read(port, buffer) {
+            Some(port) if told => match read(port, buffer) {
                 Came::Time => hung_up(port),
                 came => came,
             },

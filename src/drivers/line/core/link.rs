@@ -39,6 +39,13 @@ impl Core {
         }
     }
 
+    /// No need to wait for the next try.
+    pub(super) fn on_appeared(&mut self, now: Boot) {
+        if let State::Closed { again } = &mut self.state {
+            *again = now.min(*again);
+        }
+    }
+
     pub(super) fn on_lost(&mut self, now: Boot, reason: &str) {
         let may_reopen = self.wire.is_tcp && !self.reopened;
         let was_idle = self.wire.is_tcp && (self.served || now - self.opened >= SHORT);

@@ -188,6 +188,7 @@ impl Core {
             Event::Failed(reason) if self.state == State::Site(Phase::Tune) => self.cannot_tune(now, reason),
             Event::Tuned if self.state == State::Site(Phase::Tune) => self.on_tuned(now),
             Event::Opened | Event::Failed(_) | Event::Tuned => {}
+            Event::Appeared => self.on_appeared(now),
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
             Event::Site(job) => self.accept_site(now, job),
