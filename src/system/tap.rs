@@ -189,9 +189,9 @@ impl Trace {
     }
 }
 
-/// A row of the device at that moment.
+/// A row of the device at that moment. The spool keeps whole milliseconds.
 fn holds(frames: &[Frame], device: &DeviceId, at: Boot) -> bool {
-    frames.iter().any(|f| f.device == *device && f.rows.iter().any(|r| r.at == at))
+    frames.iter().any(|f| f.device == *device && f.rows.iter().any(|r| r.at.ms() == at.ms()))
 }
 
 /// Somebody who looks.
@@ -240,9 +240,10 @@ mod tests {
         Reading { device, at: Boot(at), points, values: vec![Value::Uint(7)], quality: None }
     }
 
+    /// As the spool gives it back: in whole milliseconds.
     fn frame(at: u64) -> Frame {
         let Reading { device, points, values, .. } = reading(at);
-        Frame { device, points, rows: vec![Row { at: Boot(at), values, quality: None }] }
+        Frame { device, points, rows: vec![Row { at: Boot(at / 1000 * 1000), values, quality: None }] }
     }
 
     fn step(step: &'static str, at: u64) -> Step {
@@ -253,23 +254,23 @@ mod tests {
     async fn a_value_is_followed_to_its_own_acknowledgement() {
         static TAP: Tap = Tap::new();
         assert!(!TAP.is_open());
-        let r = reading(5);
+        let r = reading(5_123);
         let watch = TAP.watch(r.device.clone(), r.points[0].clone()).unwrap();
         let steps = |w: &Watch| w.look().unwrap().steps.iter().map(|s| s.step).collect::<Vec<_>>();
         TAP.polled(&r.device, &r.points, step("asked", 1), step("silent", 2), false);
         assert_eq!(steps(&watch), ["asked", "silent"]);
-        TAP.polled(&r.device, &r.points, step("asked", 3), step("answered", 5), true);
+        TAP.polled(&r.device, &r.points, step("asked", 3), step("answered", 5_123), true);
         // The next poll came before the engine had this one: it is not mixed in.
         TAP.polled(&r.device, &r.points, step("asked", 6), step("answered", 7), true);
         let said = |_: &PointId, _| ("7".to_owned(), Ok("every value".to_owned()));
         TAP.reading(&reading(7), Boot(8), said);
         assert_eq!(steps(&watch), ["asked", "answered"]);
         TAP.reading(&r, Boot(8), said);
-        TAP.sealed(&[frame(4)], 11, Boot(9));
-        TAP.sealed(&[frame(4), frame(5)], 12, Boot(9));
+        TAP.sealed(&[frame(4_000)], 11, Boot(9));
+        TAP.sealed(&[frame(4_000), frame(5_123)], 12, Boot(9));
         let key = |seq| Key { epoch: Epoch(1), stream: Stream::Telemetry, seq };
-        TAP.sent(&[frame(4)], key(11), Boot(10), String::new);
-        TAP.sent(&[frame(5)], key(12), Boot(10), String::new);
+        TAP.sent(&[frame(4_000)], key(11), Boot(10), String::new);
+        TAP.sent(&[frame(5_123)], key(12), Boot(10), String::new);
         TAP.acknowledged(key(11), Boot(11));
         assert_eq!(watch.look().unwrap().stage, Stage::Sent(key(12)));
         TAP.acknowledged(key(12), Boot(12));
