@@ -23,7 +23,7 @@ use serde_json::{Map, Value as Json, json};
 use std::{
     collections::BTreeMap,
     io::{BufRead, IsTerminal, Write},
-    path::PathBuf,
+    path::Path,
     process::ExitCode,
     time::Duration,
 };
@@ -134,7 +134,7 @@ fn points(global: &Global, out: &Out, args: &Args, place: &Place, device: &Devic
     Ok(show::end(out, &wish, &end))
 }
 
-fn rejected(device: &Device, why: &str, config: &std::path::Path) -> Trouble {
+fn rejected(device: &Device, why: &str, config: &Path) -> Trouble {
     let remedy = format!("the limits of {} are in {} or its conf.d: write = {{ … }}", device.id, config.display());
     Trouble::new("rejected", EXIT_REFUSED, format!("rejected, {why}\n  nothing was sent"), remedy)
 }
@@ -197,7 +197,7 @@ fn of_json(value: &Json) -> Value {
 }
 
 /// The last values that the running daemon has of the device; `None`: no daemon that knows it.
-fn before(socket: &PathBuf, device: &Device, timeout: Duration) -> Option<BTreeMap<PointId, Value>> {
+fn before(socket: &Path, device: &Device, timeout: Duration) -> Option<BTreeMap<PointId, Value>> {
     let ask = json!({"command": {"id": "preview", "device": device.id, "from": "preview", "expires_in_ms": 0, "preview": true}});
     let answer = control::ask(socket, &ask, timeout).ok()?;
     let before = answer["before"].as_object()?;
@@ -205,7 +205,7 @@ fn before(socket: &PathBuf, device: &Device, timeout: Duration) -> Option<BTreeM
 }
 
 /// Through the daemon's engine, as a command of the cloud goes.
-fn through_daemon(socket: &PathBuf, wish: &Wish, args: &Args) -> Result<End, Trouble> {
+fn through_daemon(socket: &Path, wish: &Wish, args: &Args) -> Result<End, Trouble> {
     let write: Map<String, Json> = wish.values.iter().map(|(p, v)| (p.to_string(), as_json(v))).collect();
     let expires_in_ms = u64::try_from(args.expires.as_millis()).unwrap_or(u64::MAX);
     let ask = json!({"command": {

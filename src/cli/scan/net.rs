@@ -131,8 +131,8 @@ fn open_ports(desk: &mut Desk<'_>, hosts: &[String], ports: &[u16]) -> Result<Ve
         let places = Arc::new(Semaphore::new(limits::SCAN_CONNECTS));
         let mut tries = JoinSet::new();
         let mut open = BTreeMap::new();
-        let mut begun = 0;
-        for (n, (host, port)) in hosts.iter().enumerate().flat_map(|(n, h)| ports.iter().map(move |p| (n, (h, *p)))) {
+        let places_to_try = hosts.iter().enumerate().flat_map(|(n, h)| ports.iter().map(move |p| (n, h, *p)));
+        for (begun, (n, host, port)) in places_to_try.enumerate() {
             if desk.interrupt.came() {
                 break;
             }
@@ -143,7 +143,6 @@ fn open_ports(desk: &mut Desk<'_>, hosts: &[String], ports: &[u16]) -> Result<Ve
                 drop(place);
                 connected.is_ok_and(|c| c.is_ok()).then_some((key, host))
             });
-            begun += 1;
             while let Some(done) = tries.try_join_next() {
                 open.extend(done.ok().flatten());
             }
