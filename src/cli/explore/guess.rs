@@ -99,6 +99,15 @@ fn guesses(reading: Reading, moving: bool, expected: Option<f64>) -> Vec<Guess> 
     for (scale, less) in scales {
         let value = reading.value * scale;
         let Some((score, unit)) = plausible(value, is_float, *less, expected) else { continue };
+        // Without a display to compare with, a rare order is the less likely one.
+        let rare = match reading.order {
+            _ if expected.is_some() || reading.kind.words() == 1 => 0,
+            WordOrder::Abcd => 0,
+            WordOrder::Cdab => 2,
+            WordOrder::Badc => 12,
+            WordOrder::Dcba => 14,
+        };
+        let score = score.saturating_sub(rare);
         let score = if moving { (score + 6).min(99) } else { score };
         let digits = decimals(*scale, is_float, value);
         let mut says = format!("{value:.digits$} {unit}").trim_end().to_owned();
@@ -157,7 +166,10 @@ fn sentinel(a: u16, b: Option<u16>) -> Guess {
     let guess = |score, says: &str| Guess { reading: one, scale: 1.0, unit: "", score, says: says.into() };
     match (a, b) {
         (0, None | Some(0)) => guess(20, "zero"),
-        (0x7fc0, Some(0)) | (0xffff, _) | (0x8000, _) | (0x7fff, Some(0xffff) | None) => guess(30, "not available"),
+        (0x7fc0, Some(0)) | (0xffff, Some(0xffff) | None) | (0x8000, Some(0) | None) | (0x7fff, Some(0xffff) | None) => {
+            guess(66, "not available")
+        }
+        (0xffff | 0x8000, _) => guess(30, "not available"),
         _ => guess(1, ""),
     }
 }

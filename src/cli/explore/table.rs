@@ -193,7 +193,7 @@ mod tests {
         look.cells.push(Some(Cell::Refused(2)));
         let rows = rows(&span, &look, None, Layout::Pairs { shifted: false }, None);
         let lines: Vec<String> = rows.iter().map(|r| line(r, WordOrder::Abcd, &Out::plain())).collect();
-        assert_eq!(lines[0], " *     0  43 66 23 d7  17254   17254     230.14    3.0e-15  230.14 V");
+        assert_eq!(lines[0], " *     0  43 66 23 d7  17254   17254     230.14    2.3e-17  230.14 V");
         assert_eq!(lines[1], "       2  refused (2): no such register");
         assert_eq!(json(&rows[0], "input")["plausible"]["as"], "f32/ABCD");
     }
