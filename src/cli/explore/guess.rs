@@ -181,7 +181,7 @@ fn text(a: u16, b: Option<u16>) -> Option<Guess> {
         return None;
     }
     let reading = Reading { kind: DataType::U16, order: WordOrder::Abcd, value: f64::from(a) };
-    Some(Guess { reading, scale: 1.0, unit: "", score: 64, says: format!("text \"{}\"", String::from_utf8_lossy(&bytes)) })
+    Some(Guess { reading, scale: 1.0, unit: "", score: 80, says: format!("text \"{}\"", String::from_utf8_lossy(&bytes)) })
 }
 
 #[cfg(test)]
