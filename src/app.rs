@@ -64,6 +64,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
     let doors = Doors { urgent: urgent.clone(), bulk };
+    let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 
     let mut ports = BTreeMap::new();
@@ -126,6 +127,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         doors: line_doors,
         forget: forget_ports(&config, &lines),
+        urgent: local_commands,
         uplink: uplink_figures,
         clock,
         started,

@@ -179,3 +179,24 @@ pub const CONTROL_LINE: u64 = 64 * 1024;
 pub const SUNSPEC_MODELS: usize = 48;
 /// Repeated parts of one SunSpec model (inputs of an inverter). More: the first so many are read.
 pub const SUNSPEC_PARTS: usize = 24;
+
+/// A scan gives a unit that answers late at most so long. Later: it counts as not there; `--wait` gives it more.
+pub const SCAN_PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// Addresses that a scan of a network takes without `--yes`. More: refused.
+pub const SCAN_ADDRESSES: usize = 1_024;
+/// Addresses that it takes at all. More: refused.
+pub const SCAN_ADDRESSES_MAX: usize = 65_536;
+/// Connections that it tries at once. More: the next one waits.
+pub const SCAN_CONNECTS: usize = 16;
+/// Time between two attempts to connect, so that a small switch or a firewall takes it for no attack.
+pub const SCAN_CONNECT_EVERY: Duration = Duration::from_millis(10);
+
+/// Values that are followed at once by `fieldgate trace`. More: refused as busy.
+pub const TRACES: usize = 4;
+/// Steps kept of one of them. More: the oldest attempts go.
+pub const TRACE_STEPS: usize = 32;
+/// Phases of commands on their way to whoever waits for one on the control socket. Full: a waiter that is so far behind
+/// is told to look at `fieldgate status`.
+pub const COMMAND_PHASES: usize = 256;
+/// A local command's end is waited for so long after its deadline: a read-back may follow the write.
+pub const COMMAND_GRACE: Duration = Duration::from_secs(12);

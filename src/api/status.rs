@@ -5,14 +5,14 @@ use crate::{
     engine::Handle,
     model::{
         Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures,
-        UplinkId, UplinkState,
+        UplinkId, UplinkState, Urgent,
     },
     store::Store,
     system::clock::Clock,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Reads the figures of one line.
 pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
@@ -36,6 +36,8 @@ pub struct Sources {
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
     pub forget: BTreeMap<DeviceId, Forget>,
+    /// Where local commands go in, as those of the cloud do. Weak, so that surfaces hold no door open at the stop.
+    pub urgent: mpsc::WeakSender<Urgent>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,

@@ -20,7 +20,7 @@ impl Interrupt {
     pub fn watch() -> Interrupt {
         let interrupt = Interrupt::default();
         let flag = interrupt.0.clone();
-        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (ready, is_ready) = std::sync::mpsc::sync_channel(1);
         let watch = move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             runtime.block_on(async move {

@@ -4,18 +4,25 @@
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
 pub mod check;
+pub mod config;
 pub mod demo;
+pub mod explore;
 pub mod interrupt;
 pub mod listen;
+pub mod moment;
 pub mod out;
 pub mod plan;
 pub mod ports;
 pub mod profiles;
+pub mod progress;
 pub mod read;
 pub mod run;
+pub mod scan;
 pub mod simulate;
 pub mod site;
 pub mod status;
+pub mod trace;
+pub mod write;
 
 pub use out::{Color, Out};
 
@@ -83,6 +90,16 @@ pub enum Verb {
     Plan(plan::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
+    /// Find the devices on a serial line or in a network; reads only
+    Scan(scan::Args),
+    /// Live table of a unit's registers, with what they could mean
+    Explore(explore::Args),
+    /// Write points of a device, or a register of a unit; asks first
+    Write(write::Args),
+    /// Follow one value from the bus to the cloud's acknowledgement
+    Trace(trace::Args),
+    /// Change the configuration by a command
+    Config(config::Args),
     /// Serial ports here: stable names, chips, who holds them
     Ports(ports::Args),
     /// Listen on a bus without sending: settings, frames, who speaks
@@ -106,6 +123,11 @@ pub fn main() -> ExitCode {
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
+        Verb::Scan(args) => scan::run(&cli.global, &out, &args),
+        Verb::Explore(args) => explore::run(&cli.global, &out, &args),
+        Verb::Write(args) => write::run(&cli.global, &out, &args),
+        Verb::Trace(args) => trace::run(&cli.global, &out, &args),
+        Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Listen(args) => listen::run(&cli.global, &out, &args),
         Verb::Read(args) => read::run(&cli.global, &out, &args),

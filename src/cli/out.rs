@@ -151,6 +151,17 @@ pub fn bytes(n: u64) -> String {
     }
 }
 
+/// How much of 1 is done, in so many characters.
+pub fn bar(part: f64, wide: usize, ascii: bool) -> String {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)] // 0 to some 50
+    let full = (part.clamp(0.0, 1.0) * wide as f64).round() as usize;
+    if ascii {
+        return format!("{}{}", "=".repeat(full), "-".repeat(wide - full));
+    }
+    let edge = if full < wide { "╺" } else { "" };
+    format!("{}{edge}{}", "━".repeat(full), "─".repeat((wide - full).saturating_sub(1)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

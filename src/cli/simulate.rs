@@ -39,6 +39,9 @@ pub struct Args {
     /// Units on every line, such as 1-8 or 1,3,5-7
     #[arg(long, default_value = "1-8", value_name = "LIST", value_parser = units)]
     units: Units,
+    /// More units on the RTU lines, which understand only this speed, such as 19200:17,33 (repeatable)
+    #[arg(long, value_name = "BAUD:LIST", value_parser = also)]
+    also: Vec<(u32, Units)>,
     /// Units that never answer, in the same form
     #[arg(long, value_name = "LIST", value_parser = units)]
     silent: Option<Units>,
@@ -96,6 +99,7 @@ async fn serve(args: &Args) -> anyhow::Result<()> {
         baud: args.baud,
         parity: args.parity,
         units: args.units.0.clone(),
+        also: args.also.iter().map(|(baud, units)| (*baud, units.0.clone())).collect(),
         silent: args.silent.clone().map(|units| units.0).unwrap_or_default(),
         seed: args.seed,
     };
@@ -203,6 +207,12 @@ fn units(text: &str) -> Result<Units, &'static str> {
         all.extend(first..=last);
     }
     Ok(Units(all))
+}
+
+fn also(text: &str) -> Result<(u32, Units), &'static str> {
+    let (baud, list) = text.split_once(':').ok_or("use BAUD:LIST, such as 19200:17,33")?;
+    let baud = baud.parse().ok().filter(|b| (300..=4_000_000).contains(b)).ok_or("use a baud rate such as 19200 before the colon")?;
+    Ok((baud, units(list)?))
 }
 
 #[cfg(test)]

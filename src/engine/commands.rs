@@ -1,10 +1,10 @@
 //! Commands: remembered by id before anything else, then through their lane to a port, and their end told.
 
-use super::Engine;
+use super::{Engine, PhaseNote};
 use crate::{
     limits,
     logic::commands::Effect,
-    model::{Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Receipt, WriteDone},
+    model::{Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Phase, Receipt, WriteDone},
     store::{Accepted, Change, StoreError},
 };
 use std::sync::Arc;
@@ -45,11 +45,13 @@ impl Engine {
                     && !self.guests.is_quarantined(&command.device);
                 tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
                 self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
+                self.note_phase(&command.id, Phase::Accepted, None);
                 let mut out = vec![];
                 self.commands.admit(self.clock.now(), command, known, self.clock.reading(), &mut out);
                 self.carry_orders(out).await;
             }
             Ok(Accepted::Again(Some(outcome))) => {
+                self.note_phase(&command.id, outcome.phase, Some(&outcome));
                 let event = self.end_event(command.id, command.device, outcome);
                 self.submit(vec![event], Receipt::none()).await;
             }
@@ -78,6 +80,7 @@ impl Engine {
                 Effect::Dispatch(order) => self.dispatch(order),
                 Effect::Done { id, device, outcome } => {
                     tracing::info!(%id, %device, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
+                    self.note_phase(&id, outcome.phase, Some(&outcome));
                     let at = self.clock.now();
                     let stopped = self.refreshes.ended(at, &id, outcome.phase);
                     changes.extend(stopped.into_iter().map(|s| self.refresh_stopped(s)));
@@ -97,13 +100,20 @@ impl Engine {
         let reason = match self.port_of(&order.device) {
             None => "its line is not running",
             Some(port) => match port(order) {
-                Ok(()) => return,
+                Ok(()) => return self.note_phase(&id, Phase::Sent, None),
                 Err(_) => "busy: too many orders wait for this line; send it again under a new id",
             },
         };
         let mut out = vec![];
         self.commands.bounced(self.clock.now(), &id, reason, &mut out);
         self.orders.extend(out);
+    }
+
+    /// For whoever waits on the control socket; mostly nobody.
+    fn note_phase(&self, id: &CommandId, phase: Phase, outcome: Option<&Outcome>) {
+        if self.phases.receiver_count() > 0 {
+            let _ = self.phases.send(PhaseNote { id: id.clone(), phase, at: self.clock.now(), outcome: outcome.cloned() });
+        }
     }
 
     /// All units of a line at once: it has no state that the registry could know.

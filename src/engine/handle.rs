@@ -1,12 +1,12 @@
 //! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
 
 use super::Engine;
-use crate::model::{DeviceCard, DeviceId, DeviceStatus, LineId, LineState};
+use crate::model::{Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Outcome, Phase};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 /// Questions that wait. Full: the next one waits to be asked.
 pub(super) const ASKS: usize = 8;
@@ -15,6 +15,17 @@ pub(super) const ASKS: usize = 8;
 pub struct Handle {
     ask: mpsc::Sender<oneshot::Sender<Snapshot>>,
     turns: Arc<AtomicU64>,
+    phases: broadcast::Sender<PhaseNote>,
+}
+
+/// A command has come to this phase.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PhaseNote {
+    pub id: CommandId,
+    pub phase: Phase,
+    pub at: Boot,
+    /// Of a terminal phase.
+    pub outcome: Option<Outcome>,
 }
 
 /// How everything stands at one moment.
@@ -33,8 +44,13 @@ pub struct Snapshot {
 }
 
 impl Handle {
-    pub(super) fn new(ask: mpsc::Sender<oneshot::Sender<Snapshot>>, turns: Arc<AtomicU64>) -> Handle {
-        Handle { ask, turns }
+    pub(super) fn new(ask: mpsc::Sender<oneshot::Sender<Snapshot>>, turns: Arc<AtomicU64>, phases: broadcast::Sender<PhaseNote>) -> Handle {
+        Handle { ask, turns, phases }
+    }
+
+    /// The phases of all commands from now on.
+    pub fn phases(&self) -> broadcast::Receiver<PhaseNote> {
+        self.phases.subscribe()
     }
 
     /// `None`: the engine has stopped.

@@ -23,11 +23,12 @@ mod stop;
 mod telemetry;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod unstored;
 mod urgent;
 
-pub use handle::{Handle, Snapshot};
-pub use setup::linger;
+pub use handle::{Handle, PhaseNote, Snapshot};
+pub use setup::{commands as command_rules, linger};
 
 use crate::{
     config::Config,
@@ -58,7 +59,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use unstored::Unstored;
 
@@ -129,6 +130,7 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    phases: broadcast::Sender<PhaseNote>,
 }
 
 /// What woke the engine.
@@ -147,7 +149,8 @@ impl Engine {
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
-        let handle = Handle::new(ask, Arc::clone(&turns));
+        let (phases, _) = broadcast::channel(limits::COMMAND_PHASES);
+        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone());
         let now = clock.now();
         let (order_mqtt, tell_mqtt) = mqtt.unzip();
         let engine = Engine {
@@ -187,6 +190,7 @@ impl Engine {
             unstored: Unstored::default(),
             samples_in: 0,
             readings_in: 0,
+            phases,
             config,
         };
         (engine, handle)

@@ -76,7 +76,8 @@ fn report(report: &Report) -> Rule {
     Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every }
 }
 
-pub(super) fn commands(config: &Config) -> Commands {
+/// Also for a write while the daemon is stopped: the same limits.
+pub fn commands(config: &Config) -> Commands {
     let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
     let framed =
         config.framed.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), framed_rule(p))).collect())));

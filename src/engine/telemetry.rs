@@ -1,7 +1,10 @@
 //! Telemetry: evidence, what of it is news, and into the batch. The hot path: once per reading.
 
 use super::Engine;
-use crate::model::{Boot, Bulk, DeviceId, EvidenceKind, Reading, Receipt};
+use crate::{
+    model::{Boot, Bulk, DeviceId, EvidenceKind, Reading, Receipt},
+    system::tap::TAP,
+};
 
 /// A publication and what is known of it.
 struct Message {
@@ -71,12 +74,16 @@ impl Engine {
         if self.latest.put(&reading) {
             self.cards_changed();
         }
-        self.filter.pass(reading)
+        if TAP.is_open() { self.sift_watched(reading) } else { self.filter.pass(reading) }
     }
 
     pub(super) fn append_full(&mut self) {
         for full in self.full.drain(..) {
-            self.store.spool().append(full.frames, full.receipts, self.last_turn);
+            let watched = TAP.is_open().then(|| full.frames.clone());
+            let seq = self.store.spool().append(full.frames, full.receipts, self.last_turn);
+            if let Some(frames) = watched {
+                TAP.sealed(&frames, seq, self.clock.now());
+            }
         }
     }
 

@@ -1,6 +1,8 @@
-//! The machine: the clock and its trust, systemd, where log lines go, its serial ports. Names only `model` (its time types) and `limits`.
+//! The machine: the clock and its trust, systemd, where log lines go, serial ports, the tap that `trace` opens. Names only
+//! `model` (its time types) and `limits`.
 
 pub mod clock;
 pub mod logging;
 pub mod notify;
 pub mod ports;
+pub mod tap;

@@ -26,6 +26,7 @@ mod demo;
 mod faults;
 mod framed;
 mod links;
+mod newcomer;
 mod publishers;
 mod silence;
 mod site;

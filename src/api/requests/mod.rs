@@ -1,21 +1,29 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
+mod command;
 mod forget;
 mod frames;
 mod learned;
 mod lines;
 mod site;
 mod status;
+mod trace;
 
 use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}";
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
         return site::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("command") {
+        return command::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("trace") {
+        return trace::answer(asked, sources).await;
     }
     if let Some(asked) = asked.get("frames") {
         return frames::answer(asked, sources);

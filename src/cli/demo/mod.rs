@@ -8,7 +8,7 @@ mod cable;
 mod cloud;
 mod field;
 mod gateway;
-mod keys;
+pub(super) mod keys;
 mod ledger;
 mod screen;
 mod script;

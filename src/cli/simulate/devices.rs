@@ -3,7 +3,7 @@
 use super::{
     bus::Bus,
     unit::Tally,
-    wire::{self, Figures, Link, Pace, Pty},
+    wire::{self, Branch, Figures, Link, Pace, Pty},
 };
 use crate::{config::Parity, system::clock::Clock};
 use std::{
@@ -35,6 +35,8 @@ pub struct Config {
     pub baud: u32,
     pub parity: Parity,
     pub units: BTreeSet<u8>,
+    /// More units on the RTU lines, which understand only another speed.
+    pub also: Vec<(u32, BTreeSet<u8>)>,
     /// Units that never answer.
     pub silent: BTreeSet<u8>,
     /// Same seed, same values.
@@ -50,6 +52,7 @@ impl Default for Config {
             baud: 9600,
             parity: Parity::Even,
             units: (1..=8).collect(),
+            also: Vec::new(),
             silent: BTreeSet::new(),
             seed: 0,
         }
@@ -181,22 +184,28 @@ impl Running {
 
     fn add_rtu(&mut self, link: PathBuf, config: &Config, stop: &CancellationToken) -> Result<(), SimulateError> {
         let failed = |source: rustix::io::Errno| SimulateError::Pty { source: source.into() };
-        let (outer, inner) = (Pty::open().map_err(failed)?, Pty::open().map_err(failed)?);
-        let held = [outer.hold().map_err(failed)?, inner.hold().map_err(failed)?];
+        let outer = Pty::open().map_err(failed)?;
+        let held = outer.hold().map_err(failed)?;
         let made = Link::make(&link, &outer.path).map_err(|source| SimulateError::Link { path: link.clone(), source })?;
-        let bus = Bus::new(true, &config.units, &config.silent, config.seed, Clock::Real);
-        self.servers.spawn(until(stop, serve_rtu(inner.path.clone(), config.baud, bus.clone())));
-        let (figures, pace) = (Arc::new(Figures::default()), Pace::new(config.baud, config.parity));
-        let (counted, stop) = (figures.clone(), stop.clone());
+        let figures = Arc::new(Figures::default());
+        let mut branches = Vec::new();
+        for (baud, units) in std::iter::once((config.baud, &config.units)).chain(config.also.iter().map(|(b, u)| (*b, u))) {
+            let inner = Pty::open().map_err(failed)?;
+            let bus = Bus::new(true, units, &config.silent, config.seed, Clock::Real);
+            self.servers.spawn(until(stop, serve_rtu(inner.path.clone(), baud, bus.clone())));
+            let address = link.display().to_string();
+            self.lines.push(Line { address, bus, wire: branches.is_empty().then(|| figures.clone()) });
+            branches.push(Branch { held: inner.hold().map_err(failed)?, inner, baud, pace: Pace::new(baud, config.parity) });
+        }
+        let (counted, stop) = (figures, stop.clone());
         let carry = move || {
-            if let Err(error) = wire::carry(&outer, &held, &inner, pace, &counted, &stop) {
+            if let Err(error) = wire::carry(&outer, &held, &branches, &counted, &stop) {
                 tracing::error!(%error, "a simulated serial line has broken");
             }
         };
         let thread = std::thread::Builder::new().name("simulated-line".into()).spawn(carry);
         self.threads.push(thread.map_err(|source| SimulateError::Pty { source })?);
         self.links.push(made);
-        self.lines.push(Line { address: link.display().to_string(), bus, wire: Some(figures) });
         self.rtu_links.push(link);
         Ok(())
     }

@@ -156,39 +156,51 @@ impl Way {
     }
 }
 
-/// Carries bytes between the two pseudo-terminals until the stop. Runs on a thread of its own: a runtime's timers are too
-/// coarse for single bytes.
-pub fn carry(
-    outer: &Pty,
-    held: &[OwnedFd; 2],
-    inner: &Pty,
-    pace: Pace,
-    figures: &Arc<Figures>,
-    stop: &CancellationToken,
-) -> Result<(), Errno> {
-    let (mut requests, mut replies) = (Way::new(pace), Way::new(pace));
+/// Units of one speed on the line.
+pub struct Branch {
+    pub inner: Pty,
+    /// Our hold on its other end.
+    pub held: OwnedFd,
+    pub baud: u32,
+    pub pace: Pace,
+}
+
+/// Carries bytes between the master's pseudo-terminal and those of the units until the stop. Runs on a thread of its own: a
+/// runtime's timers are too coarse for single bytes. With several branches only the one hears that has the speed which
+/// the master's port is set to; to the others it is noise. (A pseudo-terminal keeps the speed, but no parity.)
+pub fn carry(outer: &Pty, held: &OwnedFd, branches: &[Branch], figures: &Arc<Figures>, stop: &CancellationToken) -> Result<(), Errno> {
+    let mut ways: Vec<(Way, Way)> = branches.iter().map(|b| (Way::new(b.pace), Way::new(b.pace))).collect();
     while !stop.is_cancelled() {
         let now = now_ns();
-        hand_over(&inner.ours, &requests.arrived(now));
-        hand_over(&outer.ours, &replies.arrived(now));
-        let next = [requests.next(), replies.next()].into_iter().flatten().min().unwrap_or(u64::MAX);
-        wait(outer, inner, next.saturating_sub(now).min(IDLE_NS))?;
+        for (branch, (requests, replies)) in branches.iter().zip(&mut ways) {
+            hand_over(&branch.inner.ours, &requests.arrived(now));
+            hand_over(&outer.ours, &replies.arrived(now));
+        }
+        let next = ways.iter().flat_map(|(a, b)| [a.next(), b.next()]).flatten().min().unwrap_or(u64::MAX);
+        wait(outer, branches, next.saturating_sub(now).min(IDLE_NS))?;
         let now = now_ns();
         let mut buffer = [0; 512];
         let asked = take(&outer.ours, &mut buffer)?;
         if !asked.is_empty() {
             figures.bytes_from_master.fetch_add(asked.len() as u64, Relaxed);
-            if replies.busy_until > now {
+            let spoken = ways.iter().map(|(_, replies)| replies.busy_until).max().unwrap_or(0);
+            let heard_by = speaking_to(held, branches);
+            let gap_ns = heard_by.map_or(0, |n| branches[n].pace.gap_ns);
+            if spoken > now {
                 figures.collisions.fetch_add(1, Relaxed);
-            } else if replies.busy_until + pace.gap_ns > now + SLACK_NS {
+            } else if spoken + gap_ns > now + SLACK_NS {
                 figures.short_gaps.fetch_add(1, Relaxed);
             }
-            requests.send(asked, now);
+            if let Some(n) = heard_by {
+                ways[n].0.send(asked, now);
+            }
         }
-        let replied = take(&inner.ours, &mut buffer)?;
-        figures.bytes_to_master.fetch_add(replied.len() as u64, Relaxed);
-        replies.send(replied, now.max(requests.busy_until + pace.gap_ns));
-        for terminal in held {
+        for (branch, (requests, replies)) in branches.iter().zip(&mut ways) {
+            let replied = take(&branch.inner.ours, &mut buffer)?;
+            figures.bytes_to_master.fetch_add(replied.len() as u64, Relaxed);
+            replies.send(replied, now.max(requests.busy_until + branch.pace.gap_ns));
+        }
+        for terminal in branches.iter().map(|b| &b.held).chain([held]) {
             // Whoever is killed leaves its terminal exclusive, and the next one could not open it.
             let _ = ioctl_tiocnxcl(terminal);
         }
@@ -196,9 +208,19 @@ pub fn carry(
     Ok(())
 }
 
-fn wait(outer: &Pty, inner: &Pty, ns: u64) -> Result<(), Errno> {
+/// Which branch understands the master. A line of one speed is not particular about it.
+fn speaking_to(held: &OwnedFd, branches: &[Branch]) -> Option<usize> {
+    if branches.len() == 1 {
+        return Some(0);
+    }
+    let speed = tcgetattr(held).ok()?.input_speed();
+    branches.iter().position(|b| b.baud == speed)
+}
+
+fn wait(outer: &Pty, branches: &[Branch], ns: u64) -> Result<(), Errno> {
     let timeout = Timespec { tv_sec: 0, tv_nsec: i64::try_from(ns).unwrap_or(0) };
-    let mut fds = [PollFd::new(&outer.ours, PollFlags::IN), PollFd::new(&inner.ours, PollFlags::IN)];
+    let inner = branches.iter().map(|b| &b.inner.ours);
+    let mut fds: Vec<PollFd<'_>> = inner.chain([&outer.ours]).map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
     match poll(&mut fds, Some(&timeout)) {
         Ok(_) | Err(Errno::INTR) => Ok(()),
         Err(error) => Err(error),

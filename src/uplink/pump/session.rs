@@ -9,6 +9,7 @@ use super::{
 use crate::{
     logic::replay::{Choice, Replay, Waiting},
     model::{Boot, WallMs},
+    system::tap::TAP,
     uplink::broker::{Arrived, Broker, Link, Lost, UNSENT_MAX},
 };
 use std::time::Duration;
@@ -197,6 +198,7 @@ impl<'a, B: Broker> Session<'a, B> {
         let store = self.pump.store.clone();
         let mut body = std::mem::take(&mut self.body);
         body.clear();
+        let mut watched = None;
         let sent = match choice {
             Choice::Event => store.events().next().map(|out| {
                 self.pump.native.events(out.key, &out.events, out.boot, store.clock_of(out.boot), &mut body);
@@ -206,7 +208,9 @@ impl<'a, B: Broker> Session<'a, B> {
                 let next = if choice == Choice::Live { store.spool().next_live() } else { store.spool().next_backlog() };
                 next.map(|out| {
                     self.pump.native.telemetry(&out.sealed, out.backlog, store.clock_of(out.sealed.boot), &mut body);
-                    Sent::Telemetry(out.sealed.key)
+                    let key = out.sealed.key;
+                    watched = TAP.is_open().then_some(out.sealed);
+                    Sent::Telemetry(key)
                 })
             }
         };
@@ -214,6 +218,10 @@ impl<'a, B: Broker> Session<'a, B> {
             let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
             let id = self.link.publish(topic, &body, false);
             self.book(id, sent, topic.len() + body.len());
+            if let Some(sealed) = watched {
+                let uplink = &self.pump.config.id;
+                TAP.sent(&sealed.frames, sealed.key, self.pump.clock.now(), || format!("{uplink}, packet {id}, {} bytes", body.len()));
+            }
         }
         self.body = body;
         sent.is_some()
@@ -255,7 +263,12 @@ impl<'a, B: Broker> Session<'a, B> {
         let Some((what, at)) = self.window.acknowledged(id) else { return };
         self.pump.board.acknowledged(now - at);
         match what {
-            Sent::Telemetry(key) => self.pump.store.spool().acknowledged(key, now),
+            Sent::Telemetry(key) => {
+                self.pump.store.spool().acknowledged(key, now);
+                if TAP.is_open() {
+                    TAP.acknowledged(key, now);
+                }
+            }
             Sent::Events(key) => self.pump.store.events().acknowledged(key),
             Sent::State | Sent::Devices => return,
         }

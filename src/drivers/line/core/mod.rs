@@ -15,6 +15,7 @@ mod link;
 mod planning;
 mod replies;
 mod site;
+mod trace;
 
 use super::{
     event::{Event, NEVER, Note, Out, Step, Want},

@@ -142,6 +142,7 @@ impl Core {
                 let a = &mut self.answers[device];
                 a.answers += 1;
                 a.answered(after);
+                self.trace(now, job, None);
                 match job.kind {
                     Kind::Order | Kind::Setup => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => {
@@ -197,6 +198,7 @@ impl Core {
         }
         self.counters.refused += 1;
         self.answers[device].refused += 1;
+        self.trace(now, job, Some(&Heard::Refused(code)));
         match job.kind {
             Kind::Order => self.written(now, job, Verdict::Exception(code)),
             Kind::Setup => {
@@ -298,6 +300,7 @@ impl Core {
 
     /// A poll's or probe's request got no valid reply.
     fn failed(&mut self, now: Boot, job: Job, device: usize, heard: Heard) {
+        self.trace(now, job, Some(&heard));
         let silent = matches!(heard, Heard::Silent { .. });
         let ended = match job.kind {
             Kind::Probe if silent => {

@@ -1,0 +1,147 @@
+//! A row becomes a point of a file in conf.d that `check` accepts. What was there stays, and nothing is kept that would not
+//! check.
+
+use super::guess::{Guess, order_word};
+use crate::{
+    cli::{config::draft::quoted, site::Place},
+    config::{self, Register, Secrets, Surroundings, Transport, WordOrder},
+    model::{DeviceId, Parity, PointId},
+};
+use std::{
+    fmt::Write,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// What is saved.
+pub struct Saving<'a> {
+    pub device: &'a DeviceId,
+    pub unit: u8,
+    /// Where it was found, for a device that is new.
+    pub place: &'a Place,
+    pub point: PointId,
+    pub register: Register,
+    pub guess: &'a Guess,
+    pub unit_of_measure: String,
+}
+
+/// Writes it; the file, or why not.
+pub fn save(main: &Path, saving: &Saving<'_>) -> Result<PathBuf, String> {
+    let around = Surroundings::real(Secrets::Unread);
+    let before = config::load_with(main, &around);
+    let dir = main.parent().unwrap_or(Path::new("")).join("conf.d");
+    let file = dir.join(format!("{}.toml", saving.device));
+    let old = fs::read_to_string(&file).unwrap_or_default();
+    let is_known = before.config.as_ref().is_some_and(|c| c.devices.iter().any(|d| d.id == *saving.device))
+        || old.contains(&format!("[device.{}]", saving.device));
+    let mut text = old.clone();
+    if !is_known {
+        text += &device(saving, before.config.as_ref());
+    }
+    text += &point(saving);
+    let cannot = |e: std::io::Error| format!("{} cannot be written: {e}", file.display());
+    fs::create_dir_all(&dir).map_err(cannot)?;
+    fs::write(&file, &text).map_err(cannot)?;
+    let after = config::load_with(main, &around);
+    let count = |loaded: &config::Loaded| config::render::count(&loaded.problems).0;
+    if count(&after) > count(&before) {
+        let why = after.problems.iter().find(|p| p.at.file == file || !before.problems.contains(p)).map(|p| p.found.clone());
+        let _ = if old.is_empty() { fs::remove_file(&file) } else { fs::write(&file, &old) };
+        return Err(why.unwrap_or_else(|| "the configuration would not check".into()));
+    }
+    Ok(file)
+}
+
+fn device(saving: &Saving<'_>, config: Option<&config::Config>) -> String {
+    let id = saving.device;
+    let mut text = String::new();
+    let place = match &saving.place.line.transport {
+        Transport::Serial(s) => {
+            let line = if saving.place.is_configured {
+                saving.place.line.id.to_string()
+            } else {
+                let names = |id: &str| config.is_some_and(|c| c.lines.iter().any(|l| l.id.as_str() == id));
+                let line =
+                    (1..).map(|n| if n == 1 { "bus".to_owned() } else { format!("bus-{n}") }).find(|id| !names(id)).unwrap_or_default();
+                let parity = match s.parity {
+                    Parity::None => "none",
+                    Parity::Even => "even",
+                    Parity::Odd => "odd",
+                };
+                let path = quoted(&s.path.to_string_lossy());
+                let _ = write!(
+                    text,
+                    "[line.{line}]\nserial = {{ path = {path}, baud = {}, parity = \"{parity}\", stop = {} }}\n\n",
+                    s.baud, s.stop
+                );
+                line
+            };
+            format!("line = \"{line}\"")
+        }
+        Transport::Tcp { host, port } => format!("tcp = {}", quoted(&format!("{host}:{port}"))),
+        Transport::RtuOverTcp { host, port } => format!("rtu_over_tcp = {}", quoted(&format!("{host}:{port}"))),
+    };
+    let _ = write!(text, "[device.{id}]\n{place}\nunit = {}\npoll = \"5s\"\n", saving.unit);
+    text
+}
+
+fn point(saving: &Saving<'_>) -> String {
+    let Saving { device, point, register, guess, unit_of_measure, .. } = saving;
+    let mut text = format!("\n[device.{device}.point.{point}]\nregister = \"{register}\"\ntype = \"{}\"\n", guess.reading.kind.word());
+    if guess.reading.kind.words() > 1 && guess.reading.order != WordOrder::Abcd {
+        let _ = writeln!(text, "order = \"{}\"", order_word(guess.reading.order));
+    }
+    if guess.scale < 1.0 {
+        let _ = writeln!(text, "scale = {}", guess.scale);
+    }
+    if !unit_of_measure.is_empty() {
+        let _ = writeln!(text, "unit = {}", quoted(unit_of_measure));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cli::explore::guess,
+        config::{Line, Serial, Table},
+        model::LineId,
+    };
+
+    #[test]
+    fn saved_points_make_a_file_that_checks() {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("fieldgate.toml");
+        fs::write(&main, "[gateway]\nid = \"g\"\n[uplink.cloud]\nurl = \"mqtt://127.0.0.1\"\n").unwrap();
+        let serial = Serial { path: "/dev/ttyUSB1".into(), baud: 9600, parity: Parity::None, bits: 8, stop: 1 };
+        let line = Line::new(LineId::parse("site").unwrap(), Transport::Serial(serial));
+        let place = Place { line, is_configured: false, device: None };
+        let device = DeviceId::parse("meter-x").unwrap();
+        for (name, address, a, b) in
+            [("power", 12, 0x44a0, Some(0x8666)), ("voltage", 20, 2301, Some(7)), ("swapped", 30, 0x23d7, Some(0x4366))]
+        {
+            let guess = guess::best(a, b, None, None);
+            let saving = Saving {
+                device: &device,
+                unit: 7,
+                place: &place,
+                point: PointId::parse(name).unwrap(),
+                register: Register { table: Table::Input, address },
+                unit_of_measure: guess.unit.to_owned(),
+                guess: &guess,
+            };
+            save(&main, &saving).unwrap();
+            // The same point a second time is refused, and the file stays good.
+            assert!(save(&main, &saving).is_err());
+        }
+        let loaded = config::load_with(&main, &Surroundings::real(Secrets::Unread));
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems));
+        let points: Vec<String> = config.devices[0]
+            .points
+            .iter()
+            .map(|p| format!("{} {} {} {:?} {}", p.id, p.register, p.kind.word(), p.order, p.unit))
+            .collect();
+        assert_eq!(points, ["power input:12 f32 Abcd ", "voltage input:20 u16 Abcd V", "swapped input:30 f32 Cdab V"]);
+    }
+}
