@@ -7,9 +7,12 @@ use super::{
 };
 use crate::{
     drivers::Doors,
-    model::{Boot, LineFigures, LineId, LineState},
+    model::{Boot, Bulk, LineFigures, LineId, LineState},
 };
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 use tokio::sync::mpsc::error::TrySendError;
 
 /// Read by whoever asks for figures, written after each request.
@@ -55,16 +58,30 @@ pub struct Report {
     doors: Doors,
     cell: Cell,
     published: Counters,
+    /// When it could last have handed over.
+    chance: Boot,
 }
+
+/// Readings that wait for company at most.
+const READINGS: usize = 8;
 
 impl Report {
     pub fn new(line: LineId, doors: Doors) -> Report {
         let shared = Shared { counters: Counters::default(), usage: Usage::default(), state: LineState::Unknown, reason: String::new() };
-        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default() }
+        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), chance: Boot(0) }
     }
 
     pub fn cell(&self) -> Cell {
         self.cell.clone()
+    }
+
+    /// Whether to hand over now, between two requests: what is urgent at once, readings when the next chance is likely to
+    /// make the oldest wait longer than `company`.
+    pub fn is_due(&mut self, core: &Core, now: Boot, company: Duration) -> bool {
+        let between = now - std::mem::replace(&mut self.chance, now);
+        let Some(Bulk::Reading(oldest)) = core.out.bulk.front() else { return true };
+        let only_readings = core.out.urgent.is_empty() && core.out.notes.is_empty();
+        !only_readings || core.out.bulk.len() >= READINGS || now - oldest.at + between > company
     }
 
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.
