@@ -6,7 +6,7 @@
 use crate::{
     api::{
         control,
-        status::{Figures, Sources},
+        status::{Figures, LineDoor, Sources},
     },
     config::Config,
     drivers::{Doors, line, mqtt},
@@ -68,6 +68,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
 
     let mut ports = BTreeMap::new();
     let mut lines = Vec::new();
+    let mut line_doors = Vec::new();
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
         if devices.is_empty() {
@@ -75,6 +76,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         }
         let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
         ports.insert(l.id.clone(), handle.orders.clone());
+        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone() });
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;
@@ -119,6 +121,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         engine: handle.clone(),
         store: store.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
+        doors: line_doors,
         uplink: uplink_figures,
         clock,
         started,

@@ -11,6 +11,15 @@ pub const URGENT_TURN: usize = 64;
 pub const BULK: usize = 1024;
 /// Orders that wait for their turn on one line. Full: the command is rejected as busy.
 pub const LINE_ORDERS: usize = 64;
+/// Requests of site tools that wait for their turn on one line. Full: the request is answered "not sent".
+pub const SITE_JOBS: usize = 8;
+/// Line time that requests of site tools may take while polls are due, so that a long scan starves no device. Reached:
+/// the next request waits.
+pub const SITE_SHARE_PERCENT: u32 = 50;
+/// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
+pub const SITE_WAIT: Duration = Duration::from_secs(15);
+/// Bytes kept of what was heard while a site tool's request was on the wire. More: the rest is not reported.
+pub const SITE_HEARD_BYTES: usize = 1024;
 /// Local messages on their way to subscribers. Full: QoS 0 status publications are dropped and counted.
 pub const LOCAL_MESSAGES: usize = 1024;
 /// Changes on their way to the database writer. Full: the engine waits.
@@ -99,6 +108,8 @@ pub const REGISTERED_DEVICES: usize = 5_000;
 /// Command ids remembered, for duplicates; older than this count or age are forgotten.
 pub const COMMANDS_KEPT: u64 = 100_000;
 pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
+/// Facts learned about devices and lines. Full: the one that was learned longest ago goes and is learned again.
+pub const LEARNED: u32 = 50_000;
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
 
@@ -121,6 +132,18 @@ pub const PROBE_MIN: Duration = Duration::from_millis(500);
 pub const PROBE_MAX: Duration = Duration::from_secs(60);
 /// All probes of a line together have this share of it, in percent.
 pub const PROBE_SHARE_PERCENT: u64 = 3;
+
+/// Requests that one poll may send to learn what its device refuses: a search in 125 registers takes 14 for one hole.
+/// Reached: the next poll goes on, with what was found by then.
+pub const LEARN_PER_POLL: usize = 64;
+/// A refusal is believed when it is repeated after this: a unit that boots refuses for seconds what it serves later.
+pub const LEARN_CONFIRM: Duration = Duration::from_secs(10);
+/// A hole is asked again after this…
+pub const RELEARN_MIN: Duration = Duration::from_secs(600);
+/// …doubling up to this: a new firmware may fill it. One request a day does not burden any line.
+pub const RELEARN_MAX: Duration = Duration::from_secs(86_400);
+/// Holes remembered of one device. Full: further refused requests stay in its plan and are refused in each poll.
+pub const HOLES: usize = 512;
 
 /// The ordered shutdown ends by this, whatever is stuck.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);

@@ -1,8 +1,9 @@
 //! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
 
 use crate::{
+    config::Line,
     engine::Handle,
-    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, State, UplinkFigures, UplinkId, UplinkState},
+    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState},
     store::Store,
     system::clock::Clock,
 };
@@ -13,12 +14,19 @@ use tokio::sync::watch;
 /// Reads the figures of one line.
 pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
 
-/// Everything that the document is made from.
+/// Where requests go to a line.
+pub struct LineDoor {
+    pub line: Line,
+    pub site: SitePort,
+}
+
+/// What the surfaces ask. The document is made from most of it.
 pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
     pub store: Store,
     pub lines: Vec<Figures>,
+    pub doors: Vec<LineDoor>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,

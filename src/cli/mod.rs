@@ -6,6 +6,8 @@
 pub mod check;
 pub mod demo;
 pub mod out;
+pub mod ports;
+pub mod profiles;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -18,6 +20,10 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// The daemon is needed and does not run, or cannot be reached.
 pub const EXIT_UNREACHABLE: u8 = 3;
+/// The field did not answer: silent or garbled.
+pub const EXIT_NO_ANSWER: u8 = 4;
+/// Refused: a limit, an exception code, a missing permission.
+pub const EXIT_REFUSED: u8 = 5;
 /// The configuration does not check (EX_CONFIG of sysexits.h): systemd does not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -71,8 +77,12 @@ pub enum Verb {
     Check(check::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
+    /// Serial ports here: stable names, chips, who holds them
+    Ports(ports::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
+    /// Device profiles: list, show, check
+    Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
 }
@@ -85,7 +95,9 @@ pub fn main() -> ExitCode {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
+        Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
+        Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }
 }

@@ -48,7 +48,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
 }
 
 /// The socket given, else the one of the configuration, else the usual place.
-fn socket(global: &Global) -> PathBuf {
+pub fn socket(global: &Global) -> PathBuf {
     if let Some(socket) = &global.socket {
         return socket.clone();
     }

@@ -46,6 +46,8 @@ pub struct Point {
     pub write: Option<WriteRule>,
     /// Read by a request of its own.
     pub read_alone: bool,
+    /// An `i16` in the device that holds the power of ten of this value, read with it.
+    pub scale_register: Option<Register>,
 }
 
 impl Device {
@@ -84,6 +86,7 @@ impl Point {
             report: Report::default(),
             write: None,
             read_alone: false,
+            scale_register: None,
         }
     }
 }

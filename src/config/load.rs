@@ -44,14 +44,6 @@ pub fn load(path: &Path) -> Loaded {
 
 pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
     let dir = path.parent().unwrap_or(Path::new(""));
-    let mut profile_dirs = around.profile_dirs.clone();
-    profile_dirs.push(dir.join("profiles"));
-    if let Some(more) = around.var("FIELDGATE_PROFILES") {
-        profile_dirs.extend(more.split(':').filter(|d| !d.is_empty()).map(PathBuf::from));
-    }
-    let mut seen = std::collections::BTreeSet::new();
-    profile_dirs.retain(|d| seen.insert(d.clone()));
-
     let mut out = Problems::default();
     let mut files = vec![path.to_owned()];
     let (main, mut root) = read(path, &mut out);
@@ -60,7 +52,7 @@ pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
         tree::merge(&mut root, table, &mut out);
         files.push(more);
     }
-    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs) };
+    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)) };
     let (config, polls) = check::document(&root, main, &mut desk);
     let failed = desk.out.has_errors();
     let polls = polls.into_iter().map(|(id, at)| (id, desk.out.sources.spot(at))).collect();
@@ -68,6 +60,18 @@ pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
     let config = config.filter(|_| !failed);
     let counts = config.as_ref().map(count).unwrap_or_default();
     Loaded { config, problems, files, counts, polls }
+}
+
+/// Where profiles are looked for; the later wins.
+pub(super) fn profile_dirs(main: &Path, around: &Surroundings) -> Vec<PathBuf> {
+    let mut dirs = around.profile_dirs.clone();
+    dirs.push(main.parent().unwrap_or(Path::new("")).join("profiles"));
+    if let Some(more) = around.var("FIELDGATE_PROFILES") {
+        dirs.extend(more.split(':').filter(|d| !d.is_empty()).map(PathBuf::from));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    dirs.retain(|d| seen.insert(d.clone()));
+    dirs
 }
 
 fn count(config: &Config) -> Counts {

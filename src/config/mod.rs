@@ -18,6 +18,7 @@ mod load;
 pub mod mqtt;
 mod nearest;
 pub mod problem;
+pub mod profile;
 pub mod render;
 pub mod source;
 pub mod surroundings;
@@ -34,7 +35,9 @@ pub use gateway::Gateway;
 pub use line::{Line, Parity, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
 pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
+pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
+pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Secret, Uplink};
 

@@ -188,6 +188,11 @@ impl Problems {
         self.broken.insert((at.file, self.sources.line_of(at)))
     }
 
+    /// How many so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
     pub fn has_errors(&self) -> bool {
         self.errors > 0
     }

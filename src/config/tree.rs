@@ -49,6 +49,13 @@ impl Node {
             _ => None,
         }
     }
+
+    pub fn table_mut(&mut self) -> Option<&mut Table> {
+        match &mut self.value {
+            Content::Table(t) => Some(t),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the TOML of a file that is already among the sources. What is broken is reported, the rest comes back.

@@ -4,6 +4,7 @@ use super::Engine;
 use crate::{
     logic::registry::Saying,
     model::{EvidenceKind, Heard, Receipt, Said, Urgent},
+    store::Change,
 };
 
 impl Engine {
@@ -32,6 +33,11 @@ impl Engine {
             Urgent::Said(said) => self.on_said(said).await,
             Urgent::Command { command, receipt } => self.on_command(command, receipt).await,
             Urgent::Done(done) => self.on_done(done).await,
+            Urgent::Learned { fact, forget, at } => {
+                let verb = if forget { "forgotten" } else { "learned" };
+                tracing::info!(about = %fact.about, key = %fact.key, value = %fact.value, "{verb}");
+                self.submit(vec![Change::Learned { fact, forget, at }], Receipt::none()).await;
+            }
             Urgent::DeadLetter(letter) => self.on_dead_letter(letter, Receipt::none()).await,
             Urgent::DeadLetterHeld { letter, receipt } => self.on_dead_letter(letter, receipt).await,
         }

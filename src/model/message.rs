@@ -1,6 +1,6 @@
 //! What the doors (lines, local MQTT, uplink) hand to the engine, and what it hands back.
 
-use super::{Action, Boot, Command, CommandId, DeviceId, LineId, LineState, Outcome, PointId, Reading};
+use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointId, Reading};
 use std::{sync::Arc, time::Duration};
 
 /// What one poll or probe told us, apart from values. Only `Silent` and `Garbled` are evidence of absence.
@@ -30,6 +30,8 @@ pub enum Urgent {
     Command { command: Command, receipt: Receipt },
     /// The terminal phase of an order, or that it is now on the wire.
     Done(WriteDone),
+    /// Something was found out that is worth remembering over a restart, or with `forget` is not true any more.
+    Learned { fact: Learned, forget: bool, at: Boot },
     /// Something unreadable at a door.
     DeadLetter(DeadLetter),
     /// The same, from a publisher who waits for its acknowledgement: keep the receipt once the letter is durable.

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Outcome, Phase},
+    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Outcome, Phase},
     system::clock::Clock,
 };
 use std::{path::PathBuf, time::Duration};
@@ -55,6 +55,12 @@ pub enum Change {
         at: Boot,
     },
     DeadLetter(DeadLetter),
+    /// Replaces what was known under its key, or with `forget` takes it away.
+    Learned {
+        fact: Learned,
+        forget: bool,
+        at: Boot,
+    },
     /// Gets the next event number. All events of one transaction share one message.
     Event(Event),
 }
@@ -78,6 +84,8 @@ pub struct Restored {
     pub devices: Vec<RestoredDevice>,
     /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
     pub open_commands: Vec<(Command, Phase)>,
+    /// What was found out about devices and lines.
+    pub learned: Vec<Learned>,
     /// Files that could not be read and were moved aside.
     pub quarantined: Vec<PathBuf>,
 }

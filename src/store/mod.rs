@@ -35,7 +35,7 @@ pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
 pub use spool::{Outgoing, Spool};
 
-use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId};
+use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId, Learned};
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
 use std::{
@@ -43,6 +43,19 @@ use std::{
     sync::{Arc, PoisonError},
     time::Duration,
 };
+
+/// What was found out about devices and lines, read beside a daemon or with none running. Empty where no store is yet, or
+/// one of a version that learned nothing.
+pub fn learned(data_dir: &std::path::Path) -> Result<Vec<Learned>, StoreError> {
+    let path = data_dir.join("state.db");
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let db = db::reader(&path)?;
+    let fail = |source| StoreError::Read { file: "state.db", source };
+    let version: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
+    if version < 2 { Ok(Vec::new()) } else { state::learned(&db).map_err(fail) }
+}
 
 /// The handle that everybody shares. The last one that is dropped without [`Store::close`] kills the writer.
 #[derive(Clone)]
@@ -152,6 +165,11 @@ impl Store {
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
         self.handle.queries.commands(limit)
+    }
+
+    /// What was found out about devices and lines.
+    pub fn learned(&self) -> Result<Vec<Learned>, StoreError> {
+        self.handle.queries.learned()
     }
 
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {

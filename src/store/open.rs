@@ -126,7 +126,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk));
     let driver = start(o.backing, writer, &inline)?;
     let queries = Queries::open(&state_path)?;
-    let restored = Restored { epoch, boot: index, before, devices: state.devices, open_commands: state.open_commands, quarantined };
+    let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
+    let restored = Restored { epoch, boot: index, before, devices, open_commands, learned, quarantined };
     Ok((Store { handle: Arc::new(Handle { shared, driver, queries, closing: AtomicBool::new(false), _lock: lock }) }, restored))
 }
 

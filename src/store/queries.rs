@@ -1,7 +1,7 @@
 //! Reading state.db for people: on a connection of its own, beside the writer.
 
 use super::{StoreError, db};
-use crate::model::{Boot, BootIndex, Cause, DeviceId, Outcome, Phase, State, WallMs};
+use crate::model::{Boot, BootIndex, Cause, DeviceId, Learned, Outcome, Phase, State, WallMs};
 use rusqlite::{Connection, Row, params};
 use std::{
     path::Path,
@@ -54,6 +54,12 @@ impl Queries {
         let read = || db.prepare_cached(sql)?.query_map(params, row)?.collect();
         let rows: rusqlite::Result<Vec<T>> = read();
         rows.map_err(|source| StoreError::Read { file: "state.db", source })
+    }
+
+    /// What was found out about devices and lines, in order of whom it is about.
+    pub fn learned(&self) -> Result<Vec<Learned>, StoreError> {
+        let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        super::state::learned(&db).map_err(|source| StoreError::Read { file: "state.db", source })
     }
 
     /// The newest transitions of a device, newest first.

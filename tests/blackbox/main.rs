@@ -30,3 +30,4 @@ mod oddities;
 mod publishers;
 mod silence;
 mod systemd;
+mod unplug;

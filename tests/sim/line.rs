@@ -117,6 +117,7 @@ impl Owner {
         };
         match want {
             Want::Open => Todo::Open,
+            Want::Tune(_) => unreachable!("no site tool asks here"),
             Want::Send(frame) => Todo::Send(frame.to_vec()),
             Want::Recv { until, .. } => Todo::Recv(until),
             Want::Silence(until) => Todo::Silence(until),

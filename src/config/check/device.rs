@@ -7,8 +7,8 @@ use crate::{
         keys::{Keys, Trail},
         problem::Code,
         source::Place,
-        table::Table,
-        tree::{self, Content},
+        table::{Entry, Table},
+        tree::{self, Content, Node},
         words,
     },
     limits,
@@ -16,7 +16,7 @@ use crate::{
 };
 use std::{borrow::Cow, collections::BTreeMap, time::Duration};
 
-const KEYS: &[&str] = &[
+pub const KEYS: &[&str] = &[
     "line",
     "tcp",
     "rtu_over_tcp",
@@ -129,6 +129,17 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         points,
     };
     seen.devices.insert(id, device);
+}
+
+/// The device that a profile alone makes, on a line that does not exist.
+pub fn of_profile(table: &Table, at: Place, desk: &mut Desk<'_>) -> Option<Device> {
+    let mut table = table.clone();
+    let node = |value| Entry { at, node: Node { at, value, filled: false } };
+    table.insert("tcp", node(Content::Text("127.0.0.1".into())));
+    table.insert("unit", node(Content::Int(1)));
+    let mut seen = Seen::default();
+    one("profile", at, Cow::Owned(table), &Trail::ROOT, &mut Lines::default(), &mut seen, desk);
+    seen.devices.into_values().next()
 }
 
 /// The device's table over its profile's. `Err`: it names one that is not there, so that missing points follow from that.

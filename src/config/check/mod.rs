@@ -29,7 +29,7 @@ use super::{
 use crate::model::{BadId, DeviceId};
 use std::{collections::BTreeMap, path::PathBuf};
 
-pub use profile::Profiles;
+pub use profile::{Profiles, check as profile};
 
 /// What every check needs at hand.
 pub struct Desk<'a> {

@@ -35,7 +35,7 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, poll: Duratio
     let (register, kind) = (register?, kind?);
     let na = na::check(&keys, kind, desk);
     let write = write::check(&keys, register, kind, desk);
-    Some(Point { id: point_id?, register, kind, order, scale, offset, unit, na, report, write, read_alone })
+    Some(Point { id: point_id?, register, kind, order, scale, offset, unit, na, report, write, read_alone, scale_register: None })
 }
 
 fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {

@@ -2,8 +2,13 @@
 //!
 //! The owner calls `Core::step(now, event)`, does what the returned [`Want`] says, and reports what came of it by the
 //! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
+//! Any protocol that is driven like this is a [`Step`], and the same owners serve it.
 
-use crate::model::{Boot, Bulk, DeviceId, Order, Urgent};
+use super::{
+    figures::{Counters, Usage},
+    site::Told,
+};
+use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 
 #[derive(Debug)]
@@ -14,11 +19,16 @@ pub enum Event<'a> {
     /// The frame was handed to the port just now; the last bit leaves the wire later.
     Sent,
     Opened,
-    /// It could not be opened, for this reason.
+    /// It could not be opened, or not be set as was wanted, for this reason.
     Failed(&'a str),
+    /// What is closed may be opened again now: its name has appeared.
+    Appeared,
     /// It was open and is closed now, for this reason.
     Lost(&'a str),
     Order(Order),
+    Site(SiteJob),
+    /// The port is set as was wanted; what it had heard before is dropped.
+    Tuned,
     /// The gateway stops: every order that waits is answered, nothing is begun any more.
     Stop,
 }
@@ -28,6 +38,8 @@ pub enum Want<'a> {
     /// Close what is open, then open.
     Open,
     Send(&'a [u8]),
+    /// Set the open port so.
+    Tune(Settings),
     /// Bytes: at least `need` more, which cannot all have come before `earliest`; give up at `until`.
     Recv {
         need: usize,
@@ -40,6 +52,18 @@ pub enum Want<'a> {
     Idle(Boot),
 }
 
+/// The core of a line, as its owner sees it.
+pub trait Step: Send + 'static {
+    /// What happened, and what is to be done now.
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_>;
+    /// What waits to be handed over.
+    fn out(&mut self) -> &mut Out;
+    fn counters(&self) -> Counters;
+    fn usage(&self) -> Usage;
+    /// With the latest reason.
+    fn line_state(&self) -> (LineState, &str);
+}
+
 /// A moment that never comes.
 pub const NEVER: Boot = Boot(u64::MAX);
 
@@ -50,6 +74,8 @@ pub struct Out {
     pub urgent: VecDeque<Urgent>,
     pub bulk: VecDeque<Bulk>,
     pub notes: VecDeque<Note>,
+    /// Reports to site tools; handing them over never waits.
+    pub site: VecDeque<Told>,
 }
 
 /// For the log: changes only.

@@ -6,8 +6,8 @@
 
 use crate::{
     config::{Serial, Transport},
-    drivers::modbus::{Ask, Garbled, Scan, mbap, rtu},
-    model::Boot,
+    drivers::modbus::{Ask, Garbled, Scan, mbap, raw, rtu},
+    model::{Boot, Settings},
 };
 use std::{ops::Range, time::Duration};
 
@@ -36,7 +36,9 @@ pub struct Wire {
     pub silence: Duration,
     /// A begun reply may pause so long between two pieces: USB adapters deliver every 16 ms, serial servers were seen to
     /// split a reply by 265 ms.
-    patience: Duration,
+    pub patience: Duration,
+    /// Of a serial port.
+    pub settings: Option<Settings>,
 }
 
 impl Wire {
@@ -51,11 +53,23 @@ impl Wire {
     fn serial(serial: &Serial) -> Wire {
         let char_ns = u64::from(serial.bits_per_char()) * 1_000_000_000 / u64::from(serial.baud.max(1));
         let silence = if serial.baud > 19_200 { Duration::from_micros(1750) } else { micros_up(char_ns * 7 / 2) };
-        Wire { framing: Framing::Rtu, is_tcp: false, char_ns, silence, patience: Duration::from_millis(20) }
+        let settings = Settings { baud: serial.baud, parity: serial.parity, bits: serial.bits, stop: serial.stop };
+        Wire { framing: Framing::Rtu, is_tcp: false, char_ns, silence, patience: Duration::from_millis(20), settings: Some(settings) }
+    }
+
+    /// A serial line with other settings.
+    pub fn set_to(settings: &Settings) -> Wire {
+        let Settings { baud, parity, bits, stop } = *settings;
+        Wire::serial(&Serial { path: std::path::PathBuf::new(), baud, parity, bits, stop })
+    }
+
+    /// Whether a late reply tells which request it answers.
+    pub fn is_numbered(&self) -> bool {
+        self.framing == Framing::Mbap
     }
 
     fn tcp(framing: Framing) -> Wire {
-        Wire { framing, is_tcp: true, char_ns: 0, silence: Duration::ZERO, patience: Duration::from_millis(300) }
+        Wire { framing, is_tcp: true, char_ns: 0, silence: Duration::ZERO, patience: Duration::from_millis(300), settings: None }
     }
 
     /// The time that so many bytes take.
@@ -145,6 +159,40 @@ impl Exchange {
                 self.rx.clear();
                 rtu::encode(unit, ask, &mut self.tx);
             }
+        }
+    }
+
+    /// Builds the frame of a request that its own judge follows, `line/site.rs`.
+    pub fn begin_raw(&mut self, now: Boot, unit: u8, pdu: &[u8]) {
+        self.tx.clear();
+        self.begun = now;
+        self.strange = None;
+        match self.wire.framing {
+            Framing::Mbap => {
+                self.tid = self.tid.wrapping_add(1);
+                raw::encode_mbap(self.tid, unit, pdu, &mut self.tx);
+            }
+            Framing::Rtu => {
+                self.rx.clear();
+                raw::encode_rtu(unit, pdu, &mut self.tx);
+            }
+        }
+    }
+
+    /// A reply to that request which comes from now on is foreign.
+    pub fn retire(&mut self) {
+        self.tid = self.tid.wrapping_add(1);
+        if self.wire.framing == Framing::Rtu {
+            self.rx.clear();
+        }
+    }
+
+    /// A reply whose PDU begins at `start` and which ends at `end`: whether the adapter hears itself shows in most.
+    pub fn learn_echo(&mut self, start: usize, end: usize) {
+        let is_behind_echo = end > self.tx.len() && self.rx.starts_with(&self.tx);
+        let is_request = self.wire.framing == Framing::Rtu && self.rx.get(start - 1..end) == Some(&self.tx);
+        if !is_request || is_behind_echo {
+            self.echoes = Some(is_behind_echo && self.wire.framing == Framing::Rtu);
         }
     }
 

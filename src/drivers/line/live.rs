@@ -174,6 +174,71 @@ async fn a_serial_line_reads_writes_and_notices_a_pulled_adapter() {
     running.end().await;
 }
 
+/// Serves so many requests, answers one more by half, and is pulled.
+fn serve_and_break_off(master: OwnedFd, requests: u32) -> std::thread::JoinHandle<()> {
+    std::thread::spawn(move || {
+        let (mut slave, mut request) = (Slave::default(), [0; 8]);
+        for n in 0..=requests {
+            let mut have = 0;
+            while have < request.len() {
+                let mut fds = [PollFd::new(&master, PollFlags::IN)];
+                let _ = poll(&mut fds, None);
+                have += rustix::io::read(&master, &mut request[have..]).unwrap_or(0);
+            }
+            let mut reply = vec![request[0]];
+            reply.extend(slave.reply(request[0], &request[1..6]));
+            reply.extend(crc16(&reply).to_le_bytes());
+            let len = if n == requests { reply.len() / 2 } else { reply.len() };
+            rustix::io::write(&master, &reply[..len]).expect("written");
+        }
+    })
+}
+
+#[tokio::test]
+async fn an_adapter_pulled_in_mid_frame_is_polled_again_within_two_seconds_of_its_return() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let by_id = dir.path().join("by-id");
+    let link = by_id.join("usb-FTDI_FT232R_A50285BI-if00-port0");
+    let plug = |path: &std::path::Path| {
+        std::fs::create_dir(&by_id).expect("as udev does");
+        std::os::unix::fs::symlink(path, &link).expect("linked");
+    };
+    let (master, path) = pty();
+    plug(&path);
+    let first = serve_and_break_off(master, 20);
+    let mut running = run(&serial(&link, 38_400, Parity::None), vec![device(3, 2, Duration::from_millis(20))]);
+    assert_eq!(running.line().await.0, LineState::Up);
+    first.join().expect("twenty replies and a half");
+    let reason = "the adapter was unplugged".to_owned();
+    assert_eq!(running.line().await, (LineState::Down, reason));
+    while running.bulk.try_recv().is_ok() {}
+    // udev takes the name and, with the last adapter, its directory; so often nothing is there when it is looked for.
+    std::fs::remove_dir_all(&by_id).expect("removed");
+    tokio::time::sleep(Duration::from_millis(1300)).await;
+    let (master, path) = pty();
+    let unplug = CancellationToken::new();
+    let second = serve(master, unplug.clone());
+    let back = Clock::Real.now();
+    plug(&path);
+    check_reading(&running.reading().await, 3);
+    let took = Clock::Real.now() - back;
+    assert!(took < Duration::from_secs(2), "{took:?}");
+    for _ in 0..10 {
+        check_reading(&running.reading().await, 3);
+    }
+    let mut lines = Vec::new();
+    while let Ok(urgent) = running.urgent.try_recv() {
+        if let Urgent::Line { state, .. } = urgent {
+            lines.push(state);
+        }
+    }
+    assert_eq!(lines, [LineState::Up], "one event when it went, one when it came back");
+    println!("polled again {} ms after its name appeared", took.as_millis());
+    running.end().await;
+    unplug.cancel();
+    second.join().expect("the slave was content");
+}
+
 #[tokio::test]
 async fn a_missing_port_is_said_once_and_opened_when_it_appears() {
     let dir = tempfile::tempdir().expect("a directory");

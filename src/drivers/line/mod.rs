@@ -1,7 +1,7 @@
 //! One owner per line: a pure core, driven by a thread on a serial port and by a task on TCP.
 //!
 //! ```text
-//!   OrderPort ──► owner (serial.rs: thread, tcp.rs: task) ──► Doors (readings, polls, line state, outcomes)
+//!   OrderPort, SitePort ──► owner (serial.rs: thread, tcp.rs: task) ──► Doors (readings, polls, line state, outcomes)
 //!                   │ event          ▲ want
 //!                   └──► core.rs ────┘    orders.rs, schedule.rs: whose turn; exchange.rs: frames; guard.rs: bars
 //! ```
@@ -12,8 +12,9 @@
 pub mod core;
 pub mod event;
 mod exchange;
-mod figures;
+pub mod figures;
 mod guard;
+mod learn;
 #[cfg(test)]
 mod live;
 mod orders;
@@ -23,18 +24,22 @@ mod schedule;
 mod serial;
 #[cfg(test)]
 mod sim;
+mod site;
 mod tcp;
 #[cfg(test)]
 mod testing;
 mod tty;
+mod watch;
 
 use crate::{
     config::{Device, Line, Transport},
     drivers::Doors,
     limits,
-    model::{LineFigures, LineId, OrderPort},
+    model::{LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
+use event::Step;
+use owner::Job;
 use std::sync::{Arc, mpsc::sync_channel};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -44,6 +49,8 @@ pub struct LineHandle {
     pub id: LineId,
     /// Gives an order back when `limits::LINE_ORDERS` are waiting, or when the line has ended.
     pub orders: OrderPort,
+    /// Gives a site tool's request back in the same cases.
+    pub site: SitePort,
     cell: report::Cell,
     clock: Clock,
     /// Dropped by the owner when it ends.
@@ -67,40 +74,61 @@ impl LineHandle {
     }
 }
 
-/// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
-/// connection by itself and for ever, until `stop`.
+/// Starts a Modbus line.
 pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    let core = core::Core::new(line, devices);
+    drive(line, core::Core::new(line, devices), doors, clock, stop)
+}
+
+/// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
+/// connection by itself and for ever, until `stop`. What is spoken there is the core's business.
+pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
     let report = report::Report::new(line.id.clone(), doors);
     let cell = report.cell();
     let (ending, ended) = oneshot::channel::<()>();
-    let orders = match &line.transport {
+    let port = match &line.transport {
         Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
         Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
-            let (give, orders) = mpsc::channel(limits::LINE_ORDERS);
-            let owner = tcp::Owner { host: host.clone(), port: *port, core, report, orders, clock, stop };
+            let (give, jobs) = mpsc::channel(limits::LINE_ORDERS);
+            let owner = tcp::Owner { host: host.clone(), port: *port, core, report, jobs, clock, stop };
             tokio::spawn(async move {
                 owner.run().await;
                 drop(ending);
             });
-            Arc::new(move |order| give.try_send(order).map_err(mpsc::error::TrySendError::into_inner)) as OrderPort
+            Arc::new(move |job| give.try_send(job).map_err(mpsc::error::TrySendError::into_inner)) as JobPort
         }
     };
-    LineHandle { id: line.id.clone(), orders, cell, clock, ended }
+    LineHandle { id: line.id.clone(), orders: order_port(port.clone()), site: site_port(port), cell, clock, ended }
+}
+
+/// Gives a job back that the owner does not take.
+type JobPort = Arc<dyn Fn(Job) -> Result<(), Job> + Send + Sync>;
+
+fn order_port(port: JobPort) -> OrderPort {
+    Arc::new(move |order: Order| match port(Job::Order(order)) {
+        Err(Job::Order(order)) => Err(order),
+        _ => Ok(()),
+    })
+}
+
+fn site_port(port: JobPort) -> SitePort {
+    Arc::new(move |job: SiteJob| match port(Job::Site(job)) {
+        Err(Job::Site(job)) => Err(job),
+        _ => Ok(()),
+    })
 }
 
 fn start_thread(
     id: &LineId,
     serial: &crate::config::Serial,
-    core: core::Core,
+    core: impl Step,
     report: report::Report,
     clock: Clock,
     stop: CancellationToken,
     ending: oneshot::Sender<()>,
-) -> OrderPort {
-    let (give, orders) = sync_channel(limits::LINE_ORDERS);
+) -> JobPort {
+    let (give, jobs) = sync_channel(limits::LINE_ORDERS);
     let bell = serial::Bell::new().expect("an eventfd needs a free descriptor, and the gateway is just starting");
-    let owner = serial::Owner::new(serial.clone(), core, report, orders, bell.clone(), clock, stop.clone());
+    let owner = serial::Owner::new(serial.clone(), core, report, jobs, bell.clone(), clock, stop.clone());
     let name: String = format!("line {id}").chars().take(15).collect();
     let thread = std::thread::Builder::new().name(name).spawn(move || {
         owner.run();
@@ -112,9 +140,9 @@ fn start_thread(
         stop.cancelled().await;
         at_stop.ring();
     });
-    Arc::new(move |order| {
-        give.try_send(order).map_err(|full| match full {
-            std::sync::mpsc::TrySendError::Full(order) | std::sync::mpsc::TrySendError::Disconnected(order) => order,
+    Arc::new(move |job| {
+        give.try_send(job).map_err(|full| match full {
+            std::sync::mpsc::TrySendError::Full(job) | std::sync::mpsc::TrySendError::Disconnected(job) => job,
         })?;
         bell.ring();
         Ok(())

@@ -1,10 +1,14 @@
 //! What the two owners, thread and task, have in common: carrying what came of a want back to the core.
 
-use super::{
-    core::Core,
-    event::{Event, Want},
-};
-use crate::model::{Boot, Order};
+use super::event::{Event, Step, Want};
+use crate::model::{Boot, Order, SiteJob};
+
+/// What is handed to an owner from outside; each takes its turn on the line.
+#[derive(Debug)]
+pub enum Job {
+    Order(Order),
+    Site(SiteJob),
+}
 
 /// What came of a want, kept by value so that the owner may go on using its buffer and the core.
 pub enum Came {
@@ -13,19 +17,24 @@ pub enum Came {
     Bytes(usize),
     Sent,
     Opened,
-    Order(Order),
+    Tuned,
+    Job(Job),
+    Appeared,
     Failed(String),
     Lost(String),
 }
 
 impl Came {
-    pub fn tell<'a>(self, core: &'a mut Core, now: Boot, buffer: &[u8]) -> Want<'a> {
+    pub fn tell<'a>(self, core: &'a mut impl Step, now: Boot, buffer: &[u8]) -> Want<'a> {
         match self {
             Came::Time => core.step(now, Event::Time),
             Came::Bytes(n) => core.step(now, Event::Bytes(&buffer[..n])),
             Came::Sent => core.step(now, Event::Sent),
             Came::Opened => core.step(now, Event::Opened),
-            Came::Order(order) => core.step(now, Event::Order(order)),
+            Came::Tuned => core.step(now, Event::Tuned),
+            Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
+            Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
+            Came::Appeared => core.step(now, Event::Appeared),
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }

@@ -1,8 +1,7 @@
 //! What a line's owner hands over: messages through the doors, figures into a shared cell, changes into the log.
 
 use super::{
-    core::Core,
-    event::Note,
+    event::{Note, Step},
     figures::{Counters, Usage},
 };
 use crate::{
@@ -85,40 +84,43 @@ impl Report {
     }
 
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.
-    pub fn flush(&mut self, core: &mut Core) -> bool {
+    pub fn flush(&mut self, core: &mut impl Step) -> bool {
         self.publish(core);
-        while let Some(message) = core.out.urgent.pop_front() {
+        while let Some(told) = core.out().site.pop_front() {
+            (told.job.tell)(told.report);
+        }
+        while let Some(message) = core.out().urgent.pop_front() {
             if let Err(TrySendError::Full(message)) = self.doors.urgent.try_send(message) {
-                core.out.urgent.push_front(message);
+                core.out().urgent.push_front(message);
                 break;
             }
         }
-        while let Some(message) = core.out.bulk.pop_front() {
+        while let Some(message) = core.out().bulk.pop_front() {
             if let Err(TrySendError::Full(message)) = self.doors.bulk.try_send(message) {
-                core.out.bulk.push_front(message);
+                core.out().bulk.push_front(message);
                 break;
             }
         }
-        core.out.is_empty()
+        core.out().is_empty()
     }
 
     /// Waits until the doors have taken everything.
-    pub async fn deliver(&mut self, core: &mut Core) {
+    pub async fn deliver(&mut self, core: &mut impl Step) {
         if self.flush(core) {
             return;
         }
         // A closed door means that the gateway stops; what it does not take is lost by intent.
-        while let Some(message) = core.out.urgent.pop_front() {
+        while let Some(message) = core.out().urgent.pop_front() {
             let _ = self.doors.urgent.send(message).await;
         }
-        while let Some(message) = core.out.bulk.pop_front() {
+        while let Some(message) = core.out().bulk.pop_front() {
             let _ = self.doors.bulk.send(message).await;
         }
     }
 
-    fn publish(&mut self, core: &mut Core) {
+    fn publish(&mut self, core: &mut impl Step) {
         let counters = core.counters();
-        if counters == self.published && core.out.notes.is_empty() {
+        if counters == self.published && core.out().notes.is_empty() {
             return;
         }
         self.published = counters;
@@ -132,7 +134,7 @@ impl Report {
                 reason.clone_into(&mut shared.reason);
             }
         }
-        while let Some(note) = core.out.notes.pop_front() {
+        while let Some(note) = core.out().notes.pop_front() {
             self.log(&note);
         }
     }

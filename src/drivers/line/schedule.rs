@@ -60,6 +60,10 @@ struct Poll {
     tries: u8,
     silent: u32,
     dead: Option<Dead>,
+    /// A request beside the plan, within the running poll.
+    detour: Option<Request>,
+    /// The plan from the next poll on.
+    planned: Option<Vec<Request>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -93,7 +97,7 @@ impl Schedule {
         for (n, poll) in (0u32..).zip(&mut self.polls) {
             poll.origin = now + poll.period.min(SPREAD_MAX) * n / count;
             (poll.due, poll.owed) = (poll.origin, poll.origin);
-            (poll.at, poll.tries, poll.silent, poll.dead) = (0, 0, 0, None);
+            (poll.at, poll.tries, poll.silent, poll.dead, poll.detour) = (0, 0, 0, None, None);
         }
         (self.reserve, self.reserve_at) = (Duration::ZERO, now);
     }
@@ -166,7 +170,12 @@ impl Schedule {
     /// The request that a poll of the device sends next.
     pub fn current(&self, device: usize) -> &Request {
         let poll = &self.polls[device];
-        &poll.requests[poll.at.min(poll.requests.len() - 1)]
+        poll.detour.as_ref().unwrap_or(&poll.requests[poll.at.min(poll.requests.len() - 1)])
+    }
+
+    /// Whether that is a request beside the plan.
+    pub fn is_detour(&self, device: usize) -> bool {
+        self.polls[device].detour.is_some()
     }
 
     pub fn probe(&self, device: usize) -> &Request {
@@ -174,13 +183,33 @@ impl Schedule {
         &poll.requests[poll.smallest]
     }
 
-    /// A valid reply, also a refusal, to the current request of a poll.
-    pub fn answered(&mut self, now: Boot, device: usize) {
+    /// A valid reply, also a refusal, to the current request of a poll. `detour` may name a request to be sent next, beside
+    /// the plan; it is told whether the planned ones are done. Returns whether the poll is over.
+    pub fn answered(&mut self, now: Boot, device: usize, detour: impl FnOnce(bool) -> Option<Request>) -> bool {
         let poll = &mut self.polls[device];
         (poll.silent, poll.tries) = (0, 0);
-        poll.at += 1;
-        if poll.at >= poll.requests.len() {
+        if poll.detour.take().is_none() {
+            poll.at += 1;
+        }
+        let at_end = poll.at >= poll.requests.len();
+        poll.detour = detour(at_end);
+        if poll.detour.is_some() && poll.period.is_zero() {
+            // Devices without a period take turns: what is asked beside the plan must not keep the others waiting.
+            poll.owed = now;
+        }
+        let ended = at_end && poll.detour.is_none();
+        if ended {
             poll.finish(now);
+        }
+        ended
+    }
+
+    /// Other requests from the next poll on.
+    pub fn replan(&mut self, device: usize, requests: Vec<Request>) {
+        let poll = &mut self.polls[device];
+        poll.planned = Some(requests);
+        if !poll.has_begun() {
+            poll.take_plan();
         }
     }
 
@@ -218,7 +247,7 @@ impl Schedule {
         poll.silent = 0;
         let was_dead = poll.dead.take().is_some();
         if was_dead {
-            (poll.at, poll.tries, poll.due, poll.owed) = (0, 0, now, now);
+            (poll.at, poll.tries, poll.due, poll.owed, poll.detour) = (0, 0, now, now, None);
         }
         was_dead
     }
@@ -226,9 +255,29 @@ impl Schedule {
 
 impl Poll {
     fn new(period: Duration, retries: u8, requests: Vec<Request>) -> Poll {
-        let smallest = (0..requests.len()).min_by_key(|n| requests[*n].ask().reply_len()).unwrap_or(0);
-        let zero = Boot(0);
-        Poll { period, requests, smallest, retries, origin: zero, due: zero, owed: zero, at: 0, tries: 0, silent: 0, dead: None }
+        let (zero, smallest) = (Boot(0), smallest(&requests));
+        Poll {
+            period,
+            requests,
+            smallest,
+            retries,
+            origin: zero,
+            due: zero,
+            owed: zero,
+            at: 0,
+            tries: 0,
+            silent: 0,
+            dead: None,
+            detour: None,
+            planned: None,
+        }
+    }
+
+    fn take_plan(&mut self) {
+        if let Some(requests) = self.planned.take().filter(|r| !r.is_empty()) {
+            self.smallest = smallest(&requests);
+            self.requests = requests;
+        }
     }
 
     fn has_begun(&self) -> bool {
@@ -236,7 +285,8 @@ impl Poll {
     }
 
     fn finish(&mut self, now: Boot) {
-        (self.at, self.tries) = (0, 0);
+        (self.at, self.tries, self.detour) = (0, 0, None);
+        self.take_plan();
         self.due = if self.period.is_zero() { now } else { self.grid_after(self.due) };
         self.owed = self.due;
     }
@@ -256,6 +306,11 @@ impl Poll {
         self.due = Boot(self.due.0 + missed * whole_us(self.period));
         missed
     }
+}
+
+/// The cheapest request.
+fn smallest(requests: &[Request]) -> usize {
+    (0..requests.len()).min_by_key(|n| requests[*n].ask().reply_len()).unwrap_or(0)
 }
 
 fn whole_us(d: Duration) -> u64 {
@@ -278,7 +333,7 @@ mod tests {
             match schedule.pick(now, |_| Boot(0), |_| MS * 300) {
                 Pick::Poll(n) => {
                     now = now + busy;
-                    schedule.answered(now, n);
+                    schedule.answered(now, n, |_| None);
                     turns[n] += 1;
                 }
                 Pick::Probe(_) => unreachable!("nobody is dead"),
@@ -356,7 +411,7 @@ mod tests {
                 Pick::Poll(n) => {
                     now = now + MS * 10;
                     polls += 1;
-                    s.answered(now, n);
+                    s.answered(now, n, |_| None);
                 }
                 Pick::Probe(n) => {
                     now = now + MS * 300;

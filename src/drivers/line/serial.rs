@@ -4,19 +4,18 @@
 //! runtime 98 / 33, a thread with absolute sleeps 98 / 99. It sleeps until the expected reply can be complete instead of
 //! waking for each byte, and neither allocates for a frame nor logs a request. It asks for SCHED_FIFO, which systemd grants
 //! by LimitRTPRIO; without it the line works, and loses part of its wire while the machine is overloaded.
+//!
+//! A pulled adapter shows as EIO, a hang-up or the end of the file: the port is closed at once, and opened again when its
+//! name appears (inotify) or at the next try, a second later.
 
 use super::{
-    core::Core,
-    event::{Event, Want},
-    owner::Came,
+    event::{Event, Step, Want},
+    owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
+    watch::Watch,
 };
-use crate::{
-    config::Serial,
-    model::{Boot, Order},
-    system::clock::Clock,
-};
+use crate::{config::Serial, model::Boot, system::clock::Clock};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     fd::{AsFd, OwnedFd},
@@ -77,28 +76,30 @@ fn ask_for_real_time(serial: &Serial) {
     }
 }
 
-pub struct Owner {
+pub struct Owner<C> {
     serial: Serial,
-    core: Core,
+    core: C,
     report: Report,
-    orders: Receiver<Order>,
+    jobs: Receiver<Job>,
     bell: Bell,
     clock: Clock,
     stop: CancellationToken,
     told_parity: bool,
+    /// While the port is closed.
+    watch: Option<Watch>,
 }
 
-impl Owner {
+impl<C: Step> Owner<C> {
     pub fn new(
         serial: Serial,
-        core: Core,
+        core: C,
         report: Report,
-        orders: Receiver<Order>,
+        jobs: Receiver<Job>,
         bell: Bell,
         clock: Clock,
         stop: CancellationToken,
-    ) -> Owner {
-        Owner { serial, core, report, orders, bell, clock, stop, told_parity: false }
+    ) -> Owner<C> {
+        Owner { serial, core, report, jobs, bell, clock, stop, told_parity: false, watch: None }
     }
 
     /// Runs until the gateway stops.
@@ -114,6 +115,10 @@ impl Owner {
             came = match want {
                 Want::Send(frame) => match &tty {
                     Some(port) => port.write(frame).map_or_else(lost, |()| Came::Sent),
+                    None => Came::Lost("the port is not open".into()),
+                },
+                Want::Tune(settings) => match &mut tty {
+                    Some(port) => port.tune(&settings).map_or_else(|e| Came::Failed(e.to_string()), |()| Came::Tuned),
                     None => Came::Lost("the port is not open".into()),
                 },
                 Want::Open => {
@@ -137,15 +142,15 @@ impl Owner {
                     }
                     sleep_until(until);
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),
                     }
                 }
                 Want::Idle(until) => {
                     self.hand_over();
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => self.receive(tty.as_ref(), &mut buffer, until),
                     }
                 }
@@ -153,10 +158,18 @@ impl Owner {
             if let Came::Lost(_) = came {
                 drop(tty.take());
             }
+            match tty {
+                Some(_) => self.watch = None,
+                // Refused: it is tried every second all the same.
+                None if self.watch.is_none() => self.watch = Watch::new(&self.serial.path).ok(),
+                None => {}
+            }
         }
         // Every order that was taken is answered.
-        while let Ok(order) = self.orders.try_recv() {
-            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Order(order) = job {
+                let _ = self.core.step(self.clock.now(), Event::Order(order));
+            }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
@@ -184,16 +197,17 @@ impl Owner {
         }
     }
 
-    /// Waits for bytes, an order or the moment.
+    /// Waits for bytes, a job, the port to appear, or the moment.
     fn receive(&self, tty: Option<&Tty>, buffer: &mut [u8], until: Boot) -> Came {
         let left = (until - self.clock.now()).min(LOOK_UP);
         let wait = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
         let bell = PollFd::from_borrowed_fd(self.bell.0.as_fd(), PollFlags::IN);
         let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
+        let other = tty.map(Tty::fd).or_else(|| self.watch.as_ref().map(Watch::fd));
         // EINTR and the like: the core is asked again with the time.
-        let (rung, heard) = match tty {
-            Some(port) => {
-                let mut fds = [bell, PollFd::from_borrowed_fd(port.fd(), PollFlags::IN)];
+        let (rung, told) = match other {
+            Some(fd) => {
+                let mut fds = [bell, PollFd::from_borrowed_fd(fd, PollFlags::IN)];
                 let polled = poll(&mut fds, Some(&wait)).is_ok();
                 (polled && is_ready(&fds[0]), polled && is_ready(&fds[1]))
             }
@@ -206,8 +220,9 @@ impl Owner {
             self.bell.quiet();
         }
         match tty {
+            None if told && self.watch.as_ref().is_some_and(Watch::look) => Came::Appeared,
             // A hang-up is ready too, and reads as such.
-            Some(port) if heard => match read(port, buffer) {
+            Some(port) if told => match read(port, buffer) {
                 Came::Time => hung_up(port),
                 came => came,
             },

@@ -1,18 +1,14 @@
-//! The owner of a TCP line (Modbus TCP, or RTU frames over TCP): a task on the shared runtime.
+//! The owner of a TCP line (Modbus TCP, or serial frames over TCP): a task on the shared runtime.
 //!
 //! Invariant: bytes of an old connection never reach the core after a new one was opened. Absent on purpose: pipelining;
 //! many units accept one request at a time.
 
 use super::{
-    core::Core,
-    event::{Event, Want},
-    owner::Came,
+    event::{Event, Step, Want},
+    owner::{Came, Job},
     report::Report,
 };
-use crate::{
-    model::{Boot, Order},
-    system::clock::Clock,
-};
+use crate::{model::Boot, system::clock::Clock};
 use std::{io, time::Duration};
 use tokio::{net::TcpStream, sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,17 +18,17 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// A request of at most 260 bytes that the kernel does not take in this time goes to a dead peer.
 const WRITE: Duration = Duration::from_secs(2);
 
-pub struct Owner {
+pub struct Owner<C> {
     pub host: String,
     pub port: u16,
-    pub core: Core,
+    pub core: C,
     pub report: Report,
-    pub orders: mpsc::Receiver<Order>,
+    pub jobs: mpsc::Receiver<Job>,
     pub clock: Clock,
     pub stop: CancellationToken,
 }
 
-impl Owner {
+impl<C: Step> Owner<C> {
     /// Runs until the gateway stops.
     pub async fn run(mut self) {
         let stop = self.stop.clone();
@@ -42,9 +38,11 @@ impl Owner {
             () = self.serve() => {}
         }
         // Every order that was taken is answered.
-        self.orders.close();
-        while let Ok(order) = self.orders.try_recv() {
-            let _ = self.core.step(self.clock.now(), Event::Order(order));
+        self.jobs.close();
+        while let Ok(job) = self.jobs.try_recv() {
+            if let Job::Order(order) = job {
+                let _ = self.core.step(self.clock.now(), Event::Order(order));
+            }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
@@ -61,6 +59,7 @@ impl Owner {
                     Some(stream) => write(stream, frame).await,
                     None => Came::Lost("the connection is not open".into()),
                 },
+                Want::Tune(_) => Came::Failed("a connection has no serial settings".into()),
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;
@@ -72,13 +71,13 @@ impl Owner {
                         Err(reason) => Came::Failed(reason),
                     }
                 }
-                Want::Recv { until, .. } => self.receive(stream.as_ref(), &mut buffer, until).await,
+                Want::Recv { until, .. } => receive(self.clock, stream.as_ref(), &mut buffer, until).await,
                 Want::Silence(until) => {
                     self.report.deliver(&mut self.core).await;
                     self.clock.sleep_until(until).await;
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.orders.try_recv() {
-                        Ok(order) => Came::Order(order),
+                    match self.jobs.try_recv() {
+                        Ok(job) => Came::Job(job),
                         Err(_) => stream.as_ref().map_or(Came::Time, |stream| read(stream, &mut buffer)),
                     }
                 }
@@ -86,7 +85,7 @@ impl Owner {
                     self.report.deliver(&mut self.core).await;
                     tokio::select! {
                         biased;
-                        Some(order) = self.orders.recv() => Came::Order(order),
+                        Some(job) = self.jobs.recv() => Came::Job(job),
                         came = receive(self.clock, stream.as_ref(), &mut buffer, until) => came,
                     }
                 }
@@ -95,10 +94,6 @@ impl Owner {
                 drop(stream.take());
             }
         }
-    }
-
-    async fn receive(&self, stream: Option<&TcpStream>, buffer: &mut [u8], until: Boot) -> Came {
-        receive(self.clock, stream, buffer, until).await
     }
 }
 

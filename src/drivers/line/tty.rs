@@ -4,7 +4,10 @@
 //! programs; it lends its descriptor only as a number, which safe code cannot poll. Ours is opened first, because the lock
 //! refuses everyone who comes later. Both are closed together.
 
-use crate::config::{Parity, Serial};
+use crate::{
+    config::{Parity, Serial},
+    model::Settings,
+};
 use rustix::{
     fd::{AsFd, BorrowedFd, OwnedFd},
     fs::{Mode, OFlags},
@@ -16,7 +19,7 @@ use std::path::Path;
 pub struct Tty {
     fd: OwnedFd,
     /// Keeps the settings and the lock.
-    _port: Box<dyn tokio_serial::SerialPort>,
+    port: Box<dyn tokio_serial::SerialPort>,
     /// The port goes without the parity that was asked for: a pseudo-terminal has none.
     pub without_parity: bool,
 }
@@ -31,6 +34,8 @@ pub enum TtyError {
     Busy { path: String },
     #[error("{path}: {problem}")]
     Other { path: String, problem: String },
+    #[error("the port refuses {settings}: {problem}")]
+    Settings { settings: Settings, problem: String },
     #[error("the adapter was unplugged")]
     HungUp,
     #[error("the port failed: {0}")]
@@ -54,7 +59,23 @@ impl Tty {
         };
         // What an adapter emits while it is opened is no reply to anything.
         let _ = tcflush(&fd, QueueSelector::IOFlush);
-        Ok(Tty { fd, _port: port, without_parity })
+        Ok(Tty { fd, port, without_parity })
+    }
+
+    /// Other settings from now on; what was heard with the old ones is dropped.
+    pub fn tune(&mut self, settings: &Settings) -> Result<(), TtyError> {
+        let refused = |error: tokio_serial::Error| TtyError::Settings { settings: *settings, problem: error.to_string() };
+        // What was sent has left the port before the settings change under it.
+        rustix::termios::tcdrain(&self.fd).map_err(TtyError::Failed)?;
+        self.port.set_baud_rate(settings.baud).map_err(refused)?;
+        self.port.set_data_bits(data_bits(settings.bits)).map_err(refused)?;
+        self.port.set_stop_bits(stop_bits(settings.stop)).map_err(refused)?;
+        match self.port.set_parity(parity(settings.parity)) {
+            // A pseudo-terminal has none.
+            Err(error) if !(self.without_parity && is_invalid(&error)) => return Err(refused(error)),
+            _ => {}
+        }
+        tcflush(&self.fd, QueueSelector::IFlush).map_err(TtyError::Failed)
     }
 
     pub fn fd(&self) -> BorrowedFd<'_> {
@@ -92,13 +113,20 @@ impl Tty {
 }
 
 fn set_up(serial: &Serial, with: Parity) -> tokio_serial::Result<Box<dyn tokio_serial::SerialPort>> {
-    use tokio_serial::{DataBits, FlowControl, StopBits};
     tokio_serial::new(serial.path.to_string_lossy(), serial.baud)
-        .data_bits(if serial.bits == 7 { DataBits::Seven } else { DataBits::Eight })
-        .stop_bits(if serial.stop == 2 { StopBits::Two } else { StopBits::One })
+        .data_bits(data_bits(serial.bits))
+        .stop_bits(stop_bits(serial.stop))
         .parity(parity(with))
-        .flow_control(FlowControl::None)
+        .flow_control(tokio_serial::FlowControl::None)
         .open()
+}
+
+fn data_bits(bits: u8) -> tokio_serial::DataBits {
+    if bits == 7 { tokio_serial::DataBits::Seven } else { tokio_serial::DataBits::Eight }
+}
+
+fn stop_bits(stop: u8) -> tokio_serial::StopBits {
+    if stop == 2 { tokio_serial::StopBits::Two } else { tokio_serial::StopBits::One }
 }
 
 fn parity(parity: Parity) -> tokio_serial::Parity {

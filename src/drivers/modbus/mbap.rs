@@ -23,6 +23,11 @@ pub fn encode(tid: u16, unit: u8, ask: &Ask, out: &mut Vec<u8>) {
 /// Judges the first frame of `buf`. Another transaction's is foreign (a late reply: ours may follow); a reply in our
 /// transaction that is not ours in unit, function or length spends the transaction and is garbled.
 pub fn scan(buf: &[u8], tid: u16, unit: u8, ask: &Ask) -> Scan {
+    scan_by(buf, tid, unit, |reply| pdu::check(ask, reply).map(|_| ()))
+}
+
+/// As [`scan`], with the comparison of the reply's PDU.
+pub fn scan_by(buf: &[u8], tid: u16, unit: u8, check: impl FnOnce(&[u8]) -> Result<(), Garbled>) -> Scan {
     let &[t0, t1, p0, p1, l0, l1, got_unit, ..] = buf else { return incomplete(buf) };
     let length = usize::from(u16::from_be_bytes([l0, l1]));
     if (p0, p1) != (0, 0) || !LENGTHS.contains(&length) {
@@ -37,8 +42,8 @@ pub fn scan(buf: &[u8], tid: u16, unit: u8, ask: &Ask) -> Scan {
     if got_unit != unit {
         return Scan::Garbled(Garbled::WrongUnit { asked: unit, got: got_unit });
     }
-    match pdu::check(ask, pdu) {
-        Ok(_) => Scan::Reply { pdu: HEADER..end, end },
+    match check(pdu) {
+        Ok(()) => Scan::Reply { pdu: HEADER..end, end },
         Err(why) => Scan::Garbled(why),
     }
 }

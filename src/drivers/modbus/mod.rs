@@ -10,15 +10,19 @@
 
 pub mod decode;
 pub mod encode;
+pub mod exception;
 mod float;
+pub mod holes;
 pub mod mbap;
 pub mod pdu;
 pub mod plan;
+pub mod raw;
 pub mod rtu;
 #[cfg(test)]
 mod samples;
 
 pub use decode::decode;
 pub use encode::{Unwritable, write_asks};
+pub use holes::{Hole, Holes};
 pub use pdu::{Answer, Ask, Garbled, Scan};
 pub use plan::{Field, Request, plan};

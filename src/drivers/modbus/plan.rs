@@ -1,14 +1,23 @@
 //! Merges a device's points into the fewest reads that the device permits.
 //!
-//! Invariants: every point is in exactly one request; a request spans at most `max_words` registers or `max_bits` bits (only
-//! a single value that is wider than that is asked for anyway, since half a value is none); it spans no run of unasked
-//! registers longer than `max_gap`; it never spans a register of a `read_alone` point of which it is not the own request.
+//! Invariants: every readable point is in exactly one request; a request spans at most `max_words` registers or `max_bits`
+//! bits (only a single value that is wider than that is asked for anyway, since half a value is none); it spans no run of
+//! unasked registers longer than `max_gap`; it never spans a register of a `read_alone` point of which it is not the own
+//! request; it never covers a known hole.
 //!
 //! Limits count the span, not the points: ten points far apart make a large read.
+//!
+//! A scale-factor register is read with its value, whatever lies between, because the two belong together at one moment.
+//! Where one read cannot reach both (too far, another table, a hole between) the factor has a request of its own before the
+//! values; its word then stands behind the data of the value's request, at the field's `scale_offset`.
 
-use super::{decode::Codec, pdu::Ask};
+use super::{
+    decode::Codec,
+    holes::{Holes, one},
+    pdu::Ask,
+};
 use crate::{
-    config::device::{Device, Point, Table},
+    config::device::{Device, Point, Register, Table},
     model::PointId,
 };
 use std::{ops::Range, sync::Arc};
@@ -35,6 +44,9 @@ pub struct Field {
     pub point: usize,
     /// Registers or bits from `start`.
     pub offset: u16,
+    /// Registers from `start` to the scale factor. `count` and more: it was read by a request of its own, and its word
+    /// stands behind the data.
+    pub scale_offset: Option<u16>,
     /// How the point's bytes become a value, worked out once.
     pub(super) codec: Codec,
 }
@@ -44,26 +56,42 @@ impl Request {
         Ask::Read { table: self.table, start: self.start, count: self.count }
     }
 
-    /// The same points in two requests, for a block that the unit refused. `None`: one point is left.
-    pub fn halves(&self, device: &Device) -> Option<(Request, Request)> {
-        let (left, right) = self.fields.split_at(self.fields.len() / 2);
-        let half = |fields: &[Field]| {
-            let points: Vec<usize> = fields.iter().map(|f| f.point).collect();
-            (!points.is_empty()).then(|| request(device, &points))
-        };
-        Some((half(left)?, half(right)?))
+    /// As a range, which may end at 65536.
+    pub fn span(&self) -> Range<u32> {
+        u32::from(self.start)..u32::from(self.start) + u32::from(self.count)
+    }
+
+    /// Reads the range for nobody: to learn whether the device serves it, or for a scale factor.
+    pub fn bare(table: Table, span: &Range<u32>) -> Request {
+        let narrow = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+        Request { table, start: narrow(span.start), count: narrow(span.end - span.start), points: [].into(), fields: Vec::new() }
     }
 }
 
-/// The requests of one poll, in order of table and address.
+/// The requests of one poll, in order of table and address, when nothing is known of the device.
 pub fn plan(device: &Device) -> Vec<Request> {
-    plan_points(device, 0..device.points.len())
+    plan_around(device, &Holes::default())
+}
+
+/// The requests of one poll: scale factors that need a request of their own first.
+pub fn plan_around(device: &Device, holes: &Holes) -> Vec<Request> {
+    let mut requests = lone_factors(device, holes);
+    requests.extend(plan_some(device, 0..device.points.len(), holes));
+    requests
 }
 
 /// The requests that read only these points of the device.
 pub fn plan_points(device: &Device, points: impl IntoIterator<Item = usize>) -> Vec<Request> {
-    let mut order: Vec<usize> = points.into_iter().filter(|n| *n < device.points.len()).collect();
-    order.sort_by_key(|n| (device.points[*n].register, span(&device.points[*n]).end));
+    plan_some(device, points, &Holes::default())
+}
+
+fn plan_some(device: &Device, points: impl IntoIterator<Item = usize>, holes: &Holes) -> Vec<Request> {
+    let readable = |n: &usize| device.points.get(*n).is_some_and(|p| holes.refuses_point(p).is_none());
+    let mut order: Vec<usize> = points.into_iter().filter(readable).collect();
+    order.sort_by_key(|n| {
+        let (table, span) = extent(device, holes, &device.points[*n]);
+        (table, span.start, span.end, *n)
+    });
     order.dedup();
     let mut groups: Vec<Group> = Vec::new();
     // Taking each point into the open request while it fits is minimal: a request that holds the first point cannot
@@ -71,18 +99,19 @@ pub fn plan_points(device: &Device, points: impl IntoIterator<Item = usize>) -> 
     let mut open: Option<Group> = None;
     for n in order {
         let point = &device.points[n];
+        let (table, span) = extent(device, holes, point);
         if point.read_alone {
-            groups.push(Group::of(n, point));
+            groups.push(Group { table, span, points: vec![n] });
             continue;
         }
         match &mut open {
-            Some(group) if group.takes(device, point) => group.push(n, point),
-            _ => groups.extend(open.replace(Group::of(n, point))),
+            Some(group) if group.takes(device, holes, table, &span) => group.push(n, &span),
+            _ => groups.extend(open.replace(Group { table, span, points: vec![n] })),
         }
     }
     groups.extend(open);
     groups.sort_by_key(|g| (g.table, g.span.start));
-    groups.iter().map(|g| request(device, &g.points)).collect()
+    groups.iter().map(|g| request(device, holes, &g.points)).collect()
 }
 
 /// A request being collected. Addresses as `u32`: a value may end at 65536.
@@ -93,33 +122,57 @@ struct Group {
 }
 
 impl Group {
-    fn of(n: usize, point: &Point) -> Group {
-        Group { table: point.register.table, span: span(point), points: vec![n] }
-    }
-
-    fn push(&mut self, n: usize, point: &Point) {
-        self.span.end = self.span.end.max(span(point).end);
+    fn push(&mut self, n: usize, span: &Range<u32>) {
+        self.span.end = self.span.end.max(span.end);
         self.points.push(n);
     }
 
     /// Whether the point, which starts no lower than any point in it, may join.
-    fn takes(&self, device: &Device, point: &Point) -> bool {
-        let new = span(point);
+    fn takes(&self, device: &Device, holes: &Holes, table: Table, new: &Range<u32>) -> bool {
         let end = self.span.end.max(new.end);
-        let hole = self.span.end..new.start;
-        self.table == point.register.table
-            && end - self.span.start <= u32::from(max_count(device, self.table))
-            && hole.len() <= usize::from(device.max_gap)
-            && !device.points.iter().any(|p| p.read_alone && p.register.table == self.table && overlap(&span(p), &hole))
+        let gap = self.span.end..new.start;
+        self.table == table
+            && end - self.span.start <= u32::from(max_count(device, holes, table))
+            && gap.len() <= usize::from(device.max_gap)
+            && holes.refuses(table, &(self.span.start..end)).is_none()
+            && !device.points.iter().any(|p| p.read_alone && p.register.table == table && overlap(&span(p), &gap))
     }
 }
 
-fn max_count(device: &Device, table: Table) -> u16 {
-    if table.is_bits() { device.max_bits.clamp(1, BITS_MAX) } else { device.max_words.clamp(1, WORDS_MAX) }
+/// The registers that a point's request must cover: its own, with its scale factor where one read reaches both.
+pub fn extent(device: &Device, holes: &Holes, point: &Point) -> (Table, Range<u32>) {
+    let (table, own) = (point.register.table, span(point));
+    match point.scale_register.filter(|r| r.table == table).map(one) {
+        Some(factor) => {
+            let both = own.start.min(factor.start)..own.end.max(factor.end);
+            let fits = both.len() <= usize::from(max_count(device, holes, table)) && holes.refuses(table, &both).is_none();
+            (table, if fits { both } else { own })
+        }
+        None => (table, own),
+    }
+}
+
+/// Scale factors that are out of reach of their values, each once.
+fn lone_factors(device: &Device, holes: &Holes) -> Vec<Request> {
+    let readable = device.points.iter().filter(|p| p.scale_register.is_some() && holes.refuses_point(p).is_none());
+    let mut registers: Vec<Register> = readable.filter_map(|p| p.scale_register.filter(|r| !reaches(device, holes, p, *r))).collect();
+    registers.sort_unstable();
+    registers.dedup();
+    registers.into_iter().map(|r| Request::bare(r.table, &one(r))).collect()
+}
+
+fn reaches(device: &Device, holes: &Holes, point: &Point, factor: Register) -> bool {
+    let (table, span) = extent(device, holes, point);
+    table == factor.table && span.contains(&u32::from(factor.address))
+}
+
+fn max_count(device: &Device, holes: &Holes, table: Table) -> u16 {
+    let most = if table.is_bits() { device.max_bits.clamp(1, BITS_MAX) } else { device.max_words.clamp(1, WORDS_MAX) };
+    most.min(holes.limit(table))
 }
 
 /// The registers or bits that the point takes.
-fn span(point: &Point) -> Range<u32> {
+pub fn span(point: &Point) -> Range<u32> {
     let start = u32::from(point.register.address);
     let width = if point.register.table.is_bits() { 1 } else { u32::from(point.kind.words()) };
     start..start + width
@@ -129,22 +182,26 @@ fn overlap(a: &Range<u32>, b: &Range<u32>) -> bool {
     !b.is_empty() && a.start < b.end && b.start < a.end
 }
 
-/// The request for these points, which are in order of address and not empty.
-fn request(device: &Device, points: &[usize]) -> Request {
+/// The request for these points, which are of one table and not empty.
+pub fn request(device: &Device, holes: &Holes, points: &[usize]) -> Request {
     let of = |n: &usize| &device.points[*n];
-    let start = points.first().map_or(0, |n| of(n).register.address);
-    let end = points.iter().map(|n| span(of(n)).end).max().unwrap_or(0);
-    Request {
-        table: points.first().map_or(Table::Holding, |n| of(n).register.table),
-        start,
-        count: u16::try_from(end - u32::from(start)).unwrap_or(u16::MAX),
-        points: points.iter().map(|n| of(n).id.clone()).collect(),
-        fields: points.iter().map(|n| field(*n, of(n), start)).collect(),
-    }
-}
-
-fn field(n: usize, point: &Point, start: u16) -> Field {
-    Field { point: n, offset: point.register.address - start, codec: Codec::of(point) }
+    let extents = || points.iter().map(|n| extent(device, holes, of(n)).1);
+    let start = extents().map(|e| e.start).min().unwrap_or(0);
+    let end = extents().map(|e| e.end).max().unwrap_or(0);
+    let bare = Request::bare(points.first().map_or(Table::Holding, |n| of(n).register.table), &(start..end));
+    let mut behind = bare.count;
+    let fields = points.iter().map(|n| {
+        let (point, scale) = (of(n), of(n).scale_register);
+        let scale_offset = scale.map(|factor| {
+            if reaches(device, holes, point, factor) {
+                return factor.address - bare.start;
+            }
+            behind += 1;
+            behind - 1
+        });
+        Field { point: *n, offset: point.register.address - bare.start, scale_offset, codec: Codec::of(point) }
+    });
+    Request { fields: fields.collect(), points: points.iter().map(|n| of(n).id.clone()).collect(), ..bare }
 }
 
 #[cfg(test)]

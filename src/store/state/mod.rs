@@ -5,22 +5,24 @@
 mod commands;
 mod devices;
 mod epochs;
+mod learned;
 mod letters;
 mod outbox;
 
 pub use epochs::Begin;
+pub use learned::all as learned;
 pub use outbox::{Message, read_messages};
 
 use super::{Accepted, Before, Change, RestoredDevice, StoreError, boots::BootRow, db, spool::disk::Gone};
 use crate::{
     limits,
-    model::{BootIndex, ClockReading, Command, Epoch, Event, Phase},
+    model::{BootIndex, ClockReading, Command, Epoch, Event, Learned, Phase},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
 use std::path::Path;
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql"), include_str!("../migrations/state_002.sql")];
 
 /// Row limits that tests make small.
 #[derive(Debug, Clone, Copy)]
@@ -85,17 +87,19 @@ pub struct Found {
     pub devices: Vec<RestoredDevice>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
+    pub learned: Vec<Learned>,
 }
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
         let load = || -> rusqlite::Result<_> {
-            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, Outbox::load(&db)?))
+            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, Outbox::load(&db)?))
         };
-        let (boots, devices, open_commands, gone, outbox) = load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let (boots, devices, open_commands, gone, learned, outbox) =
+            load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
-        Ok(Found { state, boots, devices, open_commands, gone })
+        Ok(Found { state, boots, devices, open_commands, gone, learned })
     }
 
     /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
@@ -161,6 +165,8 @@ fn apply(
             }
             Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
             Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
+            Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
+            Change::Learned { fact, forget: true, .. } => learned::forget(tx, fact),
             Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),
             Change::Event(event) => {
                 events.push(event.clone());

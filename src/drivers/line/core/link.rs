@@ -24,6 +24,7 @@ impl Core {
 
     pub(super) fn on_opened(&mut self, now: Boot) {
         self.exchange.reset();
+        self.site.tuned = None;
         self.asked = false;
         self.silent = 0;
         (self.opened, self.served) = (now, false);
@@ -32,7 +33,15 @@ impl Core {
         self.gap = self.connect_delay.max(self.line_gap);
         if self.line_state != LineState::Up {
             self.schedule.start(now + self.connect_delay);
+            self.learners.iter_mut().for_each(|l| l.start(now));
             self.announce(now, LineState::Up, "");
+        }
+    }
+
+    /// No need to wait for the next try.
+    pub(super) fn on_appeared(&mut self, now: Boot) {
+        if let State::Closed { again } = &mut self.state {
+            *again = now.min(*again);
         }
     }
 
@@ -47,6 +56,14 @@ impl Core {
                 self.state = State::Lapsed;
             }
             State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
+            State::Site(_) => {
+                if self.site_lost(now, may_reopen) {
+                    self.reopened = true;
+                    self.state = State::Opening;
+                } else {
+                    self.close(now, reason);
+                }
+            }
             State::Sending | State::Waiting => {
                 self.abort(now, may_reopen);
                 if may_reopen {
@@ -69,7 +86,10 @@ impl Core {
             Kind::Order if again && !self.exchange.ask().is_write() => self.orders.again(),
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::NoReply("the connection was lost before the reply")),
             Kind::Poll | Kind::Probe if again => {}
-            Kind::Poll => self.schedule.abandon(now, job.device),
+            Kind::Poll => {
+                self.schedule.abandon(now, job.device);
+                self.poll_ended(now, job.device);
+            }
             Kind::Probe => self.schedule.probe_failed(now, job.device),
         }
     }

@@ -10,21 +10,26 @@
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
 mod link;
+mod planning;
 mod replies;
+mod site;
 
 use super::{
-    event::{Event, NEVER, Out, Want},
+    event::{Event, NEVER, Out, Step, Want},
     exchange::{Exchange, Wire},
     figures::{Counters, Usage},
     guard::Guard,
+    learn::Learner,
     orders::Orders,
     schedule::{Pick, Schedule},
+    site::{Phase, Site},
 };
 use crate::{
     config::{Device, Line, Table},
-    drivers::modbus::{Request, plan},
-    model::{Boot, LineId, LineState, Urgent},
+    drivers::modbus::Request,
+    model::{Boot, Learned, LineId, LineState, Urgent},
 };
+use planning::Factors;
 use std::time::Duration;
 
 /// A TCP connection backs off from this.
@@ -34,13 +39,19 @@ const DRAIN_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { again: Boot },
+    Closed {
+        again: Boot,
+    },
     Lapsed,
     Opening,
     Ready,
-    Draining { since: Boot },
+    Draining {
+        since: Boot,
+    },
     Sending,
     Waiting,
+    /// A request of a site tool.
+    Site(Phase),
 }
 
 /// Whose request is on the wire.
@@ -64,6 +75,7 @@ enum Turn {
     Order(usize),
     Poll(usize),
     Probe(usize),
+    Site,
 }
 
 #[derive(Debug)]
@@ -76,9 +88,14 @@ pub struct Core {
     exchange: Exchange,
     guard: Guard,
     schedule: Schedule,
+    /// What each device refuses.
+    learners: Vec<Learner>,
+    factors: Factors,
     /// Line time of a probe of each device that gets no reply.
     probe_costs: Vec<Duration>,
     orders: Orders,
+    site: Site,
+    timeout: Duration,
     state: State,
     job: Option<Job>,
     /// The last byte, sent or received, of anybody.
@@ -106,9 +123,15 @@ pub struct Core {
 
 impl Core {
     pub fn new(line: &Line, devices: Vec<Device>) -> Core {
+        Core::remembering(line, devices, &[])
+    }
+
+    /// With what is remembered of the line and its devices.
+    pub fn remembering(line: &Line, devices: Vec<Device>, facts: &[Learned]) -> Core {
         let wire = Wire::new(&line.transport);
         let guard = Guard::new(wire.framing, line, &devices);
-        let polls = devices.iter().map(|d| (d.poll, d.retries.unwrap_or(line.retries), requests(d)));
+        let learners: Vec<Learner> = devices.iter().map(|d| Learner::new(d, facts)).collect();
+        let polls = devices.iter().zip(&learners).map(|(d, l)| (d.poll, d.retries.unwrap_or(line.retries), requests(l.plan(d))));
         let schedule = Schedule::new(polls);
         let cost = |n| Exchange::cost(&wire, &schedule.probe(n).ask(), guard.base_timeout(n));
         Core {
@@ -120,7 +143,11 @@ impl Core {
             probe_costs: (0..devices.len()).map(cost).collect(),
             guard,
             schedule,
+            learners,
+            factors: Factors::default(),
             orders: Orders::default(),
+            site: Site::default(),
+            timeout: line.timeout,
             devices,
             state: State::Closed { again: Boot(0) },
             job: None,
@@ -158,6 +185,7 @@ impl Core {
     pub fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
         // Before anything is begun: the line may have had to be silent until after a deadline.
         self.expire_orders(now);
+        self.expire_site(now);
         match event {
             Event::Time => self.on_time(now),
             Event::Bytes(bytes) => self.on_bytes(now, bytes),
@@ -165,16 +193,24 @@ impl Core {
             // Unasked they would forget a request that is on its way.
             Event::Opened if self.state == State::Opening => self.on_opened(now),
             Event::Failed(reason) if self.state == State::Opening => self.close(now, reason),
-            Event::Opened | Event::Failed(_) => {}
+            Event::Failed(reason) if self.state == State::Site(Phase::Tune) => self.cannot_tune(now, reason),
+            Event::Tuned if self.state == State::Site(Phase::Tune) => self.on_tuned(now),
+            Event::Opened | Event::Failed(_) | Event::Tuned => {}
+            Event::Appeared => self.on_appeared(now),
             Event::Lost(reason) => self.on_lost(now, reason),
             Event::Order(order) => self.orders.accept(now, &self.devices, order),
+            Event::Site(job) => self.accept_site(now, job),
             Event::Stop => {
                 self.stopped = true;
                 self.orders.stop(now);
             }
         }
         self.expire_orders(now);
+        self.expire_site(now);
         self.advance(now);
+        while let Some(told) = self.site.take_done() {
+            self.out.site.push_back(told);
+        }
         while let Some(done) = self.orders.take_done() {
             self.out.urgent.push_back(Urgent::Done(done));
         }
@@ -209,11 +245,12 @@ impl Core {
 
     fn want(&mut self, now: Boot) -> Want<'_> {
         match self.state {
-            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER))),
+            State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER)).min(self.site.wake())),
             State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
             State::Sending => Want::Send(self.exchange.frame()),
+            State::Site(phase) => self.want_site(phase),
             State::Waiting => {
                 let (need, earliest) = self.exchange.wanted();
                 Want::Recv { need, earliest, until: self.exchange.until() }
@@ -237,10 +274,15 @@ impl Core {
         if let Some(n) = self.orders.pick(now, free_at) {
             return Ok(Turn::Order(n));
         }
-        match self.schedule.pick(now, free_at, |device| self.probe_costs[device]) {
+        let pick = self.schedule.pick(now, free_at, |device| self.probe_costs[device]);
+        let site = match self.site_turn(now, matches!(pick, Pick::Wait(_))) {
+            Ok(()) => return Ok(Turn::Site),
+            Err(at) => at,
+        };
+        match pick {
             Pick::Poll(device) => Ok(Turn::Poll(device)),
             Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(self.orders.wake(free_at))),
+            Pick::Wait(at) => Err(at.min(self.orders.wake(|device| self.guard.barred_until(device))).min(site)),
         }
     }
 
@@ -253,6 +295,7 @@ impl Core {
         match self.state {
             State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
             State::Waiting if now >= self.exchange.until() && !self.exchange.stretch(now) => self.time_out(now),
+            State::Site(phase) => self.site_time(now, phase),
             _ => {}
         }
     }
@@ -261,6 +304,7 @@ impl Core {
         let (kind, device, ask) = match self.next_turn(now) {
             Ok(Turn::Order(n)) => (Kind::Order, self.orders.device(n), self.orders.begin(n)),
             Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
+            Ok(Turn::Site) => return self.begin_site(now),
             Ok(Turn::Probe(device)) => {
                 self.schedule.spend(self.probe_costs[device]);
                 (Kind::Probe, device, self.schedule.probe(device).ask())
@@ -278,6 +322,9 @@ impl Core {
     }
 
     fn on_sent(&mut self, now: Boot) {
+        if self.state == State::Site(Phase::Send) {
+            return self.site_sent(now);
+        }
         let (State::Sending, Some(job)) = (self.state, self.job) else { return };
         let device = job.device;
         let timeout = match job.kind {
@@ -290,11 +337,32 @@ impl Core {
     }
 }
 
-/// The planned requests; a device without points is asked for one register, to learn whether it lives.
-fn requests(device: &Device) -> Vec<Request> {
-    let mut requests = plan(device);
-    if requests.is_empty() {
-        requests.push(Request { table: Table::Holding, start: 0, count: 1, points: [].into(), fields: Vec::new() });
+impl Step for Core {
+    fn step(&mut self, now: Boot, event: Event<'_>) -> Want<'_> {
+        Core::step(self, now, event)
     }
-    requests
+
+    fn out(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
+    fn counters(&self) -> Counters {
+        Core::counters(self)
+    }
+
+    fn usage(&self) -> Usage {
+        Core::usage(self)
+    }
+
+    fn line_state(&self) -> (LineState, &str) {
+        Core::line_state(self)
+    }
+}
+
+/// The planned requests; a device without points is asked for one register, to learn whether it lives.
+fn requests(mut planned: Vec<Request>) -> Vec<Request> {
+    if planned.is_empty() {
+        planned.push(Request::bare(Table::Holding, &(0..1)));
+    }
+    planned
 }

@@ -2,17 +2,17 @@
 
 use super::{Core, Job, Kind, RECONNECT_MIN, State};
 use crate::{
-    config::Device,
     drivers::{
         line::{
-            event::{Note, Out},
+            event::Note,
             exchange::{Framing, Judged},
             orders::Verdict,
             schedule::Failed,
+            site::Phase,
         },
-        modbus::{Answer, Garbled, Request, decode, pdu},
+        modbus::{Answer, Garbled, pdu},
     },
-    model::{Boot, Bulk, Heard, Reading, Urgent},
+    model::{Boot, Heard, Urgent},
 };
 use std::ops::Range;
 
@@ -25,6 +25,7 @@ impl Core {
         self.exchange.receive(now, bytes);
         match self.state {
             State::Waiting => self.judge(now),
+            State::Site(Phase::Wait) => self.site_heard(now, bytes),
             // Between the want and the sending: what comes is no reply to a frame that is not out yet.
             _ => self.look_at_strays(now),
         }
@@ -81,7 +82,7 @@ impl Core {
     }
 
     /// Takes a late reply off the front of what was received.
-    fn recognise_late(&mut self, now: Boot) -> bool {
+    pub(super) fn recognise_late(&mut self, now: Boot) -> bool {
         let Some(late) = self.guard.late(now, self.exchange.rx()) else { return false };
         self.exchange.skip(late.end);
         self.counters.late += 1;
@@ -97,7 +98,7 @@ impl Core {
         true
     }
 
-    fn revive(&mut self, now: Boot, device: usize) {
+    pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
         }
@@ -125,15 +126,21 @@ impl Core {
                 self.counters.answers += 1;
                 match job.kind {
                     Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
-                    Kind::Poll => emit(&mut self.out, now, &self.devices[device], self.schedule.current(device), data),
-                    Kind::Probe => emit(&mut self.out, now, &self.devices[device], self.schedule.probe(device), data),
+                    Kind::Poll => {
+                        let request = self.schedule.current(device);
+                        self.factors.emit(&mut self.out, now, (device, &self.devices[device]), request, data);
+                    }
+                    Kind::Probe => {
+                        let request = self.schedule.probe(device);
+                        self.factors.emit(&mut self.out, now, (device, &self.devices[device]), request, data);
+                    }
                 }
-                self.alive_by_reply(now, job, device);
+                self.alive_by_reply(now, job, device, None);
             }
             Ok(Answer::Written) => {
                 self.counters.answers += 1;
                 self.orders.verdict(now, &self.devices, Verdict::Written);
-                self.alive_by_reply(now, job, device);
+                self.alive_by_reply(now, job, device, None);
             }
             Err(why) => {
                 // The framing has checked the same PDU; kept as a refusal to trust, not as a panic.
@@ -144,9 +151,10 @@ impl Core {
         self.exchange.done(end);
     }
 
-    fn alive_by_reply(&mut self, now: Boot, job: Job, device: usize) {
+    /// `refused`: by this exception.
+    fn alive_by_reply(&mut self, now: Boot, job: Job, device: usize, refused: Option<u8>) {
         if job.kind == Kind::Poll {
-            self.schedule.answered(now, device);
+            self.polled(now, device, refused);
         }
         self.revive(now, device);
     }
@@ -172,7 +180,7 @@ impl Core {
                 self.out.urgent.push_back(Urgent::Poll { device, heard: Heard::Refused(code), at: now });
             }
         }
-        self.alive_by_reply(now, job, device);
+        self.alive_by_reply(now, job, device, Some(code));
     }
 
     pub(super) fn time_out(&mut self, now: Boot) {
@@ -245,6 +253,7 @@ impl Core {
             },
         };
         if ended {
+            self.poll_ended(now, device);
             let device = self.devices[device].id.clone();
             self.out.urgent.push_back(Urgent::Poll { device, heard, at: now });
         }
@@ -255,13 +264,4 @@ impl Core {
         self.usage.add(self.exchange.begun(), now + self.wire.silence);
         self.state = State::Ready;
     }
-}
-
-fn emit(out: &mut Out, at: Boot, device: &Device, request: &Request, data: &[u8]) {
-    if request.points.is_empty() {
-        out.urgent.push_back(Urgent::Poll { device: device.id.clone(), heard: Heard::Answered, at });
-        return;
-    }
-    let (values, quality) = decode(device, request, data);
-    out.bulk.push_back(Bulk::Reading(Reading { device: device.id.clone(), at, points: request.points.clone(), values, quality }));
 }

@@ -1,7 +1,10 @@
 //! A simulated bus: scripted slaves that answer each register with a value that tells its address and unit.
 
 use super::super::exchange::{Framing, Wire};
-use crate::{drivers::modbus::rtu::crc16, model::Boot};
+use crate::{
+    drivers::modbus::rtu::crc16,
+    model::{Boot, Settings},
+};
 use std::{collections::BTreeMap, time::Duration};
 
 /// What a slave does wrong.
@@ -38,6 +41,8 @@ pub struct Slave {
     pub latency: Duration,
     pub registers: BTreeMap<u16, u16>,
     pub writes: u32,
+    /// It understands nothing else.
+    pub settings: Option<Settings>,
 }
 
 pub fn value(unit: u8, address: u16) -> u16 {
@@ -104,7 +109,7 @@ impl Bus {
 
     pub fn add(&mut self, unit: u8) {
         let latency = Duration::from_millis(4);
-        self.slaves.insert(unit, Slave { fault: Fault::None, latency, registers: BTreeMap::new(), writes: 0 });
+        self.slaves.insert(unit, Slave { fault: Fault::None, latency, registers: BTreeMap::new(), writes: 0, settings: None });
     }
 
     pub fn first(&self) -> Option<Boot> {
@@ -160,6 +165,9 @@ impl Bus {
             }
         };
         let Some(slave) = self.slaves.get_mut(&unit) else { return };
+        if slave.settings.is_some() && slave.settings != self.wire.settings {
+            return;
+        }
         let (fault, latency) = (slave.fault, slave.latency);
         let Some(reply) = slave.reply(unit, pdu) else { return };
         let (delay, noise) = match fault {
@@ -228,7 +236,7 @@ impl Slave {
     fn reply(&mut self, unit: u8, pdu: &[u8]) -> Option<Vec<u8>> {
         let function = pdu[0];
         let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
-        let is_write = function >= 5;
+        let is_write = matches!(function, 5 | 6 | 15 | 16);
         match self.fault {
             Fault::Silent => return None,
             Fault::Refuses(code) => return Some(vec![function | 0x80, code]),
@@ -236,6 +244,11 @@ impl Slave {
                 self.writes += 1;
                 return Some(vec![function | 0x80, code]);
             }
+            _ => {}
+        }
+        match function {
+            17 => return Some(vec![17, 3, unit, 0xff, 9]),
+            0x41 => return Some(vec![0x41, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
             _ => {}
         }
         if is_write {

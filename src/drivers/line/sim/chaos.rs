@@ -77,6 +77,7 @@ proptest! {
                         sim.now = sim.now.max(until);
                         want = sim.core.step(sim.now, Event::Time);
                     }
+                    Want::Tune(_) => want = sim.core.step(sim.now, Event::Tuned),
                     Want::Open => want = sim.core.step(sim.now, Event::Opened),
                     Want::Recv { .. } | Want::Idle(_) => break,
                 }

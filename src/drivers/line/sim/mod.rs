@@ -4,6 +4,7 @@ mod bus;
 mod chaos;
 mod faults;
 mod orders;
+mod site;
 mod tcp;
 
 use super::{
@@ -14,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{Device, Transport},
-    model::{Boot, Bulk, DeviceId, Heard, LineState, Order, Urgent, Value, WriteDone},
+    model::{Boot, Bulk, DeviceId, Heard, LineState, Order, SiteAsk, SiteJob, SiteReport, Urgent, Value, WriteDone},
 };
 use bus::{Bus, Fault, value};
 use std::{collections::BTreeMap, time::Duration};
@@ -55,10 +56,12 @@ struct Sim {
     heard: Vec<(Boot, DeviceId, Heard)>,
     lines: Vec<(Boot, LineState, String)>,
     done: Vec<WriteDone>,
+    site: Vec<(Boot, SiteAsk, SiteReport)>,
 }
 
 enum Scripted {
     Order(Order),
+    Site(SiteJob),
     Lost(&'static str),
 }
 
@@ -81,6 +84,7 @@ impl Sim {
             heard: Vec::new(),
             lines: Vec::new(),
             done: Vec::new(),
+            site: Vec::new(),
         }
     }
 
@@ -111,18 +115,21 @@ impl Sim {
         let mut bytes = Vec::new();
         let mut lost = None;
         let mut order = None;
+        let mut site = None;
         if self.script.first().is_some_and(|(at, _)| *at <= self.now) {
             match self.script.remove(0).1 {
                 Scripted::Order(o) => order = Some(o),
+                Scripted::Site(job) => site = Some(job),
                 Scripted::Lost(reason) => lost = Some(reason),
             }
         }
-        if order.is_none() && lost.is_none() {
+        if order.is_none() && lost.is_none() && site.is_none() {
             bytes = self.bus.take(self.now);
         }
-        let event = match (order, lost) {
-            (Some(order), _) => Event::Order(order),
-            (_, Some(reason)) => Event::Lost(reason),
+        let event = match (order, lost, site) {
+            (Some(order), ..) => Event::Order(order),
+            (_, Some(reason), _) => Event::Lost(reason),
+            (.., Some(job)) => Event::Site(job),
             _ if bytes.is_empty() => Event::Time,
             _ => Event::Bytes(&bytes),
         };
@@ -141,6 +148,10 @@ impl Sim {
                             Event::Lost("the peer closed the connection")
                         }
                     }
+                }
+                Want::Tune(settings) => {
+                    self.bus.wire = Wire::set_to(&settings);
+                    Event::Tuned
                 }
                 Want::Send(frame) => {
                     self.bus.frame(self.now, frame);
@@ -195,6 +206,8 @@ impl Sim {
                 other => panic!("a line does not say {other:?}"),
             }
         }
+        let now = self.now;
+        self.site.extend(self.core.out.site.drain(..).map(|told| (now, told.job.ask, told.report)));
         self.core.out.notes.clear();
         // Ten thousand silent polls need no history.
         if self.heard.len() > 1000 {

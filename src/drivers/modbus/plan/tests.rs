@@ -66,14 +66,52 @@ fn points_that_share_a_register_share_a_request() {
 }
 
 #[test]
-fn some_points_are_planned_alone_and_a_refused_block_is_halved() {
+fn some_points_are_planned_alone() {
     let device = device(words(&[0, 1, 2, 3, 9]));
     let some = plan_points(&device, [3, 1, 2, 99]);
     assert_eq!((some.len(), some[0].start, some[0].count), (1, 1, 3));
-    let (left, right) = some[0].halves(&device).unwrap();
-    assert_eq!((left.start, left.count, right.start, right.count), (1, 1, 2, 2));
-    assert_eq!(right.fields.iter().map(|f| (f.point, f.offset)).collect::<Vec<_>>(), [(2, 0), (3, 1)]);
-    assert!(left.halves(&device).is_none());
+}
+
+#[track_caller]
+fn check_around(device: &Device, holes: &[&str], want: &str) {
+    let mut all = Holes::default();
+    holes.iter().for_each(|key| all.insert(super::super::holes::Hole::parse(key).unwrap(), 2));
+    let show = |r: &Request| format!("{}:{}+{}", r.table.word(), r.start, r.count);
+    assert_eq!(plan_around(device, &all).iter().map(show).collect::<Vec<_>>().join(" "), want, "{holes:?}");
+}
+
+#[test]
+fn a_known_hole_is_never_spanned_and_its_point_never_asked() {
+    let near = Device { max_gap: 10, ..device(words(&[0, 1, 2, 3, 9])) };
+    check_around(&near, &[], "holding:0+10");
+    check_around(&near, &["hole holding:2+1"], "holding:0+2 holding:3+7");
+    check_around(&near, &["hole holding:4+5"], "holding:0+4 holding:9+1");
+    check_around(&near, &["hole holding:1+2"], "holding:0+2 holding:2+8");
+    check_around(&near, &["limit holding+4"], "holding:0+4 holding:9+1");
+    check_around(&near, &["hole input:2+1", "table input"], "holding:0+10");
+    check_around(&near, &["table holding"], "");
+}
+
+fn scaled(address: u16, factor: u16) -> Point {
+    Point { scale_register: Some(Register { table: Table::Holding, address: factor }), ..point(Table::Holding, address, DataType::U16) }
+}
+
+#[test]
+fn a_scale_factor_is_read_with_its_value_across_any_gap() {
+    let joined = device(vec![scaled(10, 30), scaled(11, 30)]);
+    check(&joined, "holding:10+21");
+    assert_eq!(plan(&joined)[0].fields.iter().map(|f| f.scale_offset).collect::<Vec<_>>(), [Some(20), Some(20)]);
+    check(&device(vec![scaled(30, 10)]), "holding:10+21");
+    assert_eq!(plan(&device(vec![scaled(30, 10)]))[0].fields[0].offset, 20);
+}
+
+#[test]
+fn a_scale_factor_out_of_reach_is_read_first_and_stands_behind_the_data() {
+    let far = Device { max_words: 20, ..device(vec![scaled(10, 40), scaled(11, 50), scaled(12, 40)]) };
+    check(&far, "holding:40+1 holding:50+1 holding:10+3");
+    assert_eq!(plan(&far)[2].fields.iter().map(|f| f.scale_offset).collect::<Vec<_>>(), [Some(3), Some(4), Some(5)]);
+    check_around(&device(vec![scaled(10, 30)]), &["hole holding:11+19"], "holding:30+1 holding:10+1");
+    check_around(&device(vec![scaled(10, 30)]), &["hole holding:30+1"], "");
 }
 
 fn any_device(points: std::ops::Range<usize>) -> impl Strategy<Value = Device> {

@@ -1,0 +1,138 @@
+//! `fieldgate profiles`: what is there, what one says, whether one is right, and what other programs' files give.
+
+mod show;
+#[cfg(test)]
+mod tests;
+
+use super::{EXIT_CONFIG, Global, Out, out};
+use crate::config::{self, Profile, Secrets, Surroundings, profile::Found, render::Style};
+use std::{fmt::Write, path::PathBuf, process::ExitCode};
+
+/// Wrong usage: the profile that was asked for is not there.
+const EXIT_USAGE: u8 = 2;
+
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fieldgate profiles                         what is there\n  fieldgate profiles show eastron-sdm120     its points, requests and sources\n  fieldgate profiles check my-meter.toml     before it is put in /etc/fieldgate/profiles\n\nExit: 0 good, 2 no such profile, 78 a profile with an error. How to write one: docs/profiles.md"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    pub what: Option<What>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+pub enum What {
+    /// One profile: points with wire addresses, the requests they make, sources and notes
+    Show {
+        /// As in `profile = "…"`; a variant stands behind an @
+        id: String,
+    },
+    /// Every problem of these files at once, with place and remedy
+    Check {
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
+    let around = Surroundings::real(Secrets::Unread);
+    match &args.what {
+        None => list(out, &config::profile::profiles(&global.config, &around)),
+        Some(What::Show { id }) => show_one(out, &config::profile::profiles(&global.config, &around), id),
+        Some(What::Check { files }) => check(out, &around, files),
+    }
+}
+
+fn list(out: &Out, found: &Found) -> ExitCode {
+    if out.json {
+        let all: Vec<serde_json::Value> = found.profiles.iter().map(show::summary).collect();
+        out.say(&serde_json::json!({"v": 1, "profiles": all, "problems": config::render::json(&found.problems)}).to_string());
+    } else {
+        out.say(list_text(found).trim_end());
+        if let Some(first) = found.profiles.first() {
+            out.next(&format!("fieldgate profiles show {}", first.id));
+        }
+        broken(out, found);
+    }
+    ExitCode::SUCCESS
+}
+
+/// A profile with an error is not offered: say that it is there.
+fn broken(out: &Out, found: &Found) {
+    let files: std::collections::BTreeSet<_> =
+        found.problems.iter().filter(|p| p.severity == config::Severity::Error).map(|p| p.at.file.display().to_string()).collect();
+    for file in files {
+        out.error("bad-profile", &format!("{file} does not check"), &format!("fieldgate profiles check {file}"));
+    }
+}
+
+fn list_text(found: &Found) -> String {
+    let wide = |of: fn(&Profile) -> usize, least: usize| found.profiles.iter().map(of).max().unwrap_or(0).max(least);
+    let id = wide(|p| p.id.len(), 7);
+    let title = wide(|p| p.about.title.chars().count(), 6);
+    let mut text = format!("{:id$}  POINTS  VERIFIED  {:title$}  SOURCE\n", "PROFILE", "DEVICE");
+    for p in &found.profiles {
+        let points = out::count(p.device.points.len() as u64);
+        let verified = p.about.verified.word();
+        let source = p.about.source.first().map_or("", String::as_str);
+        let more = match p.about.source.len() {
+            0 | 1 => String::new(),
+            n => format!(" (+{})", n - 1),
+        };
+        let _ = writeln!(text, "{:id$}  {points:>6}  {verified:8}  {:title$}  {source}{more}", p.id, p.about.title);
+    }
+    if found.profiles.is_empty() {
+        text.push_str("none; the package puts them into /usr/share/fieldgate/profiles\n");
+    }
+    text
+}
+
+fn show_one(out: &Out, found: &Found, id: &str) -> ExitCode {
+    let Some(profile) = found.profiles.iter().find(|p| p.id == id) else {
+        let near = config::nearest(id, found.profiles.iter().map(|p| p.id.as_str()));
+        let remedy = near.map_or_else(|| "fieldgate profiles".to_owned(), |near| format!("fieldgate profiles show {near}"));
+        out.error("unknown-profile", &format!("there is no profile `{id}`"), &remedy);
+        broken(out, found);
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let base = id.split('@').next().unwrap_or(id);
+    let variants: Vec<&Profile> = found.profiles.iter().filter(|p| p.id != id && p.id.split('@').next() == Some(base)).collect();
+    if out.json {
+        out.say(&show::json(profile, &variants).to_string());
+    } else {
+        out.say(show::text(profile, &variants, out).trim_end());
+    }
+    ExitCode::SUCCESS
+}
+
+fn check(out: &Out, around: &Surroundings, files: &[PathBuf]) -> ExitCode {
+    let mut problems = Vec::new();
+    let mut good = Vec::new();
+    for file in files {
+        let found = config::profile::profile_file(file, around);
+        problems.extend(found.problems);
+        good.extend(found.profiles);
+    }
+    problems.sort_by_key(|p| p.severity);
+    let (errors, warnings) = config::render::count(&problems);
+    if out.json {
+        let ids: Vec<&str> = good.iter().map(|p| p.id.as_str()).collect();
+        out.say(&serde_json::json!({"v": 1, "ok": errors == 0, "profiles": ids, "problems": config::render::json(&problems)}).to_string());
+    } else {
+        let mut text = config::render::text(&problems, Style { color: out.color, ascii: out.ascii });
+        for p in &good {
+            let _ = writeln!(text, "{} {} is good: {}", out.glyph("good"), p.id, some(p.device.points.len(), "point"));
+        }
+        if errors + warnings > 0 {
+            let _ = writeln!(text, "{}, {}.", some(errors, "error"), some(warnings, "warning"));
+        }
+        out.say(text.trim_end());
+    }
+    if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) }
+}
+
+/// `1 error`, `3 errors`.
+fn some(n: usize, what: &str) -> String {
+    let plural = if n == 1 { "" } else { "s" };
+    format!("{} {what}{plural}", out::count(n as u64))
+}
