@@ -1,7 +1,7 @@
 //! What a line's owner hands over: messages through the doors, figures into a shared cell, changes into the log.
 
 use super::{
-    event::{Note, Step},
+    event::{Note, Out, Step},
     figures::{Counters, Usage},
 };
 use crate::{
@@ -76,11 +76,11 @@ impl Report {
 
     /// Whether to hand over now, between two requests: what is urgent at once, readings when the next chance is likely to
     /// make the oldest wait longer than `company`.
-    pub fn is_due(&mut self, core: &Core, now: Boot, company: Duration) -> bool {
+    pub fn is_due(&mut self, out: &Out, now: Boot, company: Duration) -> bool {
         let between = now - std::mem::replace(&mut self.chance, now);
-        let Some(Bulk::Reading(oldest)) = core.out.bulk.front() else { return true };
-        let only_readings = core.out.urgent.is_empty() && core.out.notes.is_empty();
-        !only_readings || core.out.bulk.len() >= READINGS || now - oldest.at + between > company
+        let Some(Bulk::Reading(oldest)) = out.bulk.front() else { return true };
+        let only_readings = out.urgent.is_empty() && out.notes.is_empty() && out.site.is_empty();
+        !only_readings || out.bulk.len() >= READINGS || now - oldest.at + between > company
     }
 
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.

@@ -137,7 +137,7 @@ impl<C: Step> Owner<C> {
                     }
                 }
                 Want::Silence(until) => {
-                    if self.report.is_due(&self.core, self.clock.now(), COMPANY) {
+                    if self.report.is_due(self.core.out(), self.clock.now(), COMPANY) {
                         self.hand_over();
                     }
                     sleep_until(until);
