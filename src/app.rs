@@ -8,11 +8,11 @@ use crate::{
         control,
         status::{Figures, LineDoor, Sources},
     },
-    config::Config,
-    drivers::{Doors, line, mqtt},
+    config::{Config, Protocol},
+    drivers::{Doors, ascii, line, mqtt},
     engine::{self, Engine},
     limits,
-    model::{Boot, LineId, LineState, UplinkFigures, UplinkState, Urgent},
+    model::{Boot, DeviceId, LineId, LineState, UplinkFigures, UplinkState, Urgent},
     store::{Backing, Options, Store},
     system::{clock::Clock, notify},
     uplink,
@@ -71,12 +71,14 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let mut line_doors = Vec::new();
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
-        if devices.is_empty() {
-            continue;
-        }
-        let handle = line::start(l, devices, doors.clone(), clock, field_stop.clone());
+        let framed: Vec<_> = config.framed.iter().filter(|d| d.line == l.id).cloned().collect();
+        let handle = match l.protocol {
+            Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &restored.learned, doors.clone(), clock, field_stop.clone()),
+            Protocol::Ascii if !framed.is_empty() => ascii::start(l, framed, doors.clone(), clock, field_stop.clone()),
+            Protocol::Modbus | Protocol::Ascii => continue,
+        };
         ports.insert(l.id.clone(), handle.orders.clone());
-        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone() });
+        line_doors.push(LineDoor { line: l.clone(), site: handle.site.clone(), frames: handle.frames.clone() });
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;
@@ -122,6 +124,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         store: store.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         doors: line_doors,
+        forget: forget_ports(&config, &lines),
         uplink: uplink_figures,
         clock,
         started,
@@ -135,7 +138,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     }
     let (turns, age) = (handle.clone(), store.clone());
     tokio::spawn(notify::feed_watchdog(move || turns.turns(), move || age.writer_age(), surface_stop.clone()));
-    let (devices, busses) = (config.devices.len(), lines.len());
+    let (devices, busses) = (config.devices.len() + config.framed.len(), lines.len());
     tracing::info!(gateway = %config.gateway.id, %epoch, lines = busses, devices, version = env!("CARGO_PKG_VERSION"), "fieldgate runs");
     notify::ready(&format!("{busses} lines, {devices} devices"));
 
@@ -165,6 +168,12 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
     Ok(())
+}
+
+/// Of each configured device, the port of its line.
+fn forget_ports(config: &Config, lines: &[line::LineHandle]) -> BTreeMap<DeviceId, line::ForgetPort> {
+    let port = |line: &LineId| lines.iter().find(|l| l.id == *line).map(|l| l.forget.clone());
+    config.devices.iter().filter_map(|d| Some((d.id.clone(), port(&d.line)?))).collect()
 }
 
 /// Before the first attempt to connect.

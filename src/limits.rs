@@ -16,6 +16,10 @@ pub const SITE_JOBS: usize = 8;
 /// Line time that requests of site tools may take while polls are due, so that a long scan starves no device. Reached:
 /// the next request waits.
 pub const SITE_SHARE_PERCENT: u32 = 50;
+/// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
+pub const CAPTURE_BYTES: usize = 16 * 1024;
+/// Frames in one answer of the control socket. More: the next question gets them.
+pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
 pub const SITE_WAIT: Duration = Duration::from_secs(15);
 /// Bytes kept of what was heard while a site tool's request was on the wire. More: the rest is not reported.
@@ -122,6 +126,9 @@ pub const CONFIG_POINTS: usize = 500_000;
 /// Problems collected of one configuration; further ones are not kept.
 pub const CONFIG_PROBLEMS: usize = 2_000;
 
+/// A frame of framed serial (`max_bytes`, `length`). More: a problem; a longer frame is garbled.
+pub const FRAME_BYTES: usize = 4096;
+
 /// The bar after a timeout or a garbled frame is at least this long (and twice the worst lateness seen).
 pub const BAR_MIN: Duration = Duration::from_secs(1);
 /// A unit's timeout is raised by itself up to this.
@@ -144,6 +151,11 @@ pub const RELEARN_MIN: Duration = Duration::from_secs(600);
 pub const RELEARN_MAX: Duration = Duration::from_secs(86_400);
 /// Holes remembered of one device. Full: further refused requests stay in its plan and are refused in each poll.
 pub const HOLES: usize = 512;
+
+/// The silence after a unit's answers grows by itself up to this when it misses requests, from…
+pub const GAP_MAX: Duration = Duration::from_millis(100);
+/// …this, doubling. A unit that needs more says so in its manual: `min_gap`.
+pub const GAP_STEP: Duration = Duration::from_millis(2);
 
 /// The ordered shutdown ends by this, whatever is stuck.
 pub const SHUTDOWN: Duration = Duration::from_secs(5);

@@ -42,6 +42,11 @@ fn no_bytes_of_a_tcp_reply_break_its_parser() {
 }
 
 #[test]
+fn no_bytes_of_framed_text_break_its_parser() {
+    check("ascii", entries::ascii::run);
+}
+
+#[test]
 fn no_bytes_and_no_order_of_events_break_a_line() {
     check("line", entries::line::run);
 }

@@ -4,6 +4,7 @@
 //! (`fuzz/fuzz_targets`) and the replay of the corpora (`tests/corpora.rs`) share them.
 #![allow(dead_code)] // each target uses its own
 
+pub mod ascii;
 pub mod feed;
 pub mod line;
 pub mod plant;

@@ -3,7 +3,10 @@
 use crate::{
     config::Line,
     engine::Handle,
-    model::{Boot, DeviceStatus, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures, UplinkId, UplinkState},
+    model::{
+        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures,
+        UplinkId, UplinkState,
+    },
     store::Store,
     system::clock::Clock,
 };
@@ -14,10 +17,14 @@ use tokio::sync::watch;
 /// Reads the figures of one line.
 pub type Figures = Box<dyn Fn() -> LineFigures + Send + Sync>;
 
+/// Has a line forget what it learned of a device.
+pub type Forget = std::sync::Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
+
 /// Where requests go to a line.
 pub struct LineDoor {
     pub line: Line,
     pub site: SitePort,
+    pub frames: FramePort,
 }
 
 /// What the surfaces ask. The document is made from most of it.
@@ -27,6 +34,8 @@ pub struct Sources {
     pub store: Store,
     pub lines: Vec<Figures>,
     pub doors: Vec<LineDoor>,
+    /// Has what was learned of a device forgotten; `false`: its line is busy.
+    pub forget: BTreeMap<DeviceId, Forget>,
     pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,
@@ -71,7 +80,13 @@ impl Sources {
             "samples_in": snapshot.samples_in,
         });
         if all {
-            document["all"] = snapshot.devices.iter().map(|d| device(d, now)).collect();
+            let mut rows: BTreeMap<&DeviceId, &DeviceFigures> = figures.iter().flat_map(|f| &f.devices).map(|f| (&f.device, f)).collect();
+            let row = |d: &DeviceStatus| {
+                let mut row = device(d, now);
+                row["figures"] = json!(rows.remove(&d.device));
+                row
+            };
+            document["all"] = snapshot.devices.iter().map(row).collect();
         }
         Some(document)
     }
@@ -125,6 +140,9 @@ fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], device
             });
             if let Some(f) = figures.iter().find(|f| f.line == *id) {
                 row["utilisation"] = json!(f.utilisation);
+                if !f.framing.is_empty() {
+                    row["framing"] = json!(f.framing);
+                }
                 for (key, n) in [
                     ("requests", f.requests),
                     ("answers", f.answers),

@@ -1,10 +1,10 @@
 //! `fieldgate check`: every problem at once, with place and remedy, and what the lines have to carry (UI.md 2.4, 2.5).
 
-mod line_time;
+pub mod line_time;
 
 use super::{EXIT_CONFIG, Global, Out, out};
 use crate::config::{self, Code, Config, Loaded, Problem, Secrets, Severity, Surroundings, render::Style};
-use line_time::{LIMIT, LinePlan};
+use line_time::{Known, LIMIT, LinePlan};
 use std::{
     fmt::Write,
     path::{Path, PathBuf},
@@ -34,7 +34,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     let path = args.file.as_deref().unwrap_or(&global.config);
     let secrets = if args.no_secrets { Secrets::Unread } else { Secrets::IfReachable };
     let mut loaded = config::load_with(path, &Surroundings::real(secrets));
-    let plans = loaded.config.as_ref().map(line_time::plans).unwrap_or_default();
+    let plans = loaded.config.as_ref().map(|c| line_time::plans(c, &Known::default())).unwrap_or_default();
     overloads(&mut loaded, &plans);
     if args.strict {
         for problem in loaded.problems.iter_mut().filter(|p| p.severity == Severity::Warning) {
@@ -106,7 +106,7 @@ fn text(loaded: &Loaded, plans: &[LinePlan], plan: bool, path: &Path, out: &Out)
     let mut text = config::render::text(&loaded.problems, style(out));
     let (errors, warnings) = config::render::count(&loaded.problems);
     if plan && !plans.is_empty() {
-        text.push_str(&line_time::text(plans, loaded.config.as_ref(), out));
+        text.push_str(&line_time::text(plans, loaded.config.as_ref(), &Known::default(), out));
         text.push('\n');
     }
     if errors > 0 {
@@ -168,7 +168,7 @@ mod tests {
         let path = dir.path().join("fieldgate.toml");
         std::fs::write(&path, toml).unwrap();
         let mut loaded = config::load_with(&path, &Surroundings::real(Secrets::Unread));
-        let plans = loaded.config.as_ref().map(line_time::plans).unwrap_or_default();
+        let plans = loaded.config.as_ref().map(|c| line_time::plans(c, &Known::default())).unwrap_or_default();
         overloads(&mut loaded, &plans);
         (loaded, plans)
     }
@@ -206,7 +206,7 @@ mod tests {
     #[test]
     fn the_plan_says_what_each_device_takes() {
         let (loaded, plans) = load(&meters("2s"));
-        let shown = line_time::text(&plans, loaded.config.as_ref(), &Out::plain());
+        let shown = line_time::text(&plans, loaded.config.as_ref(), &Known::default(), &Out::plain());
         assert!(shown.contains("9600 8E1, 1.15 ms per character"), "{shown}");
         assert!(shown.contains("meter-1") && shown.contains("220 ms"), "{shown}");
         let value = json(&loaded, &plans);

@@ -6,8 +6,10 @@
 pub mod check;
 pub mod demo;
 pub mod out;
+pub mod plan;
 pub mod ports;
 pub mod profiles;
+pub mod read;
 pub mod run;
 pub mod simulate;
 pub mod site;
@@ -75,10 +77,14 @@ pub enum Verb {
     Run(run::Args),
     /// Check the configuration: every problem at once, with place and remedy
     Check(check::Args),
+    /// What every line has to carry, request by request, and what devices refuse
+    Plan(plan::Args),
     /// Say whether all is well here, and what is not
     Status(status::Args),
     /// Serial ports here: stable names, chips, who holds them
     Ports(ports::Args),
+    /// Read points or registers of one device and print their values
+    Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
     /// Device profiles: list, show, check
@@ -94,8 +100,10 @@ pub fn main() -> ExitCode {
     match cli.verb {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
         Verb::Check(args) => check::run(&cli.global, &out, &args),
+        Verb::Plan(args) => plan::run(&cli.global, &out, &args),
         Verb::Status(args) => status::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
+        Verb::Read(args) => read::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),

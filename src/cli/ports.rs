@@ -29,7 +29,10 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     };
     let mut ports = look();
     say(&ports, out, args);
-    while args.watch {
+    if !args.watch {
+        return if listed(&ports, args.all).next().is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    loop {
         std::thread::park_timeout(LOOK);
         let now = look();
         if now != ports {
@@ -40,7 +43,6 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
             say(&ports, out, args);
         }
     }
-    if listed(&ports, args.all).next().is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The daemon says which ports it holds, also to users who may not look into its process.

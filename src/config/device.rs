@@ -1,7 +1,7 @@
 //! `[device.*]`, `[group.*]` and their points: what is read, how it is decoded, what is reported and what may be written.
 
 use crate::model::{DeviceId, LineId, PointId};
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 /// A Modbus unit that is polled. (MQTT devices are not configured one by one; routes register them.)
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Device {
     pub timeout: Option<Duration>,
     pub retries: Option<u8>,
     pub min_gap: Option<Duration>,
+    /// Replies are taken from whatever unit they name, for devices that answer under another number than they are asked by.
+    pub accept_any_unit: bool,
     pub profile: Option<String>,
     /// In order of table and address.
     pub points: Vec<Point>,
@@ -41,13 +43,21 @@ pub struct Point {
     pub unit: String,
     /// Raw patterns (before scaling, in the point's own width) that mean "not available".
     pub na: Vec<u64>,
+    /// As `na`, for "asked for and on its way": Null with quality `pending`.
+    pub pending: Vec<u64>,
+    /// As `na`, for "this model does not have it": Null with quality `unsupported`.
+    pub unsupported: Vec<u64>,
+    /// Words for numbers or bits.
+    pub names: Names,
+    /// A register of the same table that holds a power of ten (i16, -10 to 10) by which the value is multiplied (SunSpec).
+    pub scale_register: Option<Register>,
+    /// It only counts up: wraps and resets are recognised, and its increase may be a point of its own.
+    pub counter: Option<Counter>,
     pub report: Report,
     /// `None`: refused. Coils and holding registers only.
     pub write: Option<WriteRule>,
     /// Read by a request of its own.
     pub read_alone: bool,
-    /// An `i16` in the device that holds the power of ten of this value, read with it.
-    pub scale_register: Option<Register>,
 }
 
 impl Device {
@@ -65,6 +75,7 @@ impl Device {
             timeout: None,
             retries: None,
             min_gap: None,
+            accept_any_unit: false,
             profile: None,
             points: Vec::new(),
         }
@@ -83,11 +94,21 @@ impl Point {
             offset: 0.0,
             unit: String::new(),
             na: Vec::new(),
+            pending: Vec::new(),
+            unsupported: Vec::new(),
+            names: Names::None,
+            scale_register: None,
+            counter: None,
             report: Report::default(),
             write: None,
             read_alone: false,
-            scale_register: None,
         }
+    }
+
+    /// The point that a counter's increase is published as. `None`: there is none, or its name would be too long.
+    pub fn delta_id(&self) -> Option<PointId> {
+        self.counter.filter(|c| c.delta)?;
+        PointId::parse(&format!("{}_delta", self.id)).ok()
     }
 }
 
@@ -161,12 +182,110 @@ pub enum DataType {
     F16,
     F32,
     F64,
+    /// Decimal digits, four to a register, 1 to 16 of them; what stands above them is not looked at.
+    Bcd(u8),
+    /// 1 to 4 registers of 0 to 9999 each, least significant first; `CDAB` and `DCBA` turn that round.
+    M10k(u8),
+    Text(Chars),
+    Time(Time),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Bits {
     pub first: u8,
     pub count: u8,
+}
+
+/// How a text lies in its registers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Chars {
+    /// 1 to 125.
+    pub registers: u8,
+    pub lane: Lane,
+    pub encoding: Encoding,
+}
+
+/// Which bytes of a register hold characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Lane {
+    /// Two characters, the upper byte first.
+    #[default]
+    Both,
+    High,
+    Low,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Encoding {
+    #[default]
+    Utf8,
+    Latin1,
+    Ascii,
+}
+
+/// A packed time of day or date and time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Time {
+    pub form: TimeForm,
+    /// Each byte holds two decimal digits instead of a number.
+    pub bcd: bool,
+    /// The clock on the device's wall: written without the Z of UTC.
+    pub local: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TimeForm {
+    /// One register: hours in the upper byte, minutes in the lower.
+    HourMinute,
+    /// One byte for each field.
+    Bytes(Layout),
+    /// IEC 60870-5-4 as Schneider spreads it over four registers: year, month and day, hour and minute, milliseconds.
+    Iec870,
+    /// Two registers: seconds since 1970.
+    Unix,
+}
+
+/// Where the bytes of a date and time stand, counted from the upper byte of the first register.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// 3 or 4.
+    pub registers: u8,
+    /// Year, month, day, hour, minute, second.
+    pub at: [u8; 6],
+    /// The year takes two bytes, most significant first. One byte counts from 2000.
+    pub wide_year: bool,
+}
+
+/// Words for what a device says in numbers.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Names {
+    #[default]
+    None,
+    /// By number, ascending. A number that has no word stays a number.
+    Values(Vec<(i128, Arc<str>)>),
+    /// By bit, ascending. The words of the bits that are set, joined by `|`; bits without a word are left out.
+    Flags(Vec<(u8, Arc<str>)>),
+}
+
+/// What is known of a counter.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Counter {
+    /// In the value's unit: behind its highest value it goes on at 0. `None`: it never rolls over.
+    pub modulo: Option<f64>,
+    /// It begins at 0 every day.
+    pub daily: bool,
+    /// Publish the increase as `<id>_delta`.
+    pub delta: bool,
+    /// Readings in a row that a drop must last to be believed.
+    pub confirm: u8,
+    /// No more than this can come together in a second, in the value's unit.
+    pub max_per_s: Option<f64>,
+}
+
+impl Default for Counter {
+    fn default() -> Counter {
+        Counter { modulo: None, daily: false, delta: false, confirm: 3, max_per_s: None }
+    }
 }
 
 impl DataType {
@@ -176,7 +295,26 @@ impl DataType {
             DataType::Bool | DataType::Bits(_) | DataType::U8 | DataType::I8 | DataType::U16 | DataType::I16 | DataType::F16 => 1,
             DataType::U32 | DataType::I32 | DataType::F32 => 2,
             DataType::U64 | DataType::I64 | DataType::F64 => 4,
+            DataType::Bcd(digits) => (digits as u16).div_ceil(4),
+            DataType::M10k(registers) => registers as u16,
+            DataType::Text(chars) => chars.registers as u16,
+            DataType::Time(time) => match time.form {
+                TimeForm::HourMinute => 1,
+                TimeForm::Unix => 2,
+                TimeForm::Iec870 => 4,
+                TimeForm::Bytes(layout) => layout.registers as u16,
+            },
         }
+    }
+
+    /// Whether scale, offset, limits and deadbands have a meaning.
+    pub const fn is_number(self) -> bool {
+        !matches!(self, DataType::Text(_) | DataType::Time(_) | DataType::Bool | DataType::Bits(Bits { count: 1, .. }))
+    }
+
+    /// Whole before scaling, so that words can stand for its numbers.
+    pub const fn is_whole(self) -> bool {
+        !matches!(self, DataType::Text(_) | DataType::Time(_) | DataType::F16 | DataType::F32 | DataType::F64)
     }
 
     pub const fn word(self) -> &'static str {
@@ -194,6 +332,12 @@ impl DataType {
             DataType::F16 => "f16",
             DataType::F32 => "f32",
             DataType::F64 => "f64",
+            DataType::Bcd(_) => "bcd",
+            DataType::M10k(_) => "m10k",
+            DataType::Text(_) => "string",
+            DataType::Time(Time { form: TimeForm::HourMinute, .. }) => "hhmm",
+            DataType::Time(Time { form: TimeForm::Unix, .. }) => "unix32",
+            DataType::Time(_) => "datetime",
         }
     }
 }

@@ -8,6 +8,8 @@ use std::{path::PathBuf, time::Duration};
 pub struct Line {
     pub id: LineId,
     pub transport: Transport,
+    /// What is spoken there. Default Modbus.
+    pub protocol: Protocol,
     /// From the end of the request to the first byte of the answer. Default: serial 300 ms, TCP 1 s.
     pub timeout: Duration,
     /// Repeats of a read that got no valid answer, within the same poll; 0 ends a poll at its first timeout. Default 0.
@@ -16,6 +18,12 @@ pub struct Line {
     pub min_gap: Duration,
     /// Wait after opening before the first request. Default 0.
     pub connect_delay: Duration,
+    /// On TCP: whether Modbus TCP or RTU frames are spoken there is found out, and remembered.
+    pub auto_framing: bool,
+    /// A TCP connection that nothing was asked on for so long is closed, for devices that serve one client at a time.
+    pub idle_close: Option<Duration>,
+    /// A TCP connection is closed after each poll.
+    pub connect_per_poll: bool,
 }
 
 impl Line {
@@ -25,8 +33,27 @@ impl Line {
             Transport::Serial(_) => Duration::from_millis(300),
             Transport::Tcp { .. } | Transport::RtuOverTcp { .. } => Duration::from_secs(1),
         };
-        Line { id, transport, timeout, retries: 0, min_gap: Duration::ZERO, connect_delay: Duration::ZERO }
+        Line {
+            id,
+            transport,
+            protocol: Protocol::Modbus,
+            timeout,
+            retries: 0,
+            min_gap: Duration::ZERO,
+            connect_delay: Duration::ZERO,
+            auto_framing: false,
+            idle_close: None,
+            connect_per_poll: false,
+        }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Protocol {
+    #[default]
+    Modbus,
+    /// Frames of text by the devices' own rules. `Transport::Tcp` carries their bytes as they are.
+    Ascii,
 }
 
 #[derive(Debug, Clone, PartialEq)]

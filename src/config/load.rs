@@ -52,7 +52,7 @@ pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
         tree::merge(&mut root, table, &mut out);
         files.push(more);
     }
-    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)) };
+    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new() };
     let (config, polls) = check::document(&root, main, &mut desk);
     let failed = desk.out.has_errors();
     let polls = polls.into_iter().map(|(id, at)| (id, desk.out.sources.spot(at))).collect();
@@ -75,7 +75,12 @@ pub(super) fn profile_dirs(main: &Path, around: &Surroundings) -> Vec<PathBuf> {
 }
 
 fn count(config: &Config) -> Counts {
-    Counts { lines: config.lines.len(), devices: config.devices.len(), points: config.devices.iter().map(|d| d.points.len()).sum() }
+    let framed: usize = config.framed.iter().map(|d| d.points.len()).sum();
+    Counts {
+        lines: config.lines.len(),
+        devices: config.devices.len() + config.framed.len(),
+        points: config.devices.iter().map(|d| d.points.len()).sum::<usize>() + framed,
+    }
 }
 
 /// A file that cannot be read is a problem and an empty table.

@@ -8,9 +8,11 @@
 //! The raw side is a walk over the document instead of serde structs: serde stops at the first error, and an operator
 //! wants them all. Absent on purpose: what drivers know (the plan of requests); `cli::check` adds that.
 
+mod adhoc;
 pub mod buffer;
 mod check;
 pub mod device;
+pub mod framed;
 pub mod gateway;
 mod keys;
 pub mod line;
@@ -29,10 +31,15 @@ mod tree;
 pub mod uplink;
 mod words;
 
+pub use adhoc::point as adhoc_point;
 pub use buffer::Buffer;
-pub use device::{Bits, DataType, Device, Point, Register, Report, Table, WordOrder, WriteRule};
+pub use device::{
+    Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,
+    WriteRule,
+};
+pub use framed::Framed;
 pub use gateway::Gateway;
-pub use line::{Line, Parity, Serial, Transport};
+pub use line::{Line, Parity, Protocol, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
 pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
 pub use nearest::nearest;
@@ -40,6 +47,8 @@ pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Secret, Uplink};
+
+use crate::model::{DeviceId, LineId};
 
 /// A configuration that checks. Everything in it is resolved: groups expanded, profiles merged, defaults filled in,
 /// every device's line present in `lines`.
@@ -50,8 +59,20 @@ pub struct Config {
     pub lines: Vec<Line>,
     /// In order of id.
     pub devices: Vec<Device>,
+    /// Those on lines with `protocol = "ascii"`, in order of id.
+    pub framed: Vec<Framed>,
     pub mqtt: Option<LocalMqtt>,
     /// One in this version; `None` keeps everything here (a warning says so).
     pub uplink: Option<Uplink>,
     pub buffer: Buffer,
+}
+
+impl Config {
+    /// `None`: the device is not configured, a message made it.
+    pub fn line_of(&self, device: &DeviceId) -> Option<&LineId> {
+        if let Ok(n) = self.devices.binary_search_by(|d| d.id.cmp(device)) {
+            return Some(&self.devices[n].line);
+        }
+        self.framed.binary_search_by(|d| d.id.cmp(device)).ok().map(|n| &self.framed[n].line)
+    }
 }

@@ -92,6 +92,9 @@ codes! {
     SecretMissing = "secret-missing",
     SecretReadable = "secret-readable",
     SecretUnread = "secret-unread",
+    BadFrame = "bad-frame",
+    BadPattern = "bad-pattern",
+    UnknownField = "unknown-field",
     FileMissing = "file-missing",
     LineOverload = "line-overload",
 }

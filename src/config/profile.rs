@@ -153,7 +153,7 @@ pub fn profile_file(path: &Path, around: &Surroundings) -> Found {
 }
 
 fn desk<'a>(main: &Path, around: &'a Surroundings) -> Desk<'a> {
-    Desk { out: Problems::default(), around, profiles: check::Profiles::new(load::profile_dirs(main, around)) }
+    Desk { out: Problems::default(), around, profiles: check::Profiles::new(load::profile_dirs(main, around)), framed: Vec::new() }
 }
 
 #[cfg(test)]

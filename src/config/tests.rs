@@ -1,5 +1,7 @@
 //! One mistake in, its code and place out. A base that checks is prepended or appended, so each case is a line or two.
 
+mod types;
+
 use super::{Code, Loaded, Problem, Secrets, Severity, Surroundings, load_with, render, words};
 use proptest::prelude::*;
 use std::{
@@ -138,14 +140,14 @@ fn the_gateway_is_named_by_its_machine() {
 #[test]
 fn registers_and_types() {
     point("register = 40001\ntype = \"u16\"", &["ambiguous-register 2:12+5"]);
-    point("register = \"hr:1\"\ntype = \"u16\"", &["bad-register 2:12+6"]);
+    point("register = \"hr:1\"\ntype = \"u16\"", &["modicon-register 2:12+6"]);
     point("register = \"400101\"\ntype = \"u16\"", &["modicon-register 2:12+8"]);
     point("register = 400101\ntype = \"u16\"", &["modicon-register 2:12+6"]);
     point("register = \"coil:1\"\ntype = \"f32\"", &["type-mismatch 3:8+5"]);
     point("register = \"holding:1\"", &["missing-key 1:17+1"]);
     point("type = \"u16\"", &["missing-key 1:17+1"]);
     point("register = \"holding:1\"\ntype = \"float\"", &["bad-value 3:8+7"]);
-    point("register = \"holding:1\"\ntype = \"string\"", &["not-in-version 3:8+8"]);
+    point("register = \"holding:1\"\ntype = \"string\"", &["bad-value 3:8+8"]);
     point("register = \"holding:65535\"\ntype = \"u32\"", &["out-of-range 2:12+15"]);
     point("register = \"holding:1\"\ntype = \"u16\"\nscale = 0", &["out-of-range 4:9+1"]);
     point("register = \"holding:1\"\ntype = \"u16\"\nscale = nan", &["out-of-range 4:9+3"]);

@@ -1,5 +1,6 @@
 //! The field side: lines that are polled and local MQTT that speaks for itself.
 
+pub mod ascii;
 pub mod line;
 pub mod modbus;
 pub mod mqtt;

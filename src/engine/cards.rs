@@ -27,6 +27,17 @@ impl Engine {
     fn card(&self, status: DeviceStatus) -> DeviceCard {
         let latest = self.latest.of(&status.device);
         let value = |point: &PointId| latest.get(point).map(|(at, v)| (*at, (*v).clone()));
+        if let Ok(n) = self.config.framed.binary_search_by(|d| d.id.cmp(&status.device)) {
+            let points = self.config.framed[n].points.iter().map(|p| PointCard {
+                id: p.id.clone(),
+                unit: p.unit.clone(),
+                kind: p.kind.word().to_owned(),
+                writable: p.write.is_some(),
+                latest: value(&p.id),
+            });
+            let points = points.collect();
+            return DeviceCard { status, profile: None, points };
+        }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
             let points = latest.keys().map(|p| PointCard {
                 id: (*p).clone(),

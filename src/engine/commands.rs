@@ -99,9 +99,9 @@ impl Engine {
     }
 
     fn port_of(&self, device: &DeviceId) -> Option<OrderPort> {
-        match self.config.devices.binary_search_by(|d| d.id.cmp(device)) {
-            Ok(n) => self.ports.get(&self.config.devices[n].line).cloned(),
-            Err(_) => self.order_mqtt.clone(),
+        match self.config.line_of(device) {
+            Some(line) => self.ports.get(line).cloned(),
+            None => self.order_mqtt.clone(),
         }
     }
 

@@ -67,6 +67,10 @@ impl Engine {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
             self.registry.watch(now, &device.id, setup::watch(device), before.and_then(evidence));
         }
+        for device in &config.framed {
+            let before = restored.devices.iter().find(|d| d.status.device == device.id);
+            self.registry.watch(now, &device.id, setup::watch_framed(device), before.and_then(evidence));
+        }
         let guests = restored.devices.iter().filter(|_| config.mqtt.is_some());
         for guest in guests.filter(|d| d.via.is_some()).take(limits::REGISTERED_DEVICES) {
             let id = &guest.status.device;

@@ -34,6 +34,7 @@ use crate::{
     logic::{
         batch::{Batch, Full},
         commands::Commands,
+        counter::Counters,
         registry::Registry,
         report::Filter,
     },
@@ -100,6 +101,7 @@ pub struct Engine {
 
     registry: Registry,
     commands: Commands,
+    counters: Counters,
     filter: Filter,
     batch: Batch,
     guests: Guests,
@@ -144,6 +146,7 @@ impl Engine {
         let engine = Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
+            counters: setup::counters(&config),
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),

@@ -1,18 +1,24 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Mode, Point, RouteKind},
+    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, RouteKind, framed::FramedPoint},
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
+        counter::{self, Counters},
         registry::{LOCAL_BROKER, Watch},
         report::{Filter, Rule},
     },
     model::LineId,
 };
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
+
+pub(super) fn watch_framed(device: &Framed) -> Watch {
+    let poll = device.request.is_some().then_some(device.poll);
+    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after) }
+}
 
 pub(super) fn watch(device: &Device) -> Watch {
     Watch { line: Some(device.line.clone()), poll: Some(device.poll), offline_after: Some(device.offline_after) }
@@ -30,27 +36,60 @@ pub fn linger(config: &Config) -> Duration {
 pub(super) fn filter(config: &Config) -> Filter {
     let mut filter = Filter::default();
     for device in &config.devices {
-        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(p))));
+        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
+    }
+    for device in &config.framed {
+        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
     }
     filter
 }
 
-fn report(point: &Point) -> Rule {
-    Rule { on_change: point.report.on_change, deadband: point.report.deadband, at_least_every: point.report.at_least_every }
+pub(super) fn counters(config: &Config) -> Counters {
+    let mut counters = Counters::default();
+    for device in &config.devices {
+        counters.set(&device.id, device.points.iter().filter_map(|p| Some((p.id.clone(), counter(p)?, p.delta_id()))));
+    }
+    counters
+}
+
+/// In steps of what the device counts: of its last decimal, or of a millionth where it counts in floating point.
+#[allow(clippy::cast_possible_truncation)] // a float cast saturates
+fn counter(point: &Point) -> Option<counter::Rule> {
+    let config = point.counter?;
+    let inverse = (1.0 / point.scale.abs()).round();
+    let whole = point.kind.is_whole() && point.scale_register.is_none();
+    let decimal = (0..=12).map(|n| 10f64.powi(n)).any(|ten| ten == inverse) && (inverse * point.scale.abs() - 1.0).abs() < 1e-12;
+    let per_unit = match (whole, decimal) {
+        (true, true) if inverse > 1.0 || point.offset.fract() == 0.0 => inverse,
+        _ => 1e6,
+    };
+    Some(counter::Rule {
+        per_unit,
+        modulo: config.modulo.map(|m| (m * per_unit).round() as i128),
+        daily: config.daily,
+        confirm: config.confirm,
+        max_per_s: config.max_per_s.map(|m| m * per_unit),
+    })
+}
+
+fn report(report: &Report) -> Rule {
+    Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every }
 }
 
 pub(super) fn commands(config: &Config) -> Commands {
     let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
+    let framed =
+        config.framed.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), framed_rule(p))).collect())));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
-    Commands::new(takes.collect(), if reachable { Takes::Anything } else { Takes::Nothing })
+    Commands::new(takes.chain(framed).collect(), if reachable { Takes::Anything } else { Takes::Nothing })
 }
 
 fn rule(point: &Point) -> PointRule {
     let write = point.write.as_ref().map(|w| {
         let (least, most) = range(point);
         WriteRule {
-            kind: kind(point.kind),
+            kind: kind(point),
             min: w.min.map_or(least, |m| m.max(least)),
             max: w.max.map_or(most, |m| m.min(most)),
             verify: w.verify,
@@ -60,8 +99,24 @@ fn rule(point: &Point) -> PointRule {
     PointRule { write }
 }
 
-fn kind(of: DataType) -> Kind {
-    match of {
+/// Nothing is read back: the device's own answer says whether it was done.
+fn framed_rule(point: &FramedPoint) -> PointRule {
+    let write = point.write.as_ref().map(|w| WriteRule {
+        kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
+        min: w.min.unwrap_or(f64::MIN),
+        max: w.max.unwrap_or(f64::MAX),
+        verify: false,
+        min_interval: w.min_interval,
+    });
+    PointRule { write }
+}
+
+fn kind(point: &Point) -> Kind {
+    if let Names::Values(words) = &point.names {
+        return Kind::Words(words.iter().map(|(_, word)| Arc::clone(word)).collect());
+    }
+    match point.kind {
+        DataType::Text(_) | DataType::Time(_) => Kind::Text,
         DataType::Bool => Kind::Switch,
         DataType::Bits(bits) if bits.count <= 1 => Kind::Switch,
         _ => Kind::Number,
@@ -84,6 +139,10 @@ fn range(point: &Point) -> (f64, f64) {
         DataType::F16 => (-65504.0, 65504.0),
         DataType::F32 => (f64::from(f32::MIN), f64::from(f32::MAX)),
         DataType::F64 => (f64::MIN, f64::MAX),
+        DataType::Bcd(digits) => (0.0, 10f64.powi(digits.into()) - 1.0),
+        DataType::M10k(registers) => (0.0, 10_000f64.powi(registers.into()) - 1.0),
+        // They have no order to limit.
+        DataType::Text(_) | DataType::Time(_) => return (f64::MIN, f64::MAX),
     };
     let (a, b) = (least * point.scale + point.offset, most * point.scale + point.offset);
     (a.min(b), a.max(b))
@@ -144,5 +203,22 @@ mod tests {
         check(DataType::U16, -1.0, 10.0, (-65525.0, 10.0));
         check(DataType::I16, 0.5, 0.0, (-16384.0, 16383.5));
         check(DataType::Bits(crate::config::Bits { first: 4, count: 3 }), 1.0, 0.0, (0.0, 7.0));
+        check(DataType::Bcd(4), 1.0, 0.0, (0.0, 9999.0));
+        check(DataType::M10k(2), 1.0, 0.0, (0.0, 99_999_999.0));
+    }
+
+    #[test]
+    fn counters_count_in_steps_of_their_last_decimal() {
+        let check = |kind, scale, modulo, want: (f64, Option<i128>)| {
+            let register = Register { table: Table::Holding, address: 0 };
+            let config = crate::config::Counter { modulo, ..crate::config::Counter::default() };
+            let point = Point { scale, counter: Some(config), ..Point::new(PointId::parse("p").unwrap(), register, kind) };
+            let rule = counter(&point).unwrap();
+            assert_eq!((rule.per_unit, rule.modulo), want, "{kind:?} x {scale}");
+        };
+        check(DataType::U32, 1.0, Some(4_294_967_296.0), (1.0, Some(1 << 32)));
+        check(DataType::U32, 0.01, Some(10_000.0), (100.0, Some(1_000_000)));
+        check(DataType::U16, 10.0, None, (1e6, None));
+        check(DataType::F32, 1.0, Some(10_000.0), (1e6, Some(10_000_000_000)));
     }
 }

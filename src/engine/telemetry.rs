@@ -63,8 +63,9 @@ impl Engine {
         self.append_full();
     }
 
-    /// Counts and remembers the reading, and gives what of it goes upstream.
+    /// Counts and remembers the reading with the increase of its counters, and gives what of it goes upstream.
     fn sift(&mut self, reading: Reading) -> Option<Reading> {
+        let reading = self.counters.pass(reading);
         self.readings_in += 1;
         self.samples_in += reading.values.len() as u64;
         if self.latest.put(&reading) {

@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod batch;
 pub mod commands;
+pub mod counter;
 pub mod registry;
 pub mod replay;
 pub mod report;

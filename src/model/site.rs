@@ -90,3 +90,16 @@ impl fmt::Debug for SiteJob {
 
 /// Where site tools ask on a line. Gives the job back when too many wait, or when the line has ended.
 pub type SitePort = Arc<dyn Fn(SiteJob) -> Result<(), SiteJob> + Send + Sync>;
+
+/// What went over a line at once: a frame that was sent, or bytes as they were heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireFrame {
+    /// Counts from 0 since the line was started.
+    pub n: u64,
+    pub at: Boot,
+    pub sent: bool,
+    pub bytes: Vec<u8>,
+}
+
+/// Reads the last frames of a line: those from a number on, the oldest first, at most so many.
+pub type FramePort = Arc<dyn Fn(u64, usize) -> Vec<WireFrame> + Send + Sync>;

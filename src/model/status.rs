@@ -1,6 +1,6 @@
 //! What surfaces show: figures of lines, uplinks and the spool, and the device list that the cloud gets at birth.
 
-use super::{Boot, DeviceStatus, LineId, LineState, PointId, Value};
+use super::{Boot, DeviceId, DeviceStatus, LineId, LineState, PointId, Value};
 
 /// Kept by a line's owner, read by `status`, events and metrics.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -21,6 +21,37 @@ pub struct LineFigures {
     pub missed: u64,
     /// Share of the last minute in which the line was busy, 0 to 1.
     pub utilisation: f64,
+    /// What was found to be spoken there, where that is found out: `mbap`, `rtu`, empty.
+    pub framing: &'static str,
+    pub devices: Vec<DeviceFigures>,
+}
+
+/// How one device of a line answers, since the start of the process.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct DeviceFigures {
+    pub device: DeviceId,
+    pub requests: u64,
+    pub answers: u64,
+    pub silent: u64,
+    pub garbled: u64,
+    pub refused: u64,
+    /// Replies that came after their request was given up, and how late the latest of them was.
+    pub late: u64,
+    pub worst_late_ms: u64,
+    /// The timeout in force, and the one that every late reply so far would have met.
+    pub timeout_ms: u64,
+    pub timeout_wanted_ms: Option<u64>,
+    /// From the end of a request to the begin of its answer: the mean, and what 95 of 100 stay below.
+    pub answer_ms: Option<f64>,
+    pub answer_p95_ms: Option<f64>,
+    /// The silence kept after its answers beyond the line's own.
+    pub gap_ms: u64,
+    /// The shortest period that the line can give it as things are.
+    pub cycle_ms: Option<u64>,
+    /// Registers, tables and limits that it was found to refuse.
+    pub holes: usize,
+    /// What a person should know: a gateway that has no path to it.
+    pub trouble: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]

@@ -56,6 +56,8 @@ pub enum Quality {
     Pending,
     Unsupported,
     Bad,
+    /// A counter that dropped, or jumped further than it can count, and has not been confirmed yet. It has its value.
+    Suspect,
 }
 
 impl Quality {
@@ -67,6 +69,7 @@ impl Quality {
             Quality::Pending => "pending",
             Quality::Unsupported => "unsupported",
             Quality::Bad => "bad",
+            Quality::Suspect => "suspect",
         }
     }
 }

@@ -57,6 +57,16 @@ pub fn learned(data_dir: &std::path::Path) -> Result<Vec<Learned>, StoreError> {
     if version < 2 { Ok(Vec::new()) } else { state::learned(&db).map_err(fail) }
 }
 
+/// Forgets what was found out about a device or line, with the daemon stopped.
+pub fn forget(data_dir: &std::path::Path, about: &str) -> Result<(), StoreError> {
+    let path = data_dir.join("state.db");
+    if !path.exists() {
+        return Ok(());
+    }
+    let _lock = open::lock_directory(data_dir)?;
+    state::forget(&path, about)
+}
+
 /// The handle that everybody shares. The last one that is dropped without [`Store::close`] kills the writer.
 #[derive(Clone)]
 pub struct Store {

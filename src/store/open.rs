@@ -177,7 +177,7 @@ fn highest(spool: &Found, before: &Before) -> u64 {
     spool.runs.iter().find(|r| r.epoch == before.epoch).map_or(0, |r| r.highest)
 }
 
-fn lock_directory(dir: &Path) -> Result<File, StoreError> {
+pub fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     let fail = |source| StoreError::Directory { path: dir.to_owned(), source };
     std::fs::create_dir_all(dir).map_err(fail)?;
     let file = File::create(dir.join("lock")).map_err(fail)?;

@@ -129,6 +129,13 @@ impl Faults {
         Faults { server, _dir: dir }
     }
 
+    /// A scale, a scale on TCP and a weather station that speaks by itself; see tests/field/framed_devices.py.
+    pub fn of_text() -> Faults {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let server = Server::start("framed_devices.py", &["--host", host(), "--dir", &dir.path().to_string_lossy()]);
+        Faults { server, _dir: dir }
+    }
+
     fn announced(&self, name: &str) -> &Json {
         let servers = self.server.announced["servers"].as_array().expect("a list of servers");
         servers.iter().find(|s| s["name"] == name).unwrap_or_else(|| panic!("no server {name}"))

@@ -10,7 +10,7 @@ use crate::{
 use fieldgate::{
     config::{
         self, Buffer, Config, DataType, Device, Dialect, Gateway as Identity, Line, LocalMqtt, Mode, Parity, Point, Register, Report,
-        Route, RouteKind, Serial, Table, Transport, Uplink, WordOrder, WriteRule,
+        Route, RouteKind, Serial, Table, Transport, Uplink, WriteRule,
     },
     drivers::Doors,
     engine::{self, Engine, Handle, Parts},
@@ -205,17 +205,16 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         Transport::Tcp { host: "plc".into(), port: 502 },
     ];
     let lines = LINES.iter().zip(transports).map(|(id, transport)| Line {
-        id: LineId::parse(id).expect("fits"),
-        transport,
         timeout: TIMEOUT,
         retries: u8::try_from(plan.seed % 2).expect("small"),
-        min_gap: Duration::ZERO,
         connect_delay: Duration::from_millis(plan.seed % 3 * 20),
+        ..Line::new(LineId::parse(id).expect("fits"), transport)
     });
     Config {
         gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
         lines: lines.collect(),
         devices: devices(plan),
+        framed: vec![],
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().expect("an address"), users: vec![] },
             routes: vec![Route {
@@ -249,20 +248,12 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
     let units = (0..2).flat_map(|line| (1..=plan.units[line]).map(move |unit| (line, unit)));
     let devices = units.zip(&plan.polls_ms).enumerate().map(|(n, ((line, unit), poll))| {
         let poll = Duration::from_millis(*poll);
+        let (id, line) = (DeviceId::parse(&format!("d{n}")).expect("fits"), LineId::parse(LINES[line]).expect("fits"));
         Device {
-            id: DeviceId::parse(&format!("d{n}")).expect("fits"),
-            line: LineId::parse(LINES[line]).expect("fits"),
-            unit,
             poll,
             offline_after: (poll * 3).max(Duration::from_secs(2)),
-            max_words: 125,
-            max_bits: 2000,
-            max_gap: 0,
-            timeout: None,
-            retries: None,
-            min_gap: None,
-            profile: None,
             points: vec![point(0, n), point(4, n), point(100, n), point(SETPOINT, n)],
+            ..Device::new(id, line, unit)
         }
     });
     devices.collect()
@@ -270,19 +261,12 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 
 fn point(address: u16, device: usize) -> Point {
     let setpoint = address == SETPOINT;
-    let write = WriteRule { min: None, max: None, verify: device.is_multiple_of(2), min_interval: Duration::ZERO, function: None };
+    let write = WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() };
+    let kind = if setpoint { DataType::U16 } else { DataType::U64 };
     Point {
-        id: PointId::parse(&format!("r{address}")).expect("fits"),
-        register: Register { table: Table::Holding, address },
-        kind: if setpoint { DataType::U16 } else { DataType::U64 },
-        order: WordOrder::Abcd,
-        scale: 1.0,
-        offset: 0.0,
-        unit: String::new(),
-        na: Vec::new(),
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
         write: setpoint.then_some(write),
-        read_alone: false,
+        ..Point::new(PointId::parse(&format!("r{address}")).expect("fits"), Register { table: Table::Holding, address }, kind)
     }
 }
 

@@ -117,6 +117,7 @@ impl Owner {
         };
         match want {
             Want::Open => Todo::Open,
+            Want::Close => unreachable!("no line here closes its connection"),
             Want::Tune(_) => unreachable!("no site tool asks here"),
             Want::Send(frame) => Todo::Send(frame.to_vec()),
             Want::Recv { until, .. } => Todo::Recv(until),

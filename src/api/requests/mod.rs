@@ -1,5 +1,8 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
+mod forget;
+mod frames;
+mod learned;
 mod lines;
 mod site;
 mod status;
@@ -7,13 +10,21 @@ mod status;
 use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
+const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
+     {\"frames\":{\"line\":ID}}";
+
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
         return site::answer(asked, sources).await;
     }
+    if let Some(asked) = asked.get("frames") {
+        return frames::answer(asked, sources);
+    }
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,
         Some("lines") => lines::answer(sources),
-        _ => refuse("unknown-request", "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"site\":{…}}"),
+        None if asked.get("learned").is_some() => learned::answer(sources).await,
+        None if asked.get("forget").is_some() => forget::answer(asked, sources).await,
+        _ => refuse("unknown-request", KNOWN),
     }
 }

@@ -1,6 +1,6 @@
 //! `[device.*]` and what groups make: on which line, how often, with which points.
 
-use super::{Desk, PollPlaces, group, id, line, line::Lines, point, profile, things};
+use super::{Desk, PollPlaces, counter, framed, group, id, line, line::Lines, point, profile, register::Notation, things};
 use crate::{
     config::{
         Device, Line, Point, Transport,
@@ -30,9 +30,11 @@ pub const KEYS: &[&str] = &[
     "retries",
     "min_gap",
     "connect_delay",
+    "accept_any_unit",
     "bits",
     "stop",
     "profile",
+    "notation",
     "point",
 ];
 const DAY: Duration = Duration::from_secs(86_400);
@@ -74,6 +76,9 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     if let Some(id) = &device_id {
         seen.places.insert(id.clone(), at);
     }
+    if lines.is_ascii(&table) {
+        return framed::check(device_id, at, &table, trail, lines, &mut seen.points, desk);
+    }
     let (table, profile) = with_profile(table, trail, desk);
     let keys = Keys::open(&table, at, trail, "a device", KEYS, &mut desk.out);
     let line = place_on_line(&keys, lines, desk);
@@ -104,6 +109,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let timeout = keys.duration("timeout", line::TIMEOUT, out);
     let retries = keys.integer("retries", line::RETRIES, out).and_then(|n| u8::try_from(n).ok());
     let min_gap = keys.duration("min_gap", line::GAP, out);
+    let accept_any_unit = keys.flag("accept_any_unit", out).unwrap_or(false);
     for key in ["bits", "stop"].into_iter().filter(|k| keys.has(k)) {
         out.error(Code::NotInVersion, keys.key_at(key), keys.key(key), format!("`{key}` of one device is not in this version"))
             .because("all devices of a line share its framing")
@@ -125,6 +131,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
         timeout,
         retries,
         min_gap,
+        accept_any_unit,
         profile,
         points,
     };
@@ -248,10 +255,12 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
             .want("spread them over several gateways");
         return Vec::new();
     }
+    let notation = keys.word("notation", &[("modicon", Notation::Modicon), ("wire", Notation::Wire)], &mut desk.out).unwrap_or_default();
+    let of = point::Of { poll, notation };
     let mut points = Vec::with_capacity(table.len());
     for (name, entry) in table.iter() {
         match entry.node.table() {
-            Some(t) => points.extend(point::check(name, t, entry.at, &trail, poll, desk)),
+            Some(t) => points.extend(point::check(name, t, entry.at, &trail, of, desk)),
             None => {
                 desk.out
                     .error(Code::WrongType, entry.at, trail.then(name), format!("`{name}` must be a table"))
@@ -260,6 +269,7 @@ fn points(keys: &Keys<'_>, profile_missing: bool, poll: Duration, seen: &mut See
             }
         }
     }
+    counter::deltas(&keys.trail.then("point"), table, &points, desk);
     points.sort_by(|a, b| (a.register, &a.id).cmp(&(b.register, &b.id)));
     points
 }

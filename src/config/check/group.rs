@@ -1,7 +1,7 @@
 //! `[group.*]`: one table, many devices. Each row of `each` or `csv` makes a device by filling `{column}` places in
 //! every string; a column named like a key of a device fills that key if the group does not.
 
-use super::{Desk, csv, things};
+use super::{Desk, csv, framed, things};
 use crate::{
     config::{
         keys::Keys,
@@ -208,6 +208,8 @@ fn fill(table: &Table, row: &Row, group: &str, desk: &mut Desk<'_>) -> Table {
 
 fn fill_node(node: &Node, row: &Row, group: &str, key: &str, desk: &mut Desk<'_>) -> Node {
     match &node.value {
+        // Their braces are filled later, or belong to an expression.
+        Content::Text(_) if framed::TEXTS.contains(&key) => node.clone(),
         Content::Text(t) if t.contains('{') => fill_text(t, node.at, row, group, key, desk),
         Content::Table(t) => Node { at: node.at, value: Content::Table(fill(t, row, group, desk)), filled: false },
         _ => node.clone(),

@@ -3,10 +3,12 @@
 use super::{Desk, id, things};
 use crate::{
     config::{
-        Line, Parity, Serial, Transport,
+        Line, Parity, Protocol, Serial, Transport,
         keys::{Keys, Placed},
         problem::Code,
         source::Place,
+        table::Table,
+        tree::Content,
         words,
     },
     model::LineId,
@@ -17,13 +19,28 @@ use std::{
     time::Duration,
 };
 
-const KEYS: &[&str] = &["serial", "tcp", "rtu_over_tcp", "bits", "stop", "timeout", "retries", "min_gap", "connect_delay"];
+const KEYS: &[&str] = &[
+    "protocol",
+    "serial",
+    "tcp",
+    "rtu_over_tcp",
+    "bits",
+    "stop",
+    "timeout",
+    "retries",
+    "min_gap",
+    "connect_delay",
+    "framing",
+    "idle_close",
+    "connect_per_poll",
+];
 const SERIAL: &[&str] = &["path", "baud", "parity", "bits", "stop"];
 const BAUDS: &[i64] =
     &[300, 600, 1200, 2400, 4800, 9600, 14_400, 19_200, 28_800, 38_400, 57_600, 76_800, 115_200, 230_400, 460_800, 921_600];
 pub const TIMEOUT: std::ops::RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(60);
 pub const GAP: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(10);
 pub const DELAY: std::ops::RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
+const IDLE_CLOSE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 pub const RETRIES: std::ops::RangeInclusive<i64> = 0..=10;
 
 /// All lines so far. Equal host and port are one line, however many devices name it.
@@ -34,6 +51,8 @@ pub struct Lines {
     /// Every name under `[line.*]`, also of those with problems: a device on one has no further problem.
     declared: BTreeSet<String>,
     used: BTreeSet<LineId>,
+    /// Those with `protocol = "ascii"`, also with problems.
+    ascii: BTreeSet<String>,
 }
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
@@ -45,7 +64,11 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
         let trail = section.then(name);
         let keys = Keys::open(table, at, &trail, "a line", KEYS, &mut desk.out);
         let line_id = id(name, at, trail, LineId::parse, desk);
-        let Some((transport, end)) = transport(&keys, desk) else { continue };
+        let protocol = protocol(&keys, desk);
+        if protocol == Protocol::Ascii {
+            lines.ascii.insert(name.to_owned());
+        }
+        let Some((transport, end)) = transport(&keys, protocol, desk) else { continue };
         // A line whose id has a problem is checked all the same.
         let line = Line::new(line_id.clone().unwrap_or_else(|| LineId::parse("x").expect("a constant that fits")), transport);
         let (timeout, retries, min_gap, connect_delay) = timings(&keys, line.timeout, desk);
@@ -71,10 +94,23 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Lines {
             }
             _ => {}
         }
-        let line = Line { timeout, retries, min_gap, connect_delay, ..line };
+        let line = Line { protocol, timeout, retries, min_gap, connect_delay, ..connection(&keys, line, desk) };
         lines.by_id.insert(line_id, (line, at));
     }
     lines
+}
+
+fn protocol(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Protocol {
+    let words = [("modbus", Protocol::Modbus), ("ascii", Protocol::Ascii)];
+    let protocol = if keys.has("protocol") { keys.word("protocol", &words, &mut desk.out) } else { None };
+    let protocol = protocol.unwrap_or_default();
+    if protocol == Protocol::Ascii && keys.has("rtu_over_tcp") {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at("rtu_over_tcp"), keys.key("rtu_over_tcp"), "`rtu_over_tcp` is Modbus")
+            .because("this line has protocol = \"ascii\"")
+            .want_when("tcp = \"192.168.1.20:4001\"", "a serial server that passes bytes through");
+    }
+    protocol
 }
 
 fn timings(keys: &Keys<'_>, default: Duration, desk: &mut Desk<'_>) -> (Duration, u8, Duration, Duration) {
@@ -86,6 +122,32 @@ fn timings(keys: &Keys<'_>, default: Duration, desk: &mut Desk<'_>) -> (Duration
     (timeout, retries, min_gap, connect_delay)
 }
 
+/// What only a TCP connection has.
+fn connection(keys: &Keys<'_>, mut line: Line, desk: &mut Desk<'_>) -> Line {
+    let is_serial = matches!(line.transport, Transport::Serial(_));
+    for key in ["framing", "idle_close", "connect_per_poll"].into_iter().filter(|k| is_serial && keys.has(k)) {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at(key), keys.key(key), format!("`{key}` is for TCP lines"))
+            .because("this line is a serial port")
+            .want("take it out");
+    }
+    let framings = [("mbap", "mbap"), ("rtu", "rtu"), ("auto", "auto")];
+    match (keys.word("framing", &framings, &mut desk.out), &line.transport) {
+        (Some("auto"), Transport::Tcp { .. }) => line.auto_framing = true,
+        (Some("rtu"), Transport::Tcp { host, port }) => line.transport = Transport::RtuOverTcp { host: host.clone(), port: *port },
+        (Some("auto" | "mbap"), Transport::RtuOverTcp { .. }) => {
+            desk.out
+                .error(Code::TwoPlaces, keys.value_at("framing"), keys.key("framing"), "`rtu_over_tcp` says the framing already")
+                .because("the line names two framings")
+                .want("tcp = \"host:port\", with `framing`");
+        }
+        _ => {}
+    }
+    line.idle_close = keys.duration("idle_close", IDLE_CLOSE, &mut desk.out);
+    line.connect_per_poll = keys.flag("connect_per_poll", &mut desk.out).unwrap_or(false);
+    line
+}
+
 fn host_port(transport: &Transport) -> Option<(String, u16)> {
     match transport {
         Transport::Serial(_) => None,
@@ -94,7 +156,7 @@ fn host_port(transport: &Transport) -> Option<(String, u16)> {
 }
 
 /// The one of `serial`, `tcp` and `rtu_over_tcp` that a line has, with its place.
-fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)> {
+fn transport(keys: &Keys<'_>, protocol: Protocol, desk: &mut Desk<'_>) -> Option<(Transport, Place)> {
     let given: Vec<&str> = ["serial", "tcp", "rtu_over_tcp"].into_iter().filter(|k| keys.has(k)).collect();
     match given[..] {
         [] => {
@@ -118,7 +180,8 @@ fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)>
                     .because("this line is a TCP connection")
                     .want("take it out");
             }
-            over_tcp(keys, key, desk).map(|t| (t, keys.value_at(key)))
+            let found = over_tcp(keys, key, desk)?;
+            portless(keys, key, protocol, desk).then(|| (found, keys.value_at(key)))
         }
         [.., second] => {
             desk.out
@@ -133,6 +196,17 @@ fn transport(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<(Transport, Place)>
             None
         }
     }
+}
+
+/// 502 is Modbus; serial servers have no common port.
+fn portless(keys: &Keys<'_>, key: &str, protocol: Protocol, desk: &mut Desk<'_>) -> bool {
+    let Some(text) = keys.text(key, &mut desk.out).filter(|_| protocol == Protocol::Ascii) else { return true };
+    let Ok((host, None)) = words::endpoint(text.it) else { return true };
+    desk.out
+        .error(Code::BadAddress, text.at, keys.key(key), format!("`{}` names no port", text.it))
+        .because("serial servers have no common port")
+        .want(format!("{key} = \"{host}:4001\""));
+    false
 }
 
 /// `tcp = "host:port"` or `rtu_over_tcp = "host:port"`, on a line or on a device.
@@ -216,6 +290,11 @@ fn stable_name(path: &Path) -> Option<PathBuf> {
 }
 
 impl Lines {
+    /// Whether the device of this table is on a line with `protocol = "ascii"`.
+    pub fn is_ascii(&self, device: &Table) -> bool {
+        matches!(device.get("line").map(|e| &e.node.value), Some(Content::Text(name)) if self.ascii.contains(name))
+    }
+
     /// The line that a device names by id.
     pub fn named(&mut self, name: &Placed<&str>, key: &str, desk: &mut Desk<'_>) -> Option<&Line> {
         let known = LineId::parse(name.it).ok().filter(|id| self.by_id.contains_key(id));

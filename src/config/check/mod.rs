@@ -2,14 +2,18 @@
 //! could make of the rest, so that one run finds everything.
 
 mod buffer;
+mod counter;
 mod csv;
 mod device;
+mod form;
+mod framed;
 mod gateway;
 mod group;
 mod later;
 mod line;
 mod mqtt;
 mod na;
+mod names;
 mod point;
 mod profile;
 mod register;
@@ -19,7 +23,7 @@ mod uplink;
 mod write;
 
 use super::{
-    Config, Problems,
+    Config, Framed, Problems,
     keys::{Keys, Trail},
     problem::Code,
     source::Place,
@@ -36,6 +40,8 @@ pub struct Desk<'a> {
     pub out: Problems,
     pub around: &'a Surroundings,
     pub profiles: Profiles,
+    /// Devices on lines with `protocol = "ascii"`, each with its place.
+    pub framed: Vec<(Framed, Place)>,
 }
 
 impl Desk<'_> {
@@ -63,7 +69,8 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let uplink = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
     later::check(&keys, desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, mqtt, uplink, buffer });
+    let framed = framed::finish(desk);
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplink, buffer });
     (config, polls)
 }
 

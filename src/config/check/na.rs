@@ -1,4 +1,4 @@
-//! `na = [...]`: raw patterns that mean "not available", in the point's own width.
+//! `na`, `pending`, `unsupported` = [...]: raw patterns that are no value, in the point's own width.
 
 use super::Desk;
 use crate::config::{device::DataType, keys::Keys, problem::Code, source::Place, tree::Content};
@@ -12,15 +12,27 @@ const fn width(kind: DataType) -> u32 {
         DataType::U16 | DataType::I16 | DataType::F16 => 16,
         DataType::U32 | DataType::I32 | DataType::F32 => 32,
         DataType::U64 | DataType::I64 | DataType::F64 => 64,
+        DataType::Bcd(digits) => digits as u32 * 4,
+        // Both are at most four registers.
+        DataType::M10k(_) | DataType::Time(_) => kind.words() as u32 * 16,
+        DataType::Text(_) => 0,
     }
 }
 
-pub fn check(keys: &Keys<'_>, kind: DataType, desk: &mut Desk<'_>) -> Vec<u64> {
-    if !keys.has("na") {
+/// The list under `name`.
+pub fn check(keys: &Keys<'_>, name: &str, kind: DataType, desk: &mut Desk<'_>) -> Vec<u64> {
+    if !keys.has(name) {
         return Vec::new();
     }
-    let Some(list) = keys.list("na", "[0x8000]", &mut desk.out) else { return Vec::new() };
+    let Some(list) = keys.list(name, "[0x8000]", &mut desk.out) else { return Vec::new() };
     let bits = width(kind);
+    if bits == 0 {
+        desk.out
+            .error(Code::NoEffect, keys.key_at(name), keys.key(name), format!("`{name}` beside a string"))
+            .because("an empty string, all 0 and all 0xFFFF are not available by themselves")
+            .want(format!("take `{name}` out"));
+        return Vec::new();
+    }
     let mut out = Vec::with_capacity(list.len());
     for node in list {
         let pattern = match &node.value {
@@ -36,20 +48,20 @@ pub fn check(keys: &Keys<'_>, kind: DataType, desk: &mut Desk<'_>) -> Vec<u64> {
         };
         match pattern {
             Some(p) => out.push(p),
-            None => complain(keys, node.at, kind, bits, desk),
+            None => complain(keys, name, node.at, kind, bits, desk),
         }
     }
     out
 }
 
-fn complain(keys: &Keys<'_>, at: Place, kind: DataType, bits: u32, desk: &mut Desk<'_>) {
+fn complain(keys: &Keys<'_>, name: &str, at: Place, kind: DataType, bits: u32, desk: &mut Desk<'_>) {
     let text = desk.out.sources.slice(at).to_owned();
     let example = format!("0x{:X}", 1u128 << (bits - 1));
     let example = if bits == 64 { format!("\"{example}\"") } else { example };
     desk.out
-        .error(Code::OutOfRange, at, keys.key("na"), format!("{text} is no raw pattern of {}", kind.word()))
+        .error(Code::OutOfRange, at, keys.key(name), format!("{text} is no raw pattern of {}", kind.word()))
         .because(format!("{bits} bits as read, before scaling"))
-        .want(format!("na = [{example}]"));
+        .want(format!("{name} = [{example}]"));
 }
 
 /// Negative numbers in two's complement.

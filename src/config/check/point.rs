@@ -1,6 +1,6 @@
 //! `[device.*.point.*]`: one value of a device.
 
-use super::{Desk, id, na, register, write};
+use super::{Desk, counter, form, id, na, names, register, register::Notation, write};
 use crate::{
     config::{
         Point, Report, WordOrder,
@@ -16,46 +16,105 @@ use crate::{
 };
 use std::time::Duration;
 
-const KEYS: &[&str] = &["register", "type", "order", "scale", "offset", "unit", "na", "report", "write", "read_alone"];
+const KEYS: &[&str] = &[
+    "register",
+    "type",
+    "order",
+    "bytes",
+    "encoding",
+    "layout",
+    "bcd",
+    "zone",
+    "scale",
+    "scale_register",
+    "offset",
+    "unit",
+    "na",
+    "pending",
+    "unsupported",
+    "values",
+    "flags",
+    "counter",
+    "report",
+    "write",
+    "read_alone",
+];
 const ORDERS: &[(&str, WordOrder)] =
     &[("ABCD", WordOrder::Abcd), ("CDAB", WordOrder::Cdab), ("BADC", WordOrder::Badc), ("DCBA", WordOrder::Dcba)];
 
-pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, poll: Duration, desk: &mut Desk<'_>) -> Option<Point> {
+/// What a point takes over from its device.
+#[derive(Debug, Clone, Copy)]
+pub struct Of {
+    pub poll: Duration,
+    pub notation: Notation,
+}
+
+impl From<Duration> for Of {
+    fn from(poll: Duration) -> Of {
+        Of { poll, notation: Notation::Wire }
+    }
+}
+
+pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, of: impl Into<Of>, desk: &mut Desk<'_>) -> Option<Point> {
+    let of = of.into();
     let trail = up.then(name);
     let keys = Keys::open(table, at, &trail, "a point", KEYS, &mut desk.out);
     let point_id = id(name, at, trail, PointId::parse, desk);
-    let register = register(&keys, desk);
-    let kind = kind(&keys, register, desk);
+    let register = register(&keys, "register", of.notation, desk);
+    let kind = kind(&keys, register, desk).map(|kind| form::check(&keys, kind, desk));
     let order = keys.word("order", ORDERS, &mut desk.out).unwrap_or_default();
     let scale = scale(&keys, desk);
     let offset = keys.number("offset", &mut desk.out).unwrap_or(0.0);
     let unit = keys.text("unit", &mut desk.out).map(|t| t.it.to_owned()).unwrap_or_default();
-    let report = report(&keys, poll, desk);
+    let report = report(&keys, of.poll, desk);
     let read_alone = keys.flag("read_alone", &mut desk.out).unwrap_or(false);
     let (register, kind) = (register?, kind?);
-    let na = na::check(&keys, kind, desk);
+    form::order(&keys, kind, order, desk);
+    let [na, pending, unsupported] = ["na", "pending", "unsupported"].map(|name| na::check(&keys, name, kind, desk));
+    let names = names::check(&keys, kind, scale != 1.0 || offset != 0.0, desk);
+    let scale_register = scale_register(&keys, register, kind, of.notation, desk);
     let write = write::check(&keys, register, kind, desk);
-    Some(Point { id: point_id?, register, kind, order, scale, offset, unit, na, report, write, read_alone, scale_register: None })
+    if write.is_some() {
+        form::writable(&keys, &names, desk);
+    }
+    let (id, counter) = (point_id?, counter::check(&keys, kind, scale, desk));
+    Some(Point {
+        order,
+        scale,
+        offset,
+        unit,
+        na,
+        pending,
+        unsupported,
+        names,
+        scale_register,
+        counter,
+        report,
+        write,
+        read_alone,
+        ..Point::new(id, register, kind)
+    })
 }
 
-fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
-    if !keys.require("register", "register = \"holding:100\"", &mut desk.out) {
+/// The register under `key`.
+fn register(keys: &Keys<'_>, key: &str, notation: Notation, desk: &mut Desk<'_>) -> Option<Register> {
+    if key == "register" && !keys.require("register", "register = \"holding:100\"", &mut desk.out) {
         return None;
     }
-    let entry = keys.entry("register")?;
+    let entry = keys.entry(key)?;
     let at = entry.node.at;
     let text = match &entry.node.value {
         Content::Text(t) => std::borrow::Cow::Borrowed(t.as_str()),
         Content::Int(n) => std::borrow::Cow::Owned(n.to_string()),
         _ => {
-            keys.wrong("register", &entry.node, "a table and an address in a string", "\"holding:100\"", &mut desk.out);
+            keys.wrong(key, &entry.node, "a table and an address in a string", "\"holding:100\"", &mut desk.out);
             return None;
         }
     };
-    match register::parse(&text) {
+    match register::parse(&text, notation) {
         Ok((register, modicon)) => {
             if modicon {
-                desk.out.note(Code::ModiconRegister, at, keys.key("register"), format!("{text} is {register} on the wire"));
+                desk.out.note(Code::ModiconRegister, at, keys.key(key), format!("{text} is {register} on the wire"));
             }
             Some(register)
         }
@@ -65,8 +124,10 @@ fn register(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Register> {
             } else {
                 (Code::BadRegister, format!("`{text}` is no register"))
             };
-            let p = desk.out.error(code, at, keys.key("register"), found).because(fault.because);
+            let p = desk.out.error(code, at, keys.key(key), found).because(fault.because);
             p.want = fault.want;
+            // The remedies are written for the key that most registers stand under.
+            p.want.iter_mut().for_each(|w| w.write = w.write.replacen("register =", &format!("{key} ="), 1));
             None
         }
     }
@@ -86,20 +147,16 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
     let kind = match register::parse_type(text.it) {
         Ok(kind) => kind,
         Err(fault) => {
-            let code = if fault == register::TypeFault::Later { Code::NotInVersion } else { Code::BadValue };
-            let found = if code == Code::NotInVersion {
-                format!("type `{}` is not in this version", text.it)
-            } else {
-                format!("`{}` is no type", text.it)
-            };
-            let p = desk.out.error(code, text.at, keys.key("type"), found);
+            let p = desk.out.error(Code::BadValue, text.at, keys.key("type"), format!("`{}` is no type", text.it));
             match fault {
-                register::TypeFault::Later => p.because("numbers, bool and bits are").want("type = \"u16\""),
                 register::TypeFault::Near(Some(near)) => p.because(format!("did you mean `{near}`?")).want(format!("type = \"{near}\"")),
-                register::TypeFault::Near(None) => {
-                    p.because("bool, bit:N, bits:N-M, u8 to u64, i8 to i64, f16, f32, f64").want("type = \"u16\"")
-                }
+                register::TypeFault::Near(None) => p
+                    .because(
+                        "bool, bit:N, bits:N-M, u8 to u64, i8 to i64, f16, f32, f64, bcd:N, m10k:N, string:N, hhmm, datetime:N, unix32",
+                    )
+                    .want("type = \"u16\""),
                 register::TypeFault::Bits(why) => p.because(why).want("type = \"bits:4-7\""),
+                register::TypeFault::Size(why, example) => p.because(why).want(format!("type = \"{example}\"")),
             };
             return None;
         }
@@ -128,7 +185,29 @@ fn kind(keys: &Keys<'_>, register: Option<Register>, desk: &mut Desk<'_>) -> Opt
     Some(kind)
 }
 
-fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
+/// The register with the power of ten, in the table of the value, so that one request reads both.
+fn scale_register(keys: &Keys<'_>, of: Register, kind: DataType, notation: Notation, desk: &mut Desk<'_>) -> Option<Register> {
+    let found = register(keys, "scale_register", notation, desk)?;
+    let (at, key) = (keys.value_at("scale_register"), keys.key("scale_register"));
+    if found.table != of.table || of.table.is_bits() {
+        desk.out
+            .error(Code::TypeMismatch, at, key, format!("{found} cannot scale {of}"))
+            .because("the value and its power of ten are read together, from one table of registers")
+            .want(format!("scale_register = \"{}:{}\"", of.table.word(), found.address));
+        return None;
+    }
+    let own = u32::from(of.address)..u32::from(of.address) + u32::from(kind.words());
+    if !kind.is_number() || own.contains(&u32::from(found.address)) {
+        desk.out
+            .error(Code::TypeMismatch, at, key, format!("{found} cannot scale a {} at {of}", kind.word()))
+            .because(if kind.is_number() { "that is the value itself" } else { "only numbers have a scale" })
+            .want("take `scale_register` out");
+        return None;
+    }
+    Some(found)
+}
+
+pub(super) fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     let scale = keys.number("scale", &mut desk.out).unwrap_or(1.0);
     if scale == 0.0 {
         desk.out
@@ -140,7 +219,7 @@ fn scale(keys: &Keys<'_>, desk: &mut Desk<'_>) -> f64 {
     scale
 }
 
-fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
+pub(super) fn report(keys: &Keys<'_>, poll: Duration, desk: &mut Desk<'_>) -> Report {
     let Some((table, at)) = keys.sub("report", "{ deadband = 0.2, at_least_every = \"60s\" }", &mut desk.out) else {
         return Report::default();
     };

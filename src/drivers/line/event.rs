@@ -4,10 +4,8 @@
 //! next event. Bytes may be reported at any time, also unasked. What the core has to tell others waits in [`Out`].
 //! Any protocol that is driven like this is a [`Step`], and the same owners serve it.
 
-use super::{
-    figures::{Counters, Usage},
-    site::Told,
-};
+use super::figures::{Answers, Counters, Usage};
+pub use super::site::Told;
 use crate::model::{Boot, Bulk, DeviceId, LineState, Order, Settings, SiteJob, Urgent};
 use std::{collections::VecDeque, time::Duration};
 
@@ -38,6 +36,8 @@ pub enum Want<'a> {
     /// Close what is open, then open.
     Open,
     Send(&'a [u8]),
+    /// Close what is open; the time is the next event.
+    Close,
     /// Set the open port so.
     Tune(Settings),
     /// Bytes: at least `need` more, which cannot all have come before `earliest`; give up at `until`.
@@ -62,6 +62,14 @@ pub trait Step: Send + 'static {
     fn usage(&self) -> Usage;
     /// With the latest reason.
     fn line_state(&self) -> (LineState, &str);
+    /// Everything that was learned of the device is learned anew.
+    fn forget(&mut self, _now: Boot, _device: &DeviceId) {}
+    /// Brings the figures of devices up to date.
+    fn tell_devices(&mut self, _figures: &mut Vec<(DeviceId, Answers)>) {}
+    /// What was found to be spoken; empty where that is not found out.
+    fn framing(&self) -> &'static str {
+        ""
+    }
 }
 
 /// A moment that never comes.
@@ -95,6 +103,18 @@ pub enum Note {
     },
     /// The adapter hears itself.
     Echo,
+    /// What is spoken on this connection was found out.
+    Framing(&'static str),
+    /// A gateway says that it has no path to the unit, or that it has one again.
+    NoPath {
+        device: DeviceId,
+        is_gone: bool,
+    },
+    /// The silence after the unit's answers was lengthened.
+    Gap {
+        device: DeviceId,
+        gap: Duration,
+    },
     Up,
     Down {
         reason: String,

@@ -68,7 +68,7 @@ impl Wire {
         self.framing == Framing::Mbap
     }
 
-    fn tcp(framing: Framing) -> Wire {
+    pub fn tcp(framing: Framing) -> Wire {
         Wire { framing, is_tcp: true, char_ns: 0, silence: Duration::ZERO, patience: Duration::from_millis(300), settings: None }
     }
 
@@ -104,6 +104,7 @@ pub struct Exchange {
     rx: Vec<u8>,
     tid: u16,
     unit: u8,
+    any_unit: bool,
     ask: Ask,
     begun: Boot,
     sent: Boot,
@@ -125,6 +126,7 @@ impl Exchange {
             rx: Vec::with_capacity(RX_MAX),
             tid: 0,
             unit: 0,
+            any_unit: false,
             ask: Ask::Read { table: crate::config::Table::Holding, start: 0, count: 1 },
             begun: Boot(0),
             sent: Boot(0),
@@ -146,7 +148,7 @@ impl Exchange {
     /// Builds the frame.
     pub fn begin(&mut self, now: Boot, unit: u8, ask: &Ask) {
         self.tx.clear();
-        self.unit = unit;
+        (self.unit, self.any_unit) = (unit, false);
         self.ask.clone_from(ask);
         self.begun = now;
         self.strange = None;
@@ -206,6 +208,22 @@ impl Exchange {
 
     pub fn ask(&self) -> &Ask {
         &self.ask
+    }
+
+    /// What is spoken from now on, on a connection that is opened next.
+    pub fn speak(&mut self, wire: Wire) {
+        self.wire = wire;
+        self.reset();
+    }
+
+    /// The reply to the request that was begun may name any unit.
+    pub fn accept_any_unit(&mut self) {
+        self.any_unit = true;
+    }
+
+    /// From the end of the request to the begin of a reply that is complete now.
+    pub fn answer_time(&self, now: Boot) -> Duration {
+        (now - self.sent).saturating_sub(self.wire.time(self.reply_len()))
     }
 
     pub fn tid(&self) -> u16 {
@@ -296,10 +314,21 @@ impl Exchange {
     }
 
     fn scan(&self) -> Scan {
+        let unit = self.expected_unit();
         match self.wire.framing {
-            Framing::Mbap => mbap::scan(&self.rx, self.tid, self.unit, &self.ask),
-            Framing::Rtu => rtu::scan_on(&self.rx, self.unit, &self.ask, self.echoes == Some(true)),
+            Framing::Mbap => mbap::scan(&self.rx, self.tid, unit, &self.ask),
+            Framing::Rtu => rtu::scan_on(&self.rx, unit, &self.ask, self.echoes == Some(true)),
         }
+    }
+
+    /// The unit asked, or the one that answers where any will do.
+    fn expected_unit(&self) -> u8 {
+        let at = match self.wire.framing {
+            Framing::Mbap => 6,
+            Framing::Rtu if self.echoes == Some(true) => self.tx.len(),
+            Framing::Rtu => 0,
+        };
+        if self.any_unit { self.rx.get(at).copied().unwrap_or(self.unit) } else { self.unit }
     }
 
     /// A frame that belongs to nobody here came while the reply was awaited.

@@ -3,6 +3,7 @@
 //! Plain numbers that the core owns and the owner copies out; no clock, no lock.
 
 use crate::model::Boot;
+use std::time::Duration;
 
 /// Since the start of the process.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,6 +16,99 @@ pub struct Counters {
     pub late: u64,
     pub foreign: u64,
     pub missed: u64,
+}
+
+/// Steps of half a power of two from 1 ms: the last holds everything above 2 s.
+const STEPS: usize = 24;
+/// Answers that the distribution remembers, so that last week's cable does not colour today's.
+const REMEMBERED: u32 = 4096;
+
+/// How one device answers. Small and copied.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Answers {
+    pub requests: u64,
+    pub answers: u64,
+    pub silent: u64,
+    pub garbled: u64,
+    pub refused: u64,
+    pub late: u64,
+    pub worst_late: Duration,
+    pub timeout: Duration,
+    pub timeout_wanted: Option<Duration>,
+    pub gap: Duration,
+    pub holes: usize,
+    pub no_path: bool,
+    /// The configured period, the line time that a poll takes, and the time from poll to poll; the latter two smoothed.
+    pub every: Duration,
+    needs: Duration,
+    interval: Duration,
+    running: Duration,
+    last_poll: Option<Boot>,
+    total: Duration,
+    counted: u32,
+    steps: [u16; STEPS],
+}
+
+impl Answers {
+    /// Nothing yet, of a device with this period.
+    pub fn of(every: Duration) -> Answers {
+        Answers { every, ..Answers::default() }
+    }
+
+    /// An answer began so long after the end of its request.
+    pub fn answered(&mut self, after: Duration) {
+        if self.counted >= REMEMBERED {
+            self.steps.iter_mut().for_each(|n| *n /= 2);
+            (self.total, self.counted) = (self.total / 2, self.steps.iter().map(|n| u32::from(*n)).sum());
+        }
+        let step = (0..STEPS - 1).find(|n| after <= bound(*n)).unwrap_or(STEPS - 1);
+        self.steps[step] += 1;
+        (self.total, self.counted) = (self.total + after, self.counted + 1);
+    }
+
+    pub fn mean(&self) -> Option<Duration> {
+        (self.counted > 0).then(|| self.total / self.counted)
+    }
+
+    /// What 95 of 100 answers stayed below, to the next half power of two.
+    pub fn p95(&self) -> Option<Duration> {
+        let mut left = self.counted.div_ceil(20);
+        let n = (0..STEPS).rev().find(|n| {
+            let there = u32::from(self.steps[*n]);
+            left = left.saturating_sub(there);
+            left == 0 && there > 0
+        })?;
+        Some(bound(n))
+    }
+
+    /// A request of this device had the line for so long.
+    pub fn used(&mut self, time: Duration) {
+        self.running += time;
+    }
+
+    /// Its poll is over.
+    pub fn polled(&mut self, now: Boot) {
+        let smooth = |old: &mut Duration, new: Duration| *old = if old.is_zero() { new } else { (*old * 7 + new) / 8 };
+        smooth(&mut self.needs, std::mem::take(&mut self.running));
+        if let Some(last) = self.last_poll.replace(now) {
+            smooth(&mut self.interval, now - last);
+        }
+    }
+
+    /// The shortest period that a line so busy can give it.
+    pub fn cycle(&self, utilisation: f64) -> Option<Duration> {
+        if self.needs.is_zero() {
+            return None;
+        }
+        // A device that takes what is left already gets what there is, and so does one that is behind.
+        let is_behind = self.interval > self.every + self.every / 10;
+        if is_behind && !self.interval.is_zero() { Some(self.interval) } else { Some(self.every.mul_f64(utilisation).max(self.needs)) }
+    }
+}
+
+fn bound(step: usize) -> Duration {
+    let ms = f64::from(u32::try_from(step).unwrap_or(0)) / 2.0;
+    Duration::from_micros(1000).mul_f64(ms.exp2())
 }
 
 const SECONDS: usize = 60;
@@ -86,6 +180,38 @@ fn index(second: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn answer_times_are_summed_up_and_the_past_fades() {
+        let mut a = Answers::default();
+        assert_eq!((a.mean(), a.p95()), (None, None));
+        (0..90).for_each(|_| a.answered(MS * 20));
+        (0..10).for_each(|_| a.answered(MS * 300));
+        assert_eq!(a.mean(), Some(MS * 48));
+        assert!(a.p95().is_some_and(|p| p >= MS * 300 && p < MS * 400), "{:?}", a.p95());
+        (0..20_000).for_each(|_| a.answered(MS * 5));
+        assert!(a.p95().is_some_and(|p| p < MS * 10), "{:?}", a.p95());
+        a.answered(MS * 60_000);
+        assert!(a.counted <= REMEMBERED);
+    }
+
+    #[test]
+    fn the_cycle_is_what_the_line_can_give() {
+        let mut a = Answers { every: MS * 1000, ..Answers::default() };
+        assert_eq!(a.cycle(0.5), None);
+        for n in 0..50 {
+            a.used(MS * 100);
+            a.polled(Boot::from_ms(n * 1000));
+        }
+        assert_eq!((a.cycle(0.5), a.cycle(0.05)), (Some(MS * 500), Some(MS * 100)));
+        for n in 0..100 {
+            a.used(MS * 100);
+            a.polled(Boot::from_ms(50_000 + n * 3000));
+        }
+        assert!(a.cycle(1.0).is_some_and(|c| c > MS * 2900), "overloaded: what it gets");
+    }
 
     #[track_caller]
     fn check(spans_ms: &[(u64, u64)], now_ms: u64, want: f64) {

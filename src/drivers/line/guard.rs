@@ -19,6 +19,12 @@ const GIVEN_UP: usize = 4;
 /// A reply later than this is not expected any more, so that one lost for good does not bend the figures for ever.
 const GIVEN_UP_FOR: Duration = Duration::from_secs(10);
 
+/// A unit that misses a request more often than once in so many is asked more slowly.
+const MISSED_OFTEN: u32 = 20;
+/// Valid replies in a row after which its gap is halved.
+const GOOD_RUN: u32 = 100;
+const PATIENCE_MAX: u32 = 16;
+
 #[derive(Debug)]
 struct GivenUp {
     tid: u16,
@@ -35,6 +41,13 @@ struct Unit {
     timeout: Duration,
     barred_until: Boot,
     worst: Duration,
+    /// Silence after its answers beyond the configured one.
+    gap: Duration,
+    /// Valid replies since the last miss.
+    good: u32,
+    /// A gap that had to be lengthened again after it was shortened is kept so many times longer.
+    patience: u32,
+    was_shortened: bool,
     /// Oldest first.
     given_up: VecDeque<GivenUp>,
 }
@@ -55,6 +68,9 @@ pub struct Late {
     pub unit: u8,
     /// The unit's timeout was raised to this.
     pub raised: Option<Duration>,
+    /// So long after its request had been given up, and the timeout that it would have met.
+    pub lateness: Duration,
+    pub wanted: Duration,
 }
 
 impl Guard {
@@ -70,6 +86,10 @@ impl Guard {
                     timeout: base,
                     barred_until: Boot(0),
                     worst: Duration::ZERO,
+                    gap: Duration::ZERO,
+                    good: 0,
+                    patience: 1,
+                    was_shortened: false,
                     given_up: VecDeque::new(),
                 });
                 units.len() - 1
@@ -119,9 +139,50 @@ impl Guard {
             let lateness = now - given_up.at;
             unit.worst = unit.worst.max(lateness);
             unit.barred_until = unit.barred_until.max(given_up.at + bar(unit.worst));
-            return Some(Late { end, unit: unit.unit, raised: unit.raise(lateness) });
+            let wanted = unit.timeout + lateness;
+            return Some(Late { end, unit: unit.unit, raised: unit.raise(lateness), lateness, wanted });
         }
         None
+    }
+
+    /// What is spoken from now on; what was asked before is not answered any more.
+    pub fn speak(&mut self, framing: Framing) {
+        self.framing = framing;
+        self.units.iter_mut().for_each(|u| u.given_up.clear());
+    }
+
+    pub fn gap(&self, device: usize) -> Duration {
+        self.units[self.of_device[device]].gap
+    }
+
+    /// A valid reply of the device. The gap it was given is taken back slowly, after a long good run.
+    pub fn good(&mut self, device: usize) {
+        let unit = &mut self.units[self.of_device[device]];
+        unit.good = unit.good.saturating_add(1);
+        if unit.gap.is_zero() || !unit.good.is_multiple_of(GOOD_RUN * unit.patience) {
+            return;
+        }
+        unit.was_shortened = true;
+        unit.gap /= 2;
+        if unit.gap < limits::GAP_STEP {
+            (unit.gap, unit.patience) = (Duration::ZERO, 1);
+        }
+    }
+
+    /// The device missed a request. Units that miss one now and then, between answers, are given more time between
+    /// requests; one that answers nothing is dead or away, and more silence would only cost its neighbours. Returns the gap
+    /// if it grew.
+    pub fn missed(&mut self, device: usize) -> Option<Duration> {
+        let unit = &mut self.units[self.of_device[device]];
+        let is_between = (1..MISSED_OFTEN).contains(&std::mem::take(&mut unit.good));
+        if !is_between || unit.gap >= limits::GAP_MAX {
+            return None;
+        }
+        if std::mem::take(&mut unit.was_shortened) {
+            unit.patience = (unit.patience * 2).min(PATIENCE_MAX);
+        }
+        unit.gap = (unit.gap * 2).clamp(limits::GAP_STEP, limits::GAP_MAX);
+        Some(unit.gap)
     }
 
     /// Devices that answer as this unit.
@@ -174,6 +235,33 @@ mod tests {
         check(610, 300, 1220, 300 + 762 + 10);
         check(3000, 300, 6000, 2000);
         check(500, 5000, 1000, 5000);
+    }
+
+    #[test]
+    fn a_unit_that_misses_often_gets_a_gap_and_loses_it_again() {
+        let mut guard = Guard::new(Framing::Rtu, &serial_line(9600), &[device("a", 1, 1), device("b", 2, 1)]);
+        let answers = |guard: &mut Guard, n: u32| (0..n).for_each(|_| guard.good(0));
+        assert_eq!(guard.missed(0), None, "never seen");
+        answers(&mut guard, 200);
+        assert_eq!(guard.missed(0), None, "once in 200 is no habit");
+        for want in [2, 4, 8, 16, 32, 64, 100] {
+            answers(&mut guard, 3);
+            assert_eq!(guard.missed(0), Some(MS * want));
+        }
+        answers(&mut guard, 3);
+        assert_eq!((guard.missed(0), guard.missed(0), guard.gap(0)), (None, None, limits::GAP_MAX), "never above the ceiling");
+        answers(&mut guard, GOOD_RUN);
+        assert_eq!(guard.gap(0), MS * 50);
+        answers(&mut guard, GOOD_RUN * 6);
+        assert_eq!((guard.gap(0), guard.gap(1)), (Duration::ZERO, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_dead_unit_gets_no_gap() {
+        let mut guard = Guard::new(Framing::Rtu, &serial_line(9600), &[device("a", 1, 1)]);
+        (0..500).for_each(|_| guard.good(0));
+        (0..100).for_each(|_| assert_eq!(guard.missed(0), None));
+        assert_eq!(guard.gap(0), Duration::ZERO);
     }
 
     #[track_caller]

@@ -95,6 +95,11 @@ pub struct Learner {
     facts: VecDeque<(Learned, bool)>,
 }
 
+/// The holes that facts tell of the device. Those of another unit or line under its name are void.
+pub fn remembered(device: &Device, facts: &[Learned]) -> Holes {
+    Learner::new(device, facts).holes
+}
+
 impl Learner {
     /// With what is remembered of the device.
     pub fn new(device: &Device, facts: &[Learned]) -> Learner {
@@ -142,6 +147,11 @@ impl Learner {
 
     pub fn take_fact(&mut self) -> Option<(Learned, bool)> {
         self.facts.pop_front()
+    }
+
+    /// How many are believed.
+    pub fn holes(&self) -> usize {
+        self.known.values().filter(|k| k.is_hole).count()
     }
 
     /// A planned request or a test was answered with data: no hole lies in it.

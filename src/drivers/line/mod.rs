@@ -9,6 +9,7 @@
 //! Everything on a wire or socket goes through one core in turn. Tests drive the same core in virtual time (`sim`).
 //! Promise kept here: a late, foreign, short, corrupt or echoed reply is never published as data.
 
+mod capture;
 pub mod core;
 pub mod event;
 mod exchange;
@@ -35,10 +36,11 @@ use crate::{
     config::{Device, Line, Transport},
     drivers::Doors,
     limits,
-    model::{LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
+    model::{DeviceId, FramePort, Learned, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
 use event::Step;
+pub use learn::remembered;
 use owner::Job;
 use std::sync::{Arc, mpsc::sync_channel};
 use tokio::sync::{mpsc, oneshot};
@@ -51,6 +53,10 @@ pub struct LineHandle {
     pub orders: OrderPort,
     /// Gives a site tool's request back in the same cases.
     pub site: SitePort,
+    /// Has what was learned of a device forgotten. `false`: the line is busy or has ended.
+    pub forget: ForgetPort,
+    /// The last frames.
+    pub frames: FramePort,
     cell: report::Cell,
     clock: Clock,
     /// Dropped by the owner when it ends.
@@ -74,9 +80,9 @@ impl LineHandle {
     }
 }
 
-/// Starts a Modbus line.
-pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    drive(line, core::Core::new(line, devices), doors, clock, stop)
+/// Starts a Modbus line, with what is remembered of it and its devices.
+pub fn start(line: &Line, devices: Vec<Device>, facts: &[Learned], doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
+    drive(line, core::Core::remembering(line, devices, facts), doors, clock, stop)
 }
 
 /// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
@@ -84,6 +90,8 @@ pub fn start(line: &Line, devices: Vec<Device>, doors: Doors, clock: Clock, stop
 pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
     let report = report::Report::new(line.id.clone(), doors);
     let cell = report.cell();
+    let capture = report.capture();
+    let frames: FramePort = Arc::new(move |after, most| capture.since(after, most));
     let (ending, ended) = oneshot::channel::<()>();
     let port = match &line.transport {
         Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
@@ -97,8 +105,20 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
             Arc::new(move |job| give.try_send(job).map_err(mpsc::error::TrySendError::into_inner)) as JobPort
         }
     };
-    LineHandle { id: line.id.clone(), orders: order_port(port.clone()), site: site_port(port), cell, clock, ended }
+    LineHandle {
+        id: line.id.clone(),
+        orders: order_port(port.clone()),
+        site: site_port(port.clone()),
+        forget: Arc::new(move |device| port(Job::Forget(device)).is_ok()),
+        frames,
+        cell,
+        clock,
+        ended,
+    }
 }
+
+/// Asks a line to forget what it learned of a device.
+pub type ForgetPort = Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
 
 /// Gives a job back that the owner does not take.
 type JobPort = Arc<dyn Fn(Job) -> Result<(), Job> + Send + Sync>;

@@ -1,13 +1,15 @@
 //! What the two owners, thread and task, have in common: carrying what came of a want back to the core.
 
 use super::event::{Event, Step, Want};
-use crate::model::{Boot, Order, SiteJob};
+use crate::model::{Boot, DeviceId, Order, SiteJob};
 
 /// What is handed to an owner from outside; each takes its turn on the line.
 #[derive(Debug)]
 pub enum Job {
     Order(Order),
     Site(SiteJob),
+    /// Learn anew what the device refuses.
+    Forget(DeviceId),
 }
 
 /// What came of a want, kept by value so that the owner may go on using its buffer and the core.
@@ -35,6 +37,10 @@ impl Came {
             Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
             Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
             Came::Appeared => core.step(now, Event::Appeared),
+            Came::Job(Job::Forget(device)) => {
+                core.forget(now, &device);
+                core.step(now, Event::Time)
+            }
             Came::Failed(reason) => core.step(now, Event::Failed(&reason)),
             Came::Lost(reason) => core.step(now, Event::Lost(&reason)),
         }

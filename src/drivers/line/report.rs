@@ -1,12 +1,13 @@
 //! What a line's owner hands over: messages through the doors, figures into a shared cell, changes into the log.
 
 use super::{
+    capture::Capture,
     event::{Note, Out, Step},
-    figures::{Counters, Usage},
+    figures::{Answers, Counters, Usage},
 };
 use crate::{
     drivers::Doors,
-    model::{Boot, Bulk, LineFigures, LineId, LineState},
+    model::{Boot, Bulk, DeviceFigures, DeviceId, LineFigures, LineId, LineState},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -21,6 +22,8 @@ pub struct Shared {
     usage: Usage,
     state: LineState,
     reason: String,
+    framing: &'static str,
+    devices: Vec<(DeviceId, Answers)>,
 }
 
 #[derive(Debug, Clone)]
@@ -35,6 +38,7 @@ impl Cell {
     pub fn figures(&self, line: &LineId, now: Boot) -> LineFigures {
         let shared = self.lock();
         let Counters { requests, answers, silent, garbled, refused, late, foreign, missed } = shared.counters;
+        let utilisation = shared.usage.share(now);
         LineFigures {
             line: line.clone(),
             state: shared.state,
@@ -47,8 +51,33 @@ impl Cell {
             late,
             foreign,
             missed,
-            utilisation: shared.usage.share(now),
+            utilisation,
+            framing: shared.framing,
+            devices: shared.devices.iter().map(|(device, a)| figures(device, a, utilisation)).collect(),
         }
+    }
+}
+
+fn figures(device: &DeviceId, a: &Answers, utilisation: f64) -> DeviceFigures {
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let tenths = |d: Duration| (d.as_secs_f64() * 10_000.0).round() / 10.0;
+    DeviceFigures {
+        device: device.clone(),
+        requests: a.requests,
+        answers: a.answers,
+        silent: a.silent,
+        garbled: a.garbled,
+        refused: a.refused,
+        late: a.late,
+        worst_late_ms: ms(a.worst_late),
+        timeout_ms: ms(a.timeout),
+        timeout_wanted_ms: a.timeout_wanted.map(ms),
+        answer_ms: a.mean().map(tenths),
+        answer_p95_ms: a.p95().map(tenths),
+        gap_ms: ms(a.gap),
+        cycle_ms: a.cycle(utilisation).map(ms),
+        holes: a.holes,
+        trouble: if a.no_path { "the gateway has no path to it" } else { "" },
     }
 }
 
@@ -59,6 +88,7 @@ pub struct Report {
     published: Counters,
     /// When it could last have handed over.
     chance: Boot,
+    capture: Capture,
 }
 
 /// Readings that wait for company at most.
@@ -66,8 +96,34 @@ const READINGS: usize = 8;
 
 impl Report {
     pub fn new(line: LineId, doors: Doors) -> Report {
-        let shared = Shared { counters: Counters::default(), usage: Usage::default(), state: LineState::Unknown, reason: String::new() };
-        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), chance: Boot(0) }
+        let shared = Shared {
+            counters: Counters::default(),
+            usage: Usage::default(),
+            state: LineState::Unknown,
+            reason: String::new(),
+            framing: "",
+            devices: Vec::new(),
+        };
+        Report {
+            line,
+            doors,
+            cell: Cell(Arc::new(Mutex::new(shared))),
+            published: Counters::default(),
+            capture: Capture::default(),
+            chance: Boot(0),
+        }
+    }
+
+    pub fn capture(&self) -> Capture {
+        self.capture.clone()
+    }
+
+    pub fn sent(&self, at: Boot, frame: &[u8]) {
+        self.capture.put(at, true, frame);
+    }
+
+    pub fn heard(&self, at: Boot, bytes: &[u8]) {
+        self.capture.put(at, false, bytes);
     }
 
     pub fn cell(&self) -> Cell {
@@ -125,13 +181,16 @@ impl Report {
         }
         self.published = counters;
         let (state, reason) = core.line_state();
+        let (reason, framing) = (reason.to_owned(), core.framing());
         {
             let mut shared = self.cell.lock();
             shared.counters = counters;
             shared.usage = core.usage();
             shared.state = state;
+            shared.framing = framing;
+            core.tell_devices(&mut shared.devices);
             if shared.reason != reason {
-                reason.clone_into(&mut shared.reason);
+                shared.reason = reason;
             }
         }
         while let Some(note) = core.out().notes.pop_front() {
@@ -147,6 +206,15 @@ impl Report {
             Note::Echo => tracing::info!(%line, "the adapter hears its own requests; they are skipped"),
             Note::Dead { device } => tracing::info!(%line, %device, "no answer to two polls; it is probed instead"),
             Note::Alive { device } => tracing::info!(%line, %device, "it answers again; polled as configured"),
+            Note::Framing(framing) => tracing::info!(%line, framing, "found out what is spoken there"),
+            Note::NoPath { device, is_gone: false } => {
+                tracing::warn!(%line, %device, "the gateway says that it has no path to this unit (exception 10); look at its own routing or serial side");
+            }
+            Note::NoPath { device, is_gone: true } => tracing::info!(%line, %device, "the gateway has a path to this unit again"),
+            Note::Gap { device, gap } => {
+                let gap_ms = u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
+                tracing::info!(%line, %device, gap_ms, "it misses requests; the silence after its answers was lengthened");
+            }
             Note::Slow { device, timeout } => {
                 let timeout_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
                 tracing::warn!(%line, %device, timeout_ms, "answers came after its timeout, which was raised; write timeout = \"{timeout_ms}ms\"");

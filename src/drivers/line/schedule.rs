@@ -193,9 +193,9 @@ impl Schedule {
         }
         let at_end = poll.at >= poll.requests.len();
         poll.detour = detour(at_end);
-        if poll.detour.is_some() && poll.period.is_zero() {
-            // Devices without a period take turns: what is asked beside the plan must not keep the others waiting.
-            poll.owed = now;
+        if poll.detour.is_some() {
+            // What is asked beside the plan must not keep the others waiting, however long the poll is overdue by then.
+            poll.owed = poll.owed.max(now);
         }
         let ended = at_end && poll.detour.is_none();
         if ended {

@@ -111,16 +111,26 @@ impl<C: Step> Owner<C> {
         let mut tty: Option<Tty> = None;
         let mut came = Came::Time;
         while !self.stop.is_cancelled() {
-            let want = came.tell(&mut self.core, self.clock.now(), &buffer);
+            let now = self.clock.now();
+            if let Came::Bytes(n) = came {
+                self.report.heard(now, &buffer[..n]);
+            }
+            let want = came.tell(&mut self.core, now, &buffer);
             came = match want {
                 Want::Send(frame) => match &tty {
-                    Some(port) => port.write(frame).map_or_else(lost, |()| Came::Sent),
+                    // Before the write, which the reply may overtake.
+                    Some(port) => {
+                        self.report.sent(now, frame);
+                        port.write(frame).map_or_else(lost, |()| Came::Sent)
+                    }
                     None => Came::Lost("the port is not open".into()),
                 },
                 Want::Tune(settings) => match &mut tty {
                     Some(port) => port.tune(&settings).map_or_else(|e| Came::Failed(e.to_string()), |()| Came::Tuned),
                     None => Came::Lost("the port is not open".into()),
                 },
+                // A port that others wait for is none of ours.
+                Want::Close => Came::Time,
                 Want::Open => {
                     drop(tty.take());
                     self.open(&mut tty)

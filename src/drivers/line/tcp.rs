@@ -53,13 +53,24 @@ impl<C: Step> Owner<C> {
         let mut stream: Option<TcpStream> = None;
         let mut came = Came::Time;
         loop {
-            let want = came.tell(&mut self.core, self.clock.now(), &buffer);
+            let now = self.clock.now();
+            if let Came::Bytes(n) = came {
+                self.report.heard(now, &buffer[..n]);
+            }
+            let want = came.tell(&mut self.core, now, &buffer);
             came = match want {
                 Want::Send(frame) => match &stream {
-                    Some(stream) => write(stream, frame).await,
+                    Some(stream) => {
+                        self.report.sent(now, frame);
+                        write(stream, frame).await
+                    }
                     None => Came::Lost("the connection is not open".into()),
                 },
                 Want::Tune(_) => Came::Failed("a connection has no serial settings".into()),
+                Want::Close => {
+                    drop(stream.take());
+                    Came::Time
+                }
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;

@@ -1,14 +1,20 @@
 //! From the bytes of a reply to values. The hot path: no clock, no lock, one allocation per request.
 //!
-//! Order of work: bytes in the point's word order, then the `na` patterns on the raw pattern, then scale and offset.
-//! A NaN or an infinity is `Null` with `NotAvailable`, as is a sentinel; never 0, never -32768 °C.
+//! Order of work: bytes in the point's word order, then the sentinels on the raw pattern, then scale and offset, words last.
+//! A NaN or an infinity is `Null` with `NotAvailable`, as is a sentinel; never 0, never -32768 °C. What cannot be a value of
+//! its type (a BCD digit of 12, the 31st of June) is `Null` with `Bad`.
 
-use super::{
-    float,
-    plan::{Field, Request},
-};
+mod codec;
+mod decimal;
+pub(super) mod text;
+pub(super) mod time;
+
+pub(super) use codec::{Codec, order};
+pub(super) use decimal::{to_bcd, to_m10k};
+
+use super::plan::{Field, Request};
 use crate::{
-    config::device::{Bits, DataType, Device, Point, WordOrder},
+    config::device::{DataType, Device, Names, Point, WordOrder},
     model::{Quality, Value},
 };
 
@@ -19,9 +25,12 @@ pub fn decode(device: &Device, request: &Request, data: &[u8]) -> (Vec<Value>, O
     let mut quality: Option<Vec<Quality>> = None;
     let bits = request.table.is_bits();
     for (n, field) in request.fields.iter().enumerate() {
-        // Points are wide and rarely have sentinels: the loop stays within the fields unless they do.
-        let na = if field.codec.has_na { device.points.get(field.point).map_or(&[][..], |point| &point.na) } else { &[] };
-        let value = if bits { bit(field, data, na) } else { registers(field, data, na) };
+        // Points are wide and most are plain numbers: the loop stays within the fields unless there is more to look at.
+        let value = match (field.codec.is_plain, bits) {
+            (true, true) => on(field, data).map(|on| Value::Bool(on == 1)),
+            (true, false) => registers(field, data).and_then(|raw| field.codec.value(raw)),
+            (false, _) => device.points.get(field.point).ok_or(Quality::Bad).and_then(|point| careful(point, field, data, bits)),
+        };
         values.push(value.unwrap_or_else(|not_good| {
             quality.get_or_insert_with(|| vec![Quality::Good; request.fields.len()])[n] = not_good;
             Value::Null
@@ -31,22 +40,81 @@ pub fn decode(device: &Device, request: &Request, data: &[u8]) -> (Vec<Value>, O
 }
 
 /// A coil or discrete input: least significant bit of the first byte first.
-fn bit(field: &Field, data: &[u8], na: &[u64]) -> Result<Value, Quality> {
+fn on(field: &Field, data: &[u8]) -> Result<u64, Quality> {
     let byte = data.get(usize::from(field.offset / 8)).ok_or(Quality::Bad)?;
-    let on = u64::from(byte >> (field.offset % 8) & 1);
-    if na.contains(&on) { Err(Quality::NotAvailable) } else { Ok(Value::Bool(on == 1)) }
+    Ok(u64::from(byte >> (field.offset % 8) & 1))
 }
 
+/// The field's registers as one pattern, at most four of them.
 #[inline]
-fn registers(field: &Field, data: &[u8], na: &[u64]) -> Result<Value, Quality> {
+fn registers(field: &Field, data: &[u8]) -> Result<u64, Quality> {
     // A reply that passed the check is long enough; a request made for another device is not trusted.
     let bytes = data.get(usize::from(field.offset) * 2..).ok_or(Quality::Bad)?;
     let raw = match field.codec.words {
         1 => raw(bytes.first_chunk::<2>(), field.codec.order),
         2 => raw(bytes.first_chunk::<4>(), field.codec.order),
+        3 => raw(bytes.first_chunk::<6>(), field.codec.order),
         _ => raw(bytes.first_chunk::<8>(), field.codec.order),
     };
-    field.codec.value(raw.ok_or(Quality::Bad)?, na)
+    raw.ok_or(Quality::Bad)
+}
+
+/// A value of a point that has more to it than type, order, scale and offset.
+fn careful(point: &Point, field: &Field, data: &[u8], bits: bool) -> Result<Value, Quality> {
+    if let DataType::Text(chars) = point.kind {
+        let bytes = data.get(usize::from(field.offset) * 2..).and_then(|b| b.get(..usize::from(chars.registers) * 2));
+        return text::read(chars, point.order, bytes.ok_or(Quality::Bad)?);
+    }
+    let raw = if bits { on(field, data)? } else { field.codec.cut(registers(field, data)?) };
+    sentinel(point, raw)?;
+    match &point.names {
+        Names::Values(words) => {
+            let number = field.codec.whole(raw)?;
+            match words.binary_search_by_key(&number, |(n, _)| *n) {
+                Ok(n) => return Ok(Value::Text(words[n].1.clone())),
+                // A state that the manual does not list is still worth knowing.
+                Err(_) if bits => return Ok(Value::Bool(raw == 1)),
+                Err(_) => {}
+            }
+        }
+        Names::Flags(words) => return Ok(flags(words, raw)),
+        Names::None if bits => return Ok(Value::Bool(raw == 1)),
+        Names::None => {}
+    }
+    if point.scale_register.is_none() {
+        return field.codec.cooked(raw);
+    }
+    // Without the register beside it the value may be wrong by any power of ten.
+    let at = usize::from(field.scale_offset.ok_or(Quality::Bad)?) * 2;
+    let factor = *data.get(at..).and_then(<[u8]>::first_chunk::<2>).ok_or(Quality::Bad)?;
+    let factor = if swapped(point.order) { i16::from_le_bytes(factor) } else { i16::from_be_bytes(factor) };
+    match factor {
+        i16::MIN => Err(Quality::NotAvailable),
+        -10..=10 => field.codec.scaled(point, raw, factor),
+        _ => Err(Quality::Bad),
+    }
+}
+
+/// Whether the pattern stands for something that is no value.
+pub(super) fn sentinel(point: &Point, raw: u64) -> Result<(), Quality> {
+    let lists = [(&point.na, Quality::NotAvailable), (&point.pending, Quality::Pending), (&point.unsupported, Quality::Unsupported)];
+    lists.into_iter().find(|(list, _)| list.contains(&raw)).map_or(Ok(()), |(_, quality)| Err(quality))
+}
+
+fn flags(words: &[(u8, std::sync::Arc<str>)], raw: u64) -> Value {
+    let mut out = String::new();
+    for (_, word) in words.iter().filter(|(bit, _)| raw.checked_shr(u32::from(*bit)).is_some_and(|r| r & 1 == 1)) {
+        if !out.is_empty() {
+            out.push('|');
+        }
+        out.push_str(word);
+    }
+    Value::Text(out.into())
+}
+
+/// Whether the two bytes of a register are swapped.
+const fn swapped(order: WordOrder) -> bool {
+    matches!(order, WordOrder::Badc | WordOrder::Dcba)
 }
 
 /// The registers as one pattern, first register of the standard order most significant.
@@ -61,100 +129,6 @@ fn raw<const N: usize>(bytes: Option<&[u8; N]>, order: WordOrder) -> Option<u64>
         WordOrder::Badc => words.iter().fold(0, little),
         WordOrder::Dcba => words.iter().rev().fold(0, little),
     })
-}
-
-/// What decoding needs of a point, small and worked out once.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Codec {
-    kind: DataType,
-    order: WordOrder,
-    words: u16,
-    has_na: bool,
-    scaling: Scaling,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum Scaling {
-    /// Integers stay integers.
-    Plain,
-    /// (raw + shift) / ten + add
-    Divide {
-        shift: f64,
-        ten: f64,
-        add: f64,
-    },
-    Multiply {
-        scale: f64,
-        offset: f64,
-    },
-}
-
-impl Codec {
-    pub fn of(point: &Point) -> Codec {
-        let (scale, offset) = (point.scale, point.offset);
-        let scaling = match float::divisor(scale) {
-            _ if scale == 1.0 && offset == 0.0 => Scaling::Plain,
-            // 642 with scale 0.1 and offset -40 is 24.2, not 24.200000000000003: shift before dividing, while it is exact.
-            Some(ten) if (offset * ten).fract() == 0.0 => Scaling::Divide { shift: offset * ten, ten, add: 0.0 },
-            Some(ten) => Scaling::Divide { shift: 0.0, ten, add: offset },
-            None => Scaling::Multiply { scale, offset },
-        };
-        Codec { kind: point.kind, order: point.order, words: point.kind.words(), has_na: !point.na.is_empty(), scaling }
-    }
-
-    /// The pattern of the point's registers as a value.
-    #[inline]
-    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // each cast keeps exactly the type's own width
-    pub fn value(&self, registers: u64, na: &[u64]) -> Result<Value, Quality> {
-        let raw = match self.kind {
-            DataType::U8 | DataType::I8 => registers & 0xff,
-            DataType::Bits(bits) => run(bits, registers),
-            _ => registers,
-        };
-        if na.contains(&raw) {
-            return Err(Quality::NotAvailable);
-        }
-        match self.kind {
-            DataType::Bool => Ok(Value::Bool(raw != 0)),
-            DataType::Bits(Bits { count: 1, .. }) => Ok(Value::Bool(raw == 1)),
-            DataType::Bits(_) | DataType::U8 | DataType::U16 | DataType::U32 | DataType::U64 => self.unsigned(raw),
-            DataType::I8 => self.signed(i64::from(raw as u8 as i8)),
-            DataType::I16 => self.signed(i64::from(raw as u16 as i16)),
-            DataType::I32 => self.signed(i64::from(raw as u32 as i32)),
-            DataType::I64 => self.signed(raw as i64),
-            DataType::F16 => self.real(float::from_half(raw as u16)),
-            DataType::F32 => self.real(float::widen(f32::from_bits(raw as u32))),
-            DataType::F64 => self.real(f64::from_bits(raw)),
-        }
-    }
-
-    #[inline]
-    #[allow(clippy::cast_precision_loss)] // a scaled 64-bit counter has the 53 bits of a double
-    fn unsigned(&self, raw: u64) -> Result<Value, Quality> {
-        if self.scaling == Scaling::Plain { Ok(Value::Uint(raw)) } else { self.real(raw as f64) }
-    }
-
-    #[inline]
-    #[allow(clippy::cast_precision_loss)]
-    fn signed(&self, raw: i64) -> Result<Value, Quality> {
-        if self.scaling == Scaling::Plain { Ok(Value::Int(raw)) } else { self.real(raw as f64) }
-    }
-
-    #[inline]
-    fn real(&self, raw: f64) -> Result<Value, Quality> {
-        let value = match self.scaling {
-            Scaling::Plain => raw,
-            Scaling::Divide { shift, ten, add } => (raw + shift) / ten + add,
-            Scaling::Multiply { scale, offset } => raw * scale + offset,
-        };
-        if value.is_finite() { Ok(Value::Float(value)) } else { Err(Quality::NotAvailable) }
-    }
-}
-
-/// A run of bits, or 0 where the register has none.
-#[inline]
-fn run(Bits { first, count }: Bits, register: u64) -> u64 {
-    register.checked_shr(first.into()).unwrap_or(0) & !u64::MAX.checked_shl(count.into()).unwrap_or(0)
 }
 
 #[cfg(test)]

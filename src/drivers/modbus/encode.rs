@@ -3,11 +3,14 @@
 //! What cannot be written exactly is refused instead of bent: 21.54 into steps of 0.1 would read back as another value than
 //! was commanded. Absent on purpose: the operator's `min`, `max` and `min_interval`, which the engine keeps.
 
-use super::{decode::Codec, float, pdu::Ask};
+mod image;
+
+use super::pdu::Ask;
 use crate::{
-    config::device::{DataType, Point, Table, WordOrder},
-    model::{Quality, Value},
+    config::device::{Point, Table},
+    model::Value,
 };
+use image::{by_word, image, on};
 
 /// Why a value cannot be written to a point; says what could be.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -26,6 +29,18 @@ pub enum Unwritable {
     Step { value: f64, step: f64, nearest: f64 },
     #[error("{value} would be written as the pattern that means \"not available\"")]
     Sentinel { value: f64 },
+    #[error("{value} is none of its words; use {words}")]
+    Word { value: String, words: String },
+    #[error("{value} is not a text")]
+    NotAText { value: String },
+    #[error("\"{value}\" cannot be written: {why}")]
+    Text { value: String, why: String },
+    #[error("\"{value}\" is no time that the device can hold; write it as {example}")]
+    Time { value: String, example: &'static str },
+    #[error("a set of flags cannot be written")]
+    Flags,
+    #[error("a value with a scale register cannot be written: the device may change its power of ten meanwhile")]
+    ScaleRegister,
     #[error("function {function} cannot write {words} register(s) of table {table}; use {remedy}")]
     Function { function: u8, words: u16, table: &'static str, remedy: &'static str },
 }
@@ -33,24 +48,18 @@ pub enum Unwritable {
 /// The request that writes `value`, with the function code of the point's rule.
 pub fn write_asks(point: &Point, value: &Value) -> Result<Ask, Unwritable> {
     let rule = point.write.ok_or_else(|| Unwritable::NotAllowed { point: point.id.to_string() })?;
-    let wanted = value.as_f64().filter(|v| v.is_finite());
-    let wanted = wanted.ok_or_else(|| Unwritable::NotANumber { value: format!("{value:?}") })?;
+    let value = &by_word(point, value)?;
     let address = point.register.address;
     match (point.register.table, rule.function) {
-        (Table::Coil, None | Some(5)) => Ok(Ask::WriteCoil { address, on: on(wanted)? }),
-        (Table::Coil, Some(15)) => Ok(Ask::WriteCoils { start: address, bits: vec![on(wanted)?] }),
+        (Table::Coil, None | Some(5)) => Ok(Ask::WriteCoil { address, on: on(value)? }),
+        (Table::Coil, Some(15)) => Ok(Ask::WriteCoils { start: address, bits: vec![on(value)?] }),
         (Table::Coil, Some(function)) => Err(Unwritable::Function { function, words: 1, table: "coil", remedy: "5 or 15" }),
-        (Table::Holding, function) => registers(point, function, pattern(point, value, wanted)?),
+        (Table::Holding, function) => registers(point, function, image(point, value)?),
         (table @ (Table::Discrete | Table::Input), _) => Err(Unwritable::Table { table: table.word() }),
     }
 }
 
-fn on(wanted: f64) -> Result<bool, Unwritable> {
-    if wanted == 0.0 || wanted == 1.0 { Ok(wanted == 1.0) } else { Err(Unwritable::Range { value: wanted, raw: wanted, kind: "bool" }) }
-}
-
-fn registers(point: &Point, function: Option<u8>, pattern: u64) -> Result<Ask, Unwritable> {
-    let words = words(pattern, point.kind.words(), point.order);
+fn registers(point: &Point, function: Option<u8>, words: Vec<u16>) -> Result<Ask, Unwritable> {
     let start = point.register.address;
     match (function, words.as_slice()) {
         (None | Some(6), [value]) => Ok(Ask::WriteRegister { address: start, value: *value }),
@@ -60,93 +69,6 @@ fn registers(point: &Point, function: Option<u8>, pattern: u64) -> Result<Ask, U
             Err(Unwritable::Function { function, words: point.kind.words(), table: "holding", remedy })
         }
     }
-}
-
-/// The pattern as registers in the order of the wire.
-#[allow(clippy::cast_possible_truncation)] // the register is what remains of the shifted pattern
-fn words(pattern: u64, count: u16, order: WordOrder) -> Vec<u16> {
-    let standard = (0..count).rev().map(|n| (pattern >> (n * 16)) as u16);
-    match order {
-        WordOrder::Abcd => standard.collect(),
-        WordOrder::Cdab => standard.rev().collect(),
-        WordOrder::Badc => standard.map(u16::swap_bytes).collect(),
-        WordOrder::Dcba => standard.rev().map(u16::swap_bytes).collect(),
-    }
-}
-
-/// The raw pattern in the point's own width.
-fn pattern(point: &Point, value: &Value, wanted: f64) -> Result<u64, Unwritable> {
-    let pattern = match point.kind {
-        DataType::Bits(_) => return Err(Unwritable::Bits),
-        DataType::Bool => u64::from(on(wanted)?),
-        DataType::F16 | DataType::F32 | DataType::F64 => real(point, wanted)?,
-        DataType::U8 => integer(point, value, wanted, 0, 0xff)?,
-        DataType::I8 => integer(point, value, wanted, -0x80, 0x7f)? & 0xff,
-        DataType::U16 => integer(point, value, wanted, 0, 0xffff)?,
-        DataType::I16 => integer(point, value, wanted, i16::MIN.into(), i16::MAX.into())? & 0xffff,
-        DataType::U32 => integer(point, value, wanted, 0, u32::MAX.into())?,
-        DataType::I32 => integer(point, value, wanted, i32::MIN.into(), i32::MAX.into())? & 0xffff_ffff,
-        DataType::U64 => integer(point, value, wanted, 0, u64::MAX.into())?,
-        DataType::I64 => integer(point, value, wanted, i64::MIN.into(), i64::MAX.into())?,
-    };
-    // Whatever was encoded must read back as a value.
-    if Codec::of(point).value(pattern, &point.na) == Err(Quality::NotAvailable) {
-        Err(Unwritable::Sentinel { value: wanted })
-    } else {
-        Ok(pattern)
-    }
-}
-
-/// A whole number in two's complement.
-#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the range was checked; the width is masked by the caller
-fn integer(point: &Point, value: &Value, wanted: f64, low: i128, high: i128) -> Result<u64, Unwritable> {
-    let raw = match value {
-        // Unscaled 64-bit numbers must not pass through a double.
-        Value::Int(v) if is_plain(point) => i128::from(*v),
-        Value::Uint(v) if is_plain(point) => i128::from(*v),
-        _ => step(point, wanted)?,
-    };
-    let fits = (low..=high).contains(&raw);
-    #[allow(clippy::cast_precision_loss)] // for the message only
-    if fits { Ok(raw as u64) } else { Err(Unwritable::Range { value: wanted, raw: raw as f64, kind: point.kind.word() }) }
-}
-
-/// The whole number of steps that makes `wanted`.
-#[allow(clippy::cast_possible_truncation, clippy::cast_precision_loss)] // a float cast saturates, and the range check follows
-fn step(point: &Point, wanted: f64) -> Result<i128, Unwritable> {
-    let exact = unscaled(point, wanted);
-    let raw = exact.round();
-    // Arithmetic on decimals is off by a few units in the last place, never by a thousandth of a step…
-    let slack = 1e-3_f64.max(raw.abs() * 1e-12);
-    if (exact - raw).abs() > slack {
-        let step = point.scale.abs();
-        let nearest = float::divisor(point.scale).map_or(raw * point.scale, |ten| raw / ten) + point.offset;
-        return Err(Unwritable::Step { value: wanted, step, nearest });
-    }
-    Ok(raw as i128)
-}
-
-fn real(point: &Point, wanted: f64) -> Result<u64, Unwritable> {
-    let raw = unscaled(point, wanted);
-    #[allow(clippy::cast_possible_truncation)] // rounding to the point's precision is what a float point means
-    let (pattern, finite) = match point.kind {
-        DataType::F16 => (u64::from(float::to_half(raw)), float::from_half(float::to_half(raw)).is_finite()),
-        DataType::F32 => (u64::from((raw as f32).to_bits()), (raw as f32).is_finite()),
-        _ => (raw.to_bits(), raw.is_finite()),
-    };
-    if finite { Ok(pattern) } else { Err(Unwritable::Range { value: wanted, raw, kind: point.kind.word() }) }
-}
-
-fn unscaled(point: &Point, wanted: f64) -> f64 {
-    match float::divisor(point.scale) {
-        _ if is_plain(point) => wanted,
-        Some(ten) => (wanted - point.offset) * ten,
-        None => (wanted - point.offset) / point.scale,
-    }
-}
-
-fn is_plain(point: &Point) -> bool {
-    point.scale == 1.0 && point.offset == 0.0
 }
 
 #[cfg(test)]

@@ -11,6 +11,11 @@ const TENS: [f64; 23] =
 /// 10^-1 … 10^-12, as a configuration file spells them.
 const TENTHS: [f64; 12] = [1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8, 1e-9, 1e-10, 1e-11, 1e-12];
 
+/// 10^n, exact up to 10^22; infinite above, which no value survives.
+pub fn ten(n: u16) -> f64 {
+    TENS.get(usize::from(n)).copied().unwrap_or(f64::INFINITY)
+}
+
 /// ±10^n if `scale` is ±10^-n: dividing by it rounds once, multiplying by 0.1 twice.
 pub fn divisor(scale: f64) -> Option<f64> {
     let size = scale.abs();

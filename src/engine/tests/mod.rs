@@ -57,6 +57,7 @@ fn config() -> Config {
         gateway: Gateway { id: GatewayId::parse("g").unwrap(), data_dir: "/nowhere".into(), run_dir: "/nowhere".into() },
         lines: vec![],
         devices: vec![meter],
+        framed: Vec::new(),
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],

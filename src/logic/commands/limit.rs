@@ -1,7 +1,7 @@
 //! What a device may be asked for: which points can be written, with what, how often.
 
 use crate::model::{Action, PointId, Value};
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What a device takes.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -31,11 +31,15 @@ pub struct WriteRule {
     pub min_interval: Duration,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Kind {
     /// true and false, also as 1 and 0.
     Switch,
     Number,
+    /// One of these words, or a number as it is.
+    Words(Vec<Arc<str>>),
+    /// Any text; whether it fits, its encoder knows.
+    Text,
 }
 
 impl Takes {
@@ -72,14 +76,21 @@ impl Takes {
 fn writes(points: &BTreeMap<PointId, PointRule>, point: &PointId, value: &Value) -> Result<(), String> {
     let Some(rule) = points.get(point) else { return Err(format!("there is no point {point}")) };
     let Some(rule) = &rule.write else { return Err(format!("{point} may not be written; its configuration has no `write`")) };
-    let number = match (rule.kind, value) {
+    let number = match (&rule.kind, value) {
+        (Kind::Text, Value::Text(_)) => return Ok(()),
+        (Kind::Words(words), Value::Text(word)) if words.contains(word) => return Ok(()),
+        (Kind::Words(_), Value::Int(_) | Value::Uint(_) | Value::Bool(_)) => value.as_f64(),
         (Kind::Switch, Value::Bool(_)) | (Kind::Number, Value::Int(_) | Value::Uint(_) | Value::Float(_)) => value.as_f64(),
         (Kind::Switch, Value::Int(0 | 1) | Value::Uint(0 | 1)) => value.as_f64(),
         _ => None,
     };
     let Some(number) = number else {
-        let wants = if rule.kind == Kind::Switch { "true or false" } else { "a number" };
-        return Err(format!("{point} takes {wants}"));
+        return Err(match &rule.kind {
+            Kind::Switch => format!("{point} takes true or false"),
+            Kind::Number => format!("{point} takes a number"),
+            Kind::Text => format!("{point} takes a text"),
+            Kind::Words(words) => format!("{point} takes {}", words.join(", ")),
+        });
     };
     if number < rule.min {
         return Err(format!("{number} is below the least for {point}, {}", rule.min));

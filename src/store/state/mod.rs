@@ -182,6 +182,13 @@ fn apply(
     }
 }
 
+/// All facts about a device or line, in a file that nobody has open.
+pub fn forget(path: &Path, about: &str) -> Result<(), StoreError> {
+    let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let gone = db.execute("DELETE FROM learned WHERE about = ?1", [about]);
+    gone.map(drop).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+}
+
 /// Text that does not parse is a damaged row: an error of its own, never a panic.
 fn json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))

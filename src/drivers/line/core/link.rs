@@ -18,6 +18,7 @@ impl Core {
     /// Nothing stale survives on a new connection.
     pub(super) fn replace(&mut self) {
         if self.wire.is_tcp && !matches!(self.state, State::Closed { .. } | State::Lapsed) {
+            self.doubt_framing();
             self.state = State::Opening;
         }
     }
@@ -34,6 +35,20 @@ impl Core {
         if self.line_state != LineState::Up {
             self.schedule.start(now + self.connect_delay);
             self.learners.iter_mut().for_each(|l| l.start(now));
+            // A peer that accepts and closes again and again would be a pair of events each time.
+            if !self.is_back_in_question() {
+                self.announce(now, LineState::Up, "");
+            }
+        }
+    }
+
+    /// A connection that was lost is back only when something came over it, or it held while nothing did.
+    fn is_back_in_question(&self) -> bool {
+        self.wire.is_tcp && self.line_state == LineState::Down
+    }
+
+    pub(super) fn held(&mut self, now: Boot) {
+        if self.is_back_in_question() {
             self.announce(now, LineState::Up, "");
         }
     }
@@ -67,6 +82,7 @@ impl Core {
             State::Sending | State::Waiting => {
                 self.abort(now, may_reopen);
                 if may_reopen {
+                    self.doubt_framing();
                     self.reopened = true;
                     self.state = State::Opening;
                 } else {
@@ -81,6 +97,7 @@ impl Core {
         let Some(job) = self.job.take() else { return };
         if self.state == State::Waiting {
             self.usage.add(self.exchange.begun(), now);
+            self.tally(job.device);
         }
         match job.kind {
             Kind::Order if again && !self.exchange.ask().is_write() => self.orders.again(),
@@ -97,6 +114,7 @@ impl Core {
     pub(super) fn close(&mut self, now: Boot, reason: &str) {
         let wait = if self.wire.is_tcp { self.backoff } else { REOPEN_SERIAL };
         self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+        self.doubt_framing();
         self.state = State::Closed { again: now + wait };
         self.announce(now, LineState::Down, reason);
     }

@@ -9,6 +9,7 @@
 //! Orders come before polls, polls before probes. Before each request the line is silent and the input drained.
 //! Absent on purpose: clocks, ports, channels, logs. The owner passes the time in and carries [`Out`] out.
 
+mod framing;
 mod link;
 mod planning;
 mod replies;
@@ -17,7 +18,7 @@ mod site;
 use super::{
     event::{Event, NEVER, Out, Step, Want},
     exchange::{Exchange, Wire},
-    figures::{Counters, Usage},
+    figures::{Answers, Counters, Usage},
     guard::Guard,
     learn::Learner,
     orders::Orders,
@@ -27,8 +28,9 @@ use super::{
 use crate::{
     config::{Device, Line, Table},
     drivers::modbus::Request,
-    model::{Boot, Learned, LineId, LineState, Urgent},
+    model::{Boot, DeviceId, Learned, LineId, LineState, Urgent},
 };
+use framing::Auto;
 use planning::Factors;
 use std::time::Duration;
 
@@ -85,6 +87,10 @@ pub struct Core {
     wire: Wire,
     line_gap: Duration,
     connect_delay: Duration,
+    /// A connection that was not needed for so long is closed.
+    idle_close: Option<Duration>,
+    closing: bool,
+    auto: Option<Auto>,
     exchange: Exchange,
     guard: Guard,
     schedule: Schedule,
@@ -118,6 +124,9 @@ pub struct Core {
     echo_noted: bool,
     counters: Counters,
     usage: Usage,
+    /// Of each device, and those whose figures were not told yet.
+    answers: Vec<Answers>,
+    untold: Vec<usize>,
     pub out: Out,
 }
 
@@ -128,7 +137,9 @@ impl Core {
 
     /// With what is remembered of the line and its devices.
     pub fn remembering(line: &Line, devices: Vec<Device>, facts: &[Learned]) -> Core {
-        let wire = Wire::new(&line.transport);
+        let auto = line.auto_framing.then(|| Auto::new(&line.id, facts));
+        let wire = auto.as_ref().and_then(Auto::remembered).map_or_else(|| Wire::new(&line.transport), Wire::tcp);
+        let answers = devices.iter().map(|d| Answers::of(d.poll)).collect();
         let guard = Guard::new(wire.framing, line, &devices);
         let learners: Vec<Learner> = devices.iter().map(|d| Learner::new(d, facts)).collect();
         let polls = devices.iter().zip(&learners).map(|(d, l)| (d.poll, d.retries.unwrap_or(line.retries), requests(l.plan(d))));
@@ -139,6 +150,9 @@ impl Core {
             wire,
             line_gap: line.min_gap,
             connect_delay: line.connect_delay,
+            idle_close: if line.connect_per_poll { Some(Duration::ZERO) } else { line.idle_close }.filter(|_| wire.is_tcp),
+            closing: false,
+            auto,
             exchange: Exchange::new(wire),
             probe_costs: (0..devices.len()).map(cost).collect(),
             guard,
@@ -165,6 +179,8 @@ impl Core {
             echo_noted: false,
             counters: Counters::default(),
             usage: Usage::default(),
+            answers,
+            untold: Vec::new(),
             out: Out::default(),
         }
     }
@@ -233,6 +249,10 @@ impl Core {
             State::Lapsed | State::Ready => self.take_turn(now),
             _ => {}
         }
+        if self.state == State::Ready && self.is_idle(now) {
+            self.state = State::Lapsed;
+            self.closing = true;
+        }
     }
 
     /// Somebody's turn: silence first, on an open line.
@@ -244,9 +264,13 @@ impl Core {
     }
 
     fn want(&mut self, now: Boot) -> Want<'_> {
+        if std::mem::take(&mut self.closing) {
+            return Want::Close;
+        }
         match self.state {
             State::Closed { again } => Want::Idle(again.min(self.orders.wake(|_| NEVER)).min(self.site.wake())),
-            State::Lapsed | State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
+            State::Lapsed => Want::Idle(self.next_turn(now).err().unwrap_or(now)),
+            State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now).min(self.idle_end())),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
             State::Sending => Want::Send(self.exchange.frame()),
@@ -291,6 +315,23 @@ impl Core {
         self.last_activity + self.wire.silence.max(self.gap)
     }
 
+    /// When a connection that nobody needs is closed.
+    fn idle_end(&self) -> Boot {
+        self.idle_close.map_or(NEVER, |after| self.last_activity.max(self.opened) + after)
+    }
+
+    fn is_idle(&mut self, now: Boot) -> bool {
+        self.idle_end() <= now && self.asked && self.next_turn(now).is_err()
+    }
+
+    /// The figures of a device, which change.
+    fn tally(&mut self, device: usize) -> &mut Answers {
+        if !self.untold.contains(&device) {
+            self.untold.push(device);
+        }
+        &mut self.answers[device]
+    }
+
     fn on_time(&mut self, now: Boot) {
         match self.state {
             State::Draining { .. } if self.quiet_at() <= now => self.begin(now),
@@ -315,7 +356,10 @@ impl Core {
             }
         };
         self.exchange.begin(now, self.devices[device].unit, &ask);
-        self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap);
+        if self.devices[device].accept_any_unit {
+            self.exchange.accept_any_unit();
+        }
+        self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap).max(self.guard.gap(device));
         self.asked = true;
         self.job = Some(Job { kind, device });
         self.state = State::Sending;
@@ -333,6 +377,7 @@ impl Core {
         };
         self.exchange.sent(now, timeout);
         self.counters.requests += 1;
+        self.tally(device).requests += 1;
         self.state = State::Waiting;
     }
 }
@@ -356,6 +401,27 @@ impl Step for Core {
 
     fn line_state(&self) -> (LineState, &str) {
         Core::line_state(self)
+    }
+
+    fn forget(&mut self, now: Boot, device: &DeviceId) {
+        Core::forget(self, now, device);
+    }
+
+    fn tell_devices(&mut self, figures: &mut Vec<(DeviceId, Answers)>) {
+        if figures.len() != self.devices.len() {
+            *figures = self.devices.iter().map(|d| (d.id.clone(), Answers::default())).collect();
+            self.untold = (0..self.devices.len()).collect();
+        }
+        for n in self.untold.drain(..) {
+            let (holes, timeout, gap) = (self.learners[n].holes(), self.guard.timeout(n), self.guard.gap(n));
+            let told = &mut figures[n].1;
+            *told = self.answers[n];
+            (told.holes, told.timeout, told.gap) = (holes, timeout, gap);
+        }
+    }
+
+    fn framing(&self) -> &'static str {
+        self.auto.as_ref().map_or("", Auto::word)
     }
 }
 

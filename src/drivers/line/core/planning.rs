@@ -72,6 +72,7 @@ impl Core {
     pub(super) fn poll_ended(&mut self, now: Boot, n: usize) {
         let (learner, device) = (&mut self.learners[n], &self.devices[n]);
         learner.poll_ended();
+        self.answers[n].polled(now);
         if let Some(plan) = learner.changed_plan(device) {
             self.schedule.replan(n, requests(plan));
             self.probe_costs[n] = Exchange::cost(&self.wire, &self.schedule.probe(n).ask(), self.guard.base_timeout(n));
@@ -89,9 +90,10 @@ impl Core {
 
     /// Everything that was learned of the device is learned anew.
     pub fn forget(&mut self, now: Boot, device: &DeviceId) {
-        for n in (0..self.devices.len()).filter(|n| self.devices[*n].id == *device).collect::<Vec<_>>() {
+        if let Some(n) = self.devices.iter().position(|d| d.id == *device) {
             self.learners[n].forget();
             self.poll_ended(now, n);
+            self.tally(n);
         }
     }
 }

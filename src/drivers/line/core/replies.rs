@@ -10,7 +10,11 @@ use crate::{
             schedule::Failed,
             site::Phase,
         },
-        modbus::{Answer, Garbled, pdu},
+        modbus::{
+            Answer, Garbled,
+            exception::{NO_PATH, NO_TARGET},
+            pdu,
+        },
     },
     model::{Boot, Heard, Urgent},
 };
@@ -86,9 +90,14 @@ impl Core {
         let Some(late) = self.guard.late(now, self.exchange.rx()) else { return false };
         self.exchange.skip(late.end);
         self.counters.late += 1;
+        self.served = true;
         let devices: Vec<usize> = self.guard.devices_of(late.unit).collect();
         for device in devices {
             self.revive(now, device);
+            let a = self.tally(device);
+            a.late += 1;
+            a.worst_late = a.worst_late.max(late.lateness);
+            a.timeout_wanted = a.timeout_wanted.max(Some(late.wanted));
             let device = self.devices[device].id.clone();
             if let Some(timeout) = late.raised {
                 self.out.notes.push_back(Note::Slow { device: device.clone(), timeout });
@@ -110,7 +119,11 @@ impl Core {
         let device = job.device;
         let trailer = if self.wire.framing == Framing::Rtu { 2 } else { 0 };
         let end = pdu.end + trailer;
-        self.ended(now);
+        let after = self.exchange.answer_time(now);
+        self.ended(now, device);
+        self.held(now);
+        self.settle_framing(now);
+        self.guard.good(device);
         self.reopened = false;
         self.served = true;
         self.silent = 0;
@@ -124,6 +137,9 @@ impl Core {
             Ok(Answer::Exception(code)) => self.refused(now, job, device, code),
             Ok(Answer::Data(data)) => {
                 self.counters.answers += 1;
+                let a = &mut self.answers[device];
+                a.answers += 1;
+                a.answered(after);
                 match job.kind {
                     Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
                     Kind::Poll => {
@@ -139,6 +155,7 @@ impl Core {
             }
             Ok(Answer::Written) => {
                 self.counters.answers += 1;
+                self.answers[device].answers += 1;
                 self.orders.verdict(now, &self.devices, Verdict::Written);
                 self.alive_by_reply(now, job, device, None);
             }
@@ -153,6 +170,7 @@ impl Core {
 
     /// `refused`: by this exception.
     fn alive_by_reply(&mut self, now: Boot, job: Job, device: usize, refused: Option<u8>) {
+        self.set_path(device, false);
         if job.kind == Kind::Poll {
             self.polled(now, device, refused);
         }
@@ -160,9 +178,11 @@ impl Core {
     }
 
     fn refused(&mut self, now: Boot, job: Job, device: usize, code: u8) {
-        // A gateway speaks here, not the unit: nothing is known of the unit but that it did not answer.
-        if matches!(code, 0x0a | 0x0b) {
+        // A gateway speaks here, not the unit: nothing is known of the unit but that it did not answer. The connection is good.
+        if matches!(code, NO_PATH | NO_TARGET) {
             self.counters.silent += 1;
+            self.answers[device].silent += 1;
+            self.set_path(device, code == NO_PATH);
             match job.kind {
                 Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
                 Kind::Poll | Kind::Probe => {
@@ -173,6 +193,7 @@ impl Core {
             return;
         }
         self.counters.refused += 1;
+        self.answers[device].refused += 1;
         match job.kind {
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::Exception(code)),
             Kind::Poll | Kind::Probe => {
@@ -194,8 +215,13 @@ impl Core {
     fn garbled(&mut self, now: Boot, why: Garbled, pending: bool) {
         let Some(job) = self.job.take() else { return };
         let device = job.device;
-        self.ended(now);
+        self.ended(now, device);
+        if self.wire.framing == Framing::Rtu {
+            self.held(now);
+        }
         self.counters.garbled += 1;
+        self.answers[device].garbled += 1;
+        self.missed(device);
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
         match job.kind {
             Kind::Order => {
@@ -206,7 +232,22 @@ impl Core {
         }
         match self.wire.framing {
             Framing::Mbap => self.replace(),
+            // Nothing readable so far, where it is not sure what is spoken: the other framing is tried.
+            Framing::Rtu if self.auto.is_some() && !self.served => self.replace(),
             Framing::Rtu => self.exchange.forget(),
+        }
+    }
+
+    fn missed(&mut self, device: usize) {
+        if let Some(gap) = self.guard.missed(device) {
+            self.out.notes.push_back(Note::Gap { device: self.devices[device].id.clone(), gap });
+        }
+    }
+
+    fn set_path(&mut self, device: usize, no_path: bool) {
+        if self.answers[device].no_path != no_path {
+            self.answers[device].no_path = no_path;
+            self.out.notes.push_back(Note::NoPath { device: self.devices[device].id.clone(), is_gone: !no_path });
         }
     }
 
@@ -215,8 +256,11 @@ impl Core {
         let Some(job) = self.job.take() else { return };
         let device = job.device;
         let after = self.exchange.until() - self.exchange.begun();
-        self.ended(now);
+        self.ended(now, device);
+        self.held(now);
         self.counters.silent += 1;
+        self.answers[device].silent += 1;
+        self.missed(device);
         self.silent += 1;
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
         match job.kind {
@@ -260,8 +304,10 @@ impl Core {
     }
 
     /// The wire is free again.
-    fn ended(&mut self, now: Boot) {
-        self.usage.add(self.exchange.begun(), now + self.wire.silence);
+    fn ended(&mut self, now: Boot, device: usize) {
+        let (begun, end) = (self.exchange.begun(), now + self.wire.silence);
+        self.usage.add(begun, end);
+        self.tally(device).used(end - begun);
         self.state = State::Ready;
     }
 }

@@ -26,7 +26,8 @@ impl Core {
     }
 
     pub(super) fn expire_site(&mut self, now: Boot) {
-        let down = (self.line_state == LineState::Down).then_some(self.reason.as_str());
+        let is_closed = self.line_state == LineState::Down && matches!(self.state, State::Closed { .. });
+        let down = is_closed.then_some(self.reason.as_str());
         self.site.expire(now, down);
     }
 
@@ -206,6 +207,7 @@ impl Core {
     }
 
     fn alive_by_site(&mut self, now: Boot, unit: u8, outcome: &SiteOutcome) {
+        self.held(now);
         self.served = true;
         self.silent = 0;
         // A gateway speaks with 10 and 11, not the unit.

@@ -5,7 +5,10 @@ use crate::{
     drivers::modbus::rtu::crc16,
     model::{Boot, Settings},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// What a slave does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +28,14 @@ pub enum Fault {
     Silent,
     /// Random bytes before the reply, and sometimes at any time.
     Noise,
+    /// Random bytes within the reply, one time in four.
+    NoiseInside,
+    /// The reply comes in two pieces, so far apart.
+    Split(Duration),
+    /// Says that another unit answers.
+    Renamed,
+    /// Misses a request that begins sooner than this after its last answer.
+    NeedsGap(Duration),
     /// Random bytes instead of replies.
     OnlyNoise,
     Refuses(u8),
@@ -43,6 +54,9 @@ pub struct Slave {
     pub writes: u32,
     /// It understands nothing else.
     pub settings: Option<Settings>,
+    /// Reads that touch one of these are refused with 2.
+    pub missing: BTreeSet<u16>,
+    answered: Boot,
 }
 
 pub fn value(unit: u8, address: u16) -> u16 {
@@ -80,6 +94,8 @@ pub struct Bus {
     pub wire: Wire,
     pub slaves: BTreeMap<u8, Slave>,
     pub echoes: bool,
+    /// The echo comes in one piece with the reply.
+    pub glued: bool,
     pub requests: u64,
     pub rng: Rng,
     /// Bytes on their way, by the moment they are there.
@@ -97,6 +113,7 @@ impl Bus {
             wire,
             slaves: BTreeMap::new(),
             echoes: false,
+            glued: false,
             requests: 0,
             rng: Rng(seed),
             pending: BTreeMap::new(),
@@ -109,7 +126,9 @@ impl Bus {
 
     pub fn add(&mut self, unit: u8) {
         let latency = Duration::from_millis(4);
-        self.slaves.insert(unit, Slave { fault: Fault::None, latency, registers: BTreeMap::new(), writes: 0, settings: None });
+        let (registers, missing) = (BTreeMap::new(), BTreeSet::new());
+        let slave = Slave { fault: Fault::None, latency, registers, writes: 0, settings: None, missing, answered: Boot(0) };
+        self.slaves.insert(unit, slave);
     }
 
     pub fn first(&self) -> Option<Boot> {
@@ -154,8 +173,11 @@ impl Bus {
         let end = now + self.wire.time(frame.len());
         self.last_request_end = end;
         self.requests += 1;
-        if self.echoes {
+        if self.echoes && !self.glued {
             self.send(now, frame);
+        }
+        if !self.understands(frame) {
+            return;
         }
         let (head, unit, pdu) = match self.wire.framing {
             Framing::Mbap => (frame[..4].to_vec(), frame[6], &frame[7..]),
@@ -169,6 +191,9 @@ impl Bus {
             return;
         }
         let (fault, latency) = (slave.fault, slave.latency);
+        if matches!(fault, Fault::NeedsGap(gap) if now - slave.answered < gap) {
+            return;
+        }
         let Some(reply) = slave.reply(unit, pdu) else { return };
         let (delay, noise) = match fault {
             Fault::After(late) => (late, 0),
@@ -177,7 +202,7 @@ impl Bus {
             _ => (latency, 0),
         };
         let start = end + delay + self.rng.micros(Duration::from_millis(2));
-        let bytes = match fault {
+        let mut bytes = match fault {
             Fault::OnlyNoise => {
                 let n = 1 + self.rng.below(60);
                 self.rng.bytes(n)
@@ -189,7 +214,35 @@ impl Bus {
             let (late, stray) = (self.rng.micros(Duration::from_secs(1)), self.rng.bytes(5));
             self.send(end + late, &stray);
         }
-        self.send(start, &[noise, bytes].concat());
+        if fault == Fault::NoiseInside && self.rng.below(4) == 0 {
+            let at = usize::try_from(self.rng.below(bytes.len() as u64)).unwrap_or(0);
+            let stray = self.rng.bytes(3);
+            bytes.splice(at..at, stray);
+        }
+        if self.glued {
+            bytes.splice(0..0, frame.iter().copied());
+            self.count += 1;
+            self.pending.insert((start + self.wire.time(bytes.len()), self.count), bytes);
+            return;
+        }
+        if let Fault::Split(pause) = fault {
+            let rest = bytes.split_off(bytes.len() / 2);
+            self.send(start, &bytes);
+            self.send(start + self.wire.time(bytes.len()) + pause, &rest);
+            return;
+        }
+        let all = [noise, bytes].concat();
+        self.slaves.get_mut(&unit).expect("it answers").answered = start + self.wire.time(all.len());
+        self.send(start, &all);
+    }
+
+    /// Whether the frame is one in what is spoken here; another framing is noise to it.
+    fn understands(&self, frame: &[u8]) -> bool {
+        match self.wire.framing {
+            Framing::Mbap => frame.get(2..4) == Some(&[0, 0]) && frame.get(5).is_some_and(|n| usize::from(*n) + 6 == frame.len()),
+            Framing::Rtu if self.wire.is_tcp => crc16(frame) == 0,
+            Framing::Rtu => true,
+        }
     }
 
     /// The reply to a frame, right now.
@@ -201,7 +254,7 @@ impl Bus {
     }
 
     fn wrap(&mut self, head: &[u8], unit: u8, mut pdu: Vec<u8>, fault: Fault) -> Vec<u8> {
-        let unit = if fault == Fault::WrongUnit { unit + 1 } else { unit };
+        let unit = if matches!(fault, Fault::WrongUnit | Fault::Renamed) { unit + 1 } else { unit };
         match fault {
             Fault::WrongFunction => pdu[0] ^= 7,
             Fault::ShortCount => {
@@ -259,6 +312,9 @@ impl Slave {
             return (self.fault != Fault::MuteOnWrites).then(|| pdu[..5].to_vec());
         }
         let words = (0..word(3)).map(|n| word(1) + n);
+        if words.clone().any(|a| self.missing.contains(&a)) {
+            return Some(vec![function | 0x80, 2]);
+        }
         let data: Vec<u8> = words.flat_map(|a| self.registers.get(&a).copied().unwrap_or_else(|| value(unit, a)).to_be_bytes()).collect();
         let mut reply = vec![function, u8::try_from(data.len()).expect("short")];
         reply.extend(data);

@@ -78,6 +78,7 @@ proptest! {
                         want = sim.core.step(sim.now, Event::Time);
                     }
                     Want::Tune(_) => want = sim.core.step(sim.now, Event::Tuned),
+                    Want::Close => want = sim.core.step(sim.now, Event::Time),
                     Want::Open => want = sim.core.step(sim.now, Event::Opened),
                     Want::Recv { .. } | Want::Idle(_) => break,
                 }

@@ -2,7 +2,10 @@
 
 mod bus;
 mod chaos;
+mod connections;
+mod dead;
 mod faults;
+mod learning;
 mod orders;
 mod site;
 mod tcp;
@@ -14,8 +17,10 @@ use super::{
     testing,
 };
 use crate::{
-    config::{Device, Transport},
-    model::{Boot, Bulk, DeviceId, Heard, LineState, Order, SiteAsk, SiteJob, SiteReport, Urgent, Value, WriteDone},
+    config::{Device, Line, Transport},
+    model::{
+        Boot, Bulk, DeviceId, Heard, Learned, LineState, Order, PointId, Quality, SiteAsk, SiteJob, SiteReport, Urgent, Value, WriteDone,
+    },
 };
 use bus::{Bus, Fault, value};
 use std::{collections::BTreeMap, time::Duration};
@@ -57,6 +62,10 @@ struct Sim {
     lines: Vec<(Boot, LineState, String)>,
     done: Vec<WriteDone>,
     site: Vec<(Boot, SiteAsk, SiteReport)>,
+    facts: Vec<(Learned, bool)>,
+    /// Values that came as Null, and how they were called.
+    nulls: Vec<(PointId, Quality)>,
+    closed: u32,
 }
 
 enum Scripted {
@@ -67,13 +76,16 @@ enum Scripted {
 
 impl Sim {
     fn new(transport: Transport, devices: &[Device], seed: u64) -> Sim {
-        let line = testing::line(transport);
+        Sim::on(&testing::line(transport), devices, &[], seed)
+    }
+
+    fn on(line: &Line, devices: &[Device], facts: &[Learned], seed: u64) -> Sim {
         let mut bus = Bus::new(Wire::new(&line.transport), seed);
         for device in devices {
             bus.add(device.unit);
         }
         Sim {
-            core: Core::new(&line, devices.to_vec()),
+            core: Core::remembering(line, devices.to_vec(), facts),
             bus,
             now: Boot::from_ms(10_000),
             door: Door::Open,
@@ -84,6 +96,9 @@ impl Sim {
             heard: Vec::new(),
             lines: Vec::new(),
             done: Vec::new(),
+            facts: Vec::new(),
+            nulls: Vec::new(),
+            closed: 0,
             site: Vec::new(),
         }
     }
@@ -153,6 +168,11 @@ impl Sim {
                     self.bus.wire = Wire::set_to(&settings);
                     Event::Tuned
                 }
+                Want::Close => {
+                    self.bus.reconnect();
+                    self.closed += 1;
+                    Event::Time
+                }
                 Want::Send(frame) => {
                     self.bus.frame(self.now, frame);
                     Event::Sent
@@ -188,7 +208,11 @@ impl Sim {
         for message in self.core.out.bulk.drain(..) {
             let Bulk::Reading(reading) = message else { panic!("a line gives readings only") };
             let unit = unit_of(&reading.device);
-            for (point, got) in reading.points.iter().zip(&reading.values) {
+            for (n, (point, got)) in reading.points.iter().zip(&reading.values).enumerate() {
+                if *got == Value::Null {
+                    self.nulls.push((point.clone(), reading.quality_of(n)));
+                    continue;
+                }
                 let address: u16 = point.as_str()[1..].parse().expect("r<address>");
                 let slave = &self.bus.slaves[&unit];
                 let want = slave.registers.get(&address).copied().unwrap_or_else(|| value(unit, address));
@@ -203,6 +227,7 @@ impl Sim {
                 Urgent::Poll { device, heard, at } => self.heard.push((at, device, heard)),
                 Urgent::Line { state, reason, at, .. } => self.lines.push((at, state, reason)),
                 Urgent::Done(done) => self.done.push(done),
+                Urgent::Learned { fact, forget, .. } => self.facts.push((fact, forget)),
                 other => panic!("a line does not say {other:?}"),
             }
         }
@@ -213,6 +238,21 @@ impl Sim {
         if self.heard.len() > 1000 {
             self.heard.drain(..500);
         }
+    }
+
+    fn core_device(&self, unit: u8) -> DeviceId {
+        DeviceId::parse(&format!("d{unit}")).expect("valid")
+    }
+
+    /// The figures of a device, by its place on the line.
+    fn answers(&mut self, n: usize) -> super::figures::Answers {
+        let mut all = Vec::new();
+        super::event::Step::tell_devices(&mut self.core, &mut all);
+        all[n].1
+    }
+
+    fn gap_of(&mut self, n: usize) -> Duration {
+        self.answers(n).gap
     }
 
     fn total(&self) -> u64 {

@@ -1,3 +1,5 @@
+mod types;
+
 use super::super::{
     encode::{Unwritable, write_asks},
     pdu::Ask,
@@ -5,7 +7,7 @@ use super::super::{
     samples::{ORDERS, device, point},
 };
 use super::*;
-use crate::config::device::Table;
+use crate::config::device::{Bits, Table};
 use proptest::prelude::*;
 
 fn one(point: &Point, data: &[u8]) -> (Value, Quality) {

@@ -1,6 +1,6 @@
 use super::super::samples::point;
 use super::*;
-use crate::config::device::{Bits, WriteRule};
+use crate::config::device::{Bits, DataType, WordOrder, WriteRule};
 
 fn with_function(point: Point, function: u8) -> Point {
     let rule = WriteRule { function: Some(function), ..point.write.unwrap() };
@@ -77,4 +77,51 @@ fn what_is_no_number_or_not_writable_is_refused() {
     check_refused(&point(Table::Input, 1, DataType::U16), Value::Uint(1), "input registers cannot be written");
     let closed = Point { write: None, ..word };
     check_refused(&closed, Value::Uint(1), "holding-101-u16 may not be written; give it write = { … } if it should");
+}
+
+#[test]
+fn texts_times_and_words_are_written() {
+    use crate::config::{Chars, Encoding, Lane, Names, Time, TimeForm};
+    let of = |registers, lane, encoding| holding(DataType::Text(Chars { registers, lane, encoding }));
+    let wrote = |words: &[u16]| Ask::WriteRegisters { start: 101, words: words.to_vec() };
+    let name = of(3, Lane::Both, Encoding::Utf8);
+    check(&name, Value::Text("abc".into()), wrote(&[0x6162, 0x6300, 0]));
+    check(&Point { order: WordOrder::Badc, ..name.clone() }, Value::Text("abc".into()), wrote(&[0x6261, 0x0063, 0]));
+    check(&of(3, Lane::Low, Encoding::Latin1), Value::Text("aü".into()), wrote(&[0x61, 0xfc, 0]));
+    check(&of(3, Lane::High, Encoding::Ascii), Value::Text("ab".into()), wrote(&[0x6100, 0x6200, 0]));
+    check_refused(&name, Value::Text("Kühlung".into()), "\"Kühlung\" cannot be written: it takes 8 bytes, there is room for 6");
+    let lacks = "\"ü\" cannot be written: it has characters that the device's encoding lacks";
+    check_refused(&of(3, Lane::Both, Encoding::Ascii), Value::Text("ü".into()), lacks);
+    check_refused(&name, Value::Text("a\n".into()), "\"a\n\" cannot be written: it has control characters");
+    check_refused(&name, Value::Text(" a".into()), "\" a\" cannot be written: it would read back as \"a\"");
+    check_refused(&name, Value::Text("".into()), "\"\" cannot be written: it would read back as not available");
+    check_refused(&name, Value::Int(5), "Int(5) is not a text");
+    let clock = holding(DataType::Time(Time { form: TimeForm::HourMinute, bcd: false, local: true }));
+    check(&clock, Value::Text("08:05".into()), Ask::WriteRegister { address: 101, value: 0x0805 });
+    check_refused(&clock, Value::Text("8:05".into()), "\"8:05\" is no time that the device can hold; write it as 08:05");
+    let date = holding(DataType::Time(Time { form: TimeForm::Unix, bcd: false, local: false }));
+    check(&date, Value::Text("2000-01-01T00:00:00Z".into()), wrote(&[0x386d, 0x4380]));
+    let says = "\"2000-01-01T00:00:00\" is no time that the device can hold; write it as 2026-11-21T14:07:00Z";
+    check_refused(&date, Value::Text("2000-01-01T00:00:00".into()), says);
+    check(&holding(DataType::Bcd(8)), Value::Uint(12_345_678), wrote(&[0x1234, 0x5678]));
+    check_refused(&holding(DataType::Bcd(4)), Value::Uint(10_000), "10000 does not fit a bcd (raw value 10000)");
+    check(&holding(DataType::M10k(3)), Value::Uint(100_029_999), wrote(&[9999, 2, 1]));
+    check(&Point { order: WordOrder::Cdab, ..holding(DataType::M10k(3)) }, Value::Uint(100_029_999), wrote(&[1, 2, 9999]));
+    let names = Names::Values(vec![(-1, "auto".into()), (1, "heating".into())]);
+    let mode = Point { names, ..holding(DataType::I16) };
+    check(&mode, Value::Text("auto".into()), Ask::WriteRegister { address: 101, value: 0xffff });
+    check(&mode, Value::Int(7), Ask::WriteRegister { address: 101, value: 7 });
+    check_refused(&mode, Value::Text("cooling".into()), "cooling is none of its words; use auto, heating");
+    let valve = Point { names: Names::Values(vec![(0, "shut".into()), (1, "open".into())]), ..point(Table::Coil, 3, DataType::Bool) };
+    check(&valve, Value::Text("open".into()), Ask::WriteCoil { address: 3, on: true });
+    let flags = Point { names: Names::Flags(vec![(0, "fan".into())]), ..holding(DataType::U16) };
+    check_refused(&flags, Value::Text("fan".into()), "a set of flags cannot be written");
+    let scaled = Point { scale_register: Some(crate::config::Register { table: Table::Holding, address: 1 }), ..holding(DataType::U16) };
+    check_refused(
+        &scaled,
+        Value::Int(1),
+        "a value with a scale register cannot be written: the device may change its power of ten meanwhile",
+    );
+    let pending = Point { pending: vec![0x7ffd], ..holding(DataType::I16) };
+    check_refused(&pending, Value::Int(0x7ffd), "32765 would be written as the pattern that means \"not available\"");
 }

@@ -193,6 +193,6 @@ fn read_qualities(rows: &mut [Row], points: usize, from: &mut Bytes<'_>) -> Resu
 }
 
 fn quality(code: u8) -> Result<Quality, Corrupt> {
-    use Quality::{Bad, Good, NotAvailable, Pending, Stale, Unsupported};
-    [Good, Stale, NotAvailable, Pending, Unsupported, Bad].get(code as usize).copied().ok_or(Corrupt("an unknown quality"))
+    use Quality::{Bad, Good, NotAvailable, Pending, Stale, Suspect, Unsupported};
+    [Good, Stale, NotAvailable, Pending, Unsupported, Bad, Suspect].get(code as usize).copied().ok_or(Corrupt("an unknown quality"))
 }

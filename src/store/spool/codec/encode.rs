@@ -125,5 +125,6 @@ fn code(q: Quality) -> u8 {
         Quality::Pending => 3,
         Quality::Unsupported => 4,
         Quality::Bad => 5,
+        Quality::Suspect => 6,
     }
 }

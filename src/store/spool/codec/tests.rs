@@ -48,7 +48,7 @@ fn value() -> impl Strategy<Value = Value> {
 }
 
 fn quality() -> impl Strategy<Value = Quality> {
-    prop_oneof![4 => Just(Quality::Good), 1 => Just(Quality::Stale), 1 => Just(Quality::NotAvailable), 1 => Just(Quality::Bad), 1 => Just(Quality::Pending), 1 => Just(Quality::Unsupported)]
+    prop_oneof![4 => Just(Quality::Good), 1 => Just(Quality::Stale), 1 => Just(Quality::NotAvailable), 1 => Just(Quality::Bad), 1 => Just(Quality::Pending), 1 => Just(Quality::Unsupported), 1 => Just(Quality::Suspect)]
 }
 
 fn row(points: usize, at: u64) -> impl Strategy<Value = Row> {

@@ -326,8 +326,8 @@ fn any_value() -> impl Strategy<Value = Value> {
 }
 
 fn any_quality() -> impl Strategy<Value = Quality> {
-    use Quality::{Bad, Good, NotAvailable, Pending, Stale, Unsupported};
-    prop::sample::select(vec![Good, Stale, NotAvailable, Pending, Unsupported, Bad])
+    use Quality::{Bad, Good, NotAvailable, Pending, Stale, Suspect, Unsupported};
+    prop::sample::select(vec![Good, Stale, NotAvailable, Pending, Unsupported, Bad, Suspect])
 }
 
 fn any_frame() -> impl Strategy<Value = Frame> {

@@ -1,0 +1,89 @@
+//! The port or connection as it comes and goes, and what becomes of a request that was on its way.
+
+use super::{Core, Kind, State};
+use crate::{
+    drivers::line::event::Note,
+    model::{Boot, LineState, Urgent},
+};
+use std::time::Duration;
+
+/// A serial port is tried again this often.
+const REOPEN_SERIAL: Duration = Duration::from_secs(1);
+/// A TCP connection backs off to this.
+const RECONNECT_MAX: Duration = Duration::from_secs(10);
+/// A connection that the peer closes sooner than this, and without a reply, was not closed for being idle.
+const SHORT: Duration = Duration::from_secs(1);
+
+impl Core {
+    pub(super) fn on_opened(&mut self, now: Boot) {
+        self.exchange.rx.clear();
+        self.exchange.last_byte = now;
+        (self.opened, self.served, self.in_step, self.echoes) = (now, false, false, self.wire.is_tcp.then_some(false));
+        self.state = State::Ready;
+        self.last_activity = now;
+        self.gap = self.connect_delay.max(self.line_gap);
+        if self.line_state != LineState::Up {
+            self.schedule.start(now + self.connect_delay);
+            self.announce(now, LineState::Up, "");
+        }
+    }
+
+    pub(super) fn on_lost(&mut self, now: Boot, reason: &str) {
+        // Without a connection nobody hears what speaks by itself: its line is down until it is open again.
+        let is_tcp = self.wire.is_tcp && self.talkers.is_empty();
+        let may_reopen = is_tcp && !self.reopened;
+        let was_idle = is_tcp && (self.served || now - self.opened >= SHORT);
+        match self.state {
+            State::Closed { .. } | State::Lapsed => {}
+            State::Ready | State::Draining { .. } if was_idle => self.state = State::Lapsed,
+            State::Ready | State::Draining { .. } if may_reopen => {
+                self.reopened = true;
+                self.state = State::Lapsed;
+            }
+            State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
+            State::Sending | State::Waiting => {
+                self.abort(now, may_reopen);
+                if may_reopen {
+                    self.reopened = true;
+                    self.state = State::Opening;
+                } else {
+                    self.close(now, reason);
+                }
+            }
+        }
+    }
+
+    /// The request on the wire is lost with its connection. A read is sent again if `again`; a write never is.
+    fn abort(&mut self, now: Boot, again: bool) {
+        let Some(job) = self.job.take() else { return };
+        if self.state == State::Waiting {
+            self.usage.add(self.exchange.begun, now);
+        }
+        match job.kind {
+            Kind::Order => self.orders.lost(now, &self.devices, again),
+            Kind::Poll | Kind::Probe if again => {}
+            Kind::Poll => self.schedule.abandon(now, job.device),
+            Kind::Probe => self.schedule.probe_failed(now, job.device),
+        }
+    }
+
+    pub(super) fn close(&mut self, now: Boot, reason: &str) {
+        let wait = if self.wire.is_tcp { self.backoff } else { REOPEN_SERIAL };
+        self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
+        self.state = State::Closed { again: now + wait };
+        self.announce(now, LineState::Down, reason);
+    }
+
+    /// One event per change of state; the latest reason is kept for whoever asks.
+    fn announce(&mut self, now: Boot, state: LineState, reason: &str) {
+        if self.reason != reason {
+            reason.clone_into(&mut self.reason);
+        }
+        if self.line_state == state {
+            return;
+        }
+        self.line_state = state;
+        self.out.notes.push_back(if state == LineState::Up { Note::Up } else { Note::Down { reason: reason.into() } });
+        self.out.urgent.push_back(Urgent::Line { line: self.id.clone(), state, reason: reason.into(), at: now });
+    }
+}

@@ -1,0 +1,76 @@
+//! Site tools do the same with the daemon stopped and running: on its line they take turns with its polls.
+
+use crate::{
+    field::{Bus, Devices},
+    gateway::{Gateway, counting_points},
+    process::host,
+    wait::{secs, until},
+};
+use serde_json::Value as Json;
+
+fn serial_config(path: &str, poll: &str) -> String {
+    let line = format!("[line.bus]\nserial = {{ path = \"{path}\", baud = 19200, parity = \"none\" }}\n\n");
+    line + &format!("[device.u1]\nline = \"bus\"\nunit = 1\npoll = \"{poll}\"\n{}", counting_points("u1", 10))
+}
+
+#[track_caller]
+fn json(output: &std::process::Output) -> Json {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(text.lines().next().unwrap_or_default())
+        .unwrap_or_else(|e| panic!("{e}: {text} {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn said(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn read_answers_the_same_with_the_daemon_stopped_and_running() {
+    let bus = Bus::start(3, 19_200);
+    let mut gateway = Gateway::new("site-read", &serial_config(&bus.path, "50ms"));
+    let wiring = ["-b", "19200", "--parity", "none"];
+    for is_running in [false, true] {
+        if is_running {
+            gateway.start();
+        }
+        let turns = if is_running { "bus is in use by fieldgate; taking turns with it\n" } else { "" };
+        let device = gateway.command(&["read", "u1", "--json"]);
+        assert_eq!((device.status.code(), said(&device)), (Some(0), turns.to_owned()));
+        let device = json(&device);
+        assert_eq!((&device["device"], device["values"].as_array().map(Vec::len)), (&Json::from("u1"), Some(9)));
+        assert!(device["values"][0]["value"].is_u64() && device["values"][0]["quality"] == "good", "{device}");
+
+        let other = gateway.command(&[&["read", &bus.path, "-u", "2", "holding:2+2", "--json"], &wiring[..]].concat());
+        assert_eq!(other.status.code(), Some(0), "{}", said(&other));
+        assert_eq!(json(&other)["values"][1]["register"], "holding:3");
+
+        let nobody = gateway.command(&[&["read", &bus.path, "-u", "9", "holding:2"], &wiring[..]].concat());
+        assert_eq!(nobody.status.code(), Some(4), "{}", said(&nobody));
+        let said = said(&nobody);
+        assert!(said.contains("no answer from unit 9") && said.contains("heard: nothing") && said.contains("fieldgate scan"), "{said}");
+    }
+    let usage = gateway.command(&["read", "u1", "nothing"]);
+    assert_eq!(usage.status.code(), Some(2), "{}", said(&usage));
+}
+
+#[test]
+fn read_on_a_tcp_connection_that_the_daemon_holds_takes_turns_on_it() {
+    let devices = Devices::start(1);
+    let port = devices.ports[0];
+    let config = format!("[device.d0]\ntcp = \"{}:{port}\"\nunit = 1\npoll = \"20ms\"\n{}", host(), counting_points("d0", 10));
+    let gateway = Gateway::started("site-tcp", &config);
+    until("it is polled", secs(20), || (!devices.reads().is_empty()).then_some(()));
+    let place = format!("{}:{port}", host());
+    let read = gateway.command(&["read", &place, "-u", "1", "holding:2+4", "--json"]);
+    assert_eq!(read.status.code(), Some(0), "{}", said(&read));
+    assert!(said(&read).contains("taking turns with it"), "{}", said(&read));
+    assert_eq!(json(&read)["values"].as_array().map(Vec::len), Some(4));
+}
+
+#[test]
+fn ports_lists_what_is_there_and_says_so_in_its_exit_code() {
+    let gateway = Gateway::new("site-ports", "");
+    let ports = gateway.command(&["ports", "--json"]);
+    let found = json(&ports)["ports"].as_array().map_or(0, Vec::len);
+    assert_eq!(ports.status.code(), Some(i32::from(found == 0)), "{}", said(&ports));
+}
