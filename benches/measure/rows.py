@@ -17,10 +17,10 @@ WRAP = 1 << 16
 
 
 class Row:
-    __slots__ = ("arrived", "device", "read", "age_ms", "values")
+    __slots__ = ("arrived", "device", "read", "age_ms")
 
-    def __init__(self, arrived, device, read, age_ms, values):
-        self.arrived, self.device, self.read, self.age_ms, self.values = arrived, device, read, age_ms, values
+    def __init__(self, arrived, device, read, age_ms):
+        self.arrived, self.device, self.read, self.age_ms = arrived, device, read, age_ms
 
 
 def is_telemetry(topic):
@@ -49,7 +49,6 @@ class Judge:
         self.rows, self.wrong, self.checked, self.unreadable = [], 0, 0, 0
         self.samples = []  # (arrival, how many)
         self.bodies = []  # (arrival, bytes of telemetry)
-        last = {}
         for arrived, topic, body in messages:
             if not is_telemetry(topic):
                 continue
@@ -63,18 +62,23 @@ class Judge:
                 self.samples.append((arrived, sum(value is not None for value in values.values())))
                 if values.get("t2") is None:
                     continue
-                device, counted = int(name[1:]), int(values["t2"])
-                # Sixteen bits on the wire, any number of reads in a run.
-                before = last.get(device, counted)
-                read = before + (counted - before + WRAP // 2) % WRAP - WRAP // 2
-                last[device] = max(before, read)
-                ms = int(values["t0"]) | int(values["t1"]) << 16
-                self.rows.append(Row(arrived, device, read, arrived - start_ms - ms, None))
+                device, ms = int(name[1:]), int(values["t0"]) | int(values["t1"]) << 16
+                self.rows.append(Row(arrived, device, int(values["t2"]), arrived - start_ms - ms))
                 if len(self.rows) % CHECKED == 0:
                     self.check(values, registers, ms, unit_of(device))
+        self.count_on()
         self.reads = defaultdict(lambda: defaultdict(int))
         for row in self.rows:
             self.reads[row.device][row.read] += 1
+
+    def count_on(self):
+        """Sixteen bits on the wire, any number of reads in a run: in the order in which they were read, not in which they
+        came, because at full speed the counter is round in two seconds and a row from the disk may be older than that."""
+        last = {}
+        for row in sorted(self.rows, key=lambda row: row.arrived - row.age_ms):
+            before = last.get(row.device, row.read)
+            row.read = before + (row.read - before + WRAP // 2) % WRAP - WRAP // 2
+            last[row.device] = max(before, row.read)
 
     def check(self, values, registers, ms, unit):
         self.checked += registers

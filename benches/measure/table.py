@@ -32,6 +32,9 @@ def summary(figures, floor=None):
     if "line_used" in windows[0]:
         row["line %"] = 100 * middle("line_used")
         row["short gaps"] = figures["short_gaps"]
+    elif "rows_per_s" in windows[0]:
+        row["rows/s"] = middle("rows_per_s")
+        row["cpu us/row"] = middle("cpu_us_per_row")
     else:
         row["on time"] = middle("on_time")
     if floor and floor["cpu s/M"] and row["cpu s/M"]:
@@ -39,7 +42,7 @@ def summary(figures, floor=None):
     return row
 
 
-DIGITS = {"complete": 4, "on time": 3, "cpu s/M": 3, "x floor": 1, "cpu %": 2, "disk B/s": 0, "line %": 1}
+DIGITS = {"complete": 4, "on time": 3, "cpu s/M": 3, "x floor": 1, "cpu %": 2, "disk B/s": 0, "rows/s": 0, "line %": 1}
 
 
 def table(rows):

@@ -27,6 +27,19 @@ def w1(gateway, simulator, options):
     return figures
 
 
+def w2(gateway, simulator, options):
+    """One Modbus TCP device, asked as fast as it answers, into MQTT."""
+    folder = fresh(gateway.name)
+    devices = Devices(simulator, folder, tcp=1)
+    sink = Sink()
+    work = Work(sink.address, options.registers, 0, addresses=devices.addresses)
+    figures = measure(gateway, work, devices, sink, folder, options, registers=options.registers, unit_of=lambda device: 1)
+    for window in figures["windows"]:
+        window["rows_per_s"] = window["rows"] / window["seconds"]
+        window["cpu_us_per_row"] = window["cpu"] / window["rows"] * 1e6 if window["rows"] else None
+    return figures
+
+
 def w3(gateway, simulator, options):
     """Units on one serial line, asked as fast as the line goes."""
     folder = fresh(gateway.name)
@@ -110,4 +123,4 @@ def fresh(name):
     return folder
 
 
-WORKS = {"W1": w1, "W3": w3}
+WORKS = {"W1": w1, "W2": w2, "W3": w3}

@@ -198,3 +198,65 @@ impl SunSpec {
         reads.iter().map(|r| (number(&r[0]), number(&r[1]))).collect()
     }
 }
+
+/// libmodbus's own test server, odd on purpose: see tests/field/libmodbus_servers.py.
+pub struct LibModbus {
+    server: Server,
+    _dir: TempDir,
+}
+
+impl LibModbus {
+    fn program() -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("target/libmodbus/unit-test-server")
+    }
+
+    pub fn is_built() -> bool {
+        LibModbus::program().exists()
+    }
+
+    pub fn start(tcp: usize, rtu: usize) -> LibModbus {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let (program, path) = (LibModbus::program().display().to_string(), dir.path().display().to_string());
+        let args = ["--server", &program, "--host", host(), "--tcp", &tcp.to_string(), "--rtu", &rtu.to_string(), "--dir", &path];
+        LibModbus { server: Server::start("libmodbus_servers.py", &args), _dir: dir }
+    }
+
+    fn announced(&self, name: &str) -> &Json {
+        let servers = self.server.announced["servers"].as_array().expect("a list of servers");
+        servers.iter().find(|s| s["name"] == name).unwrap_or_else(|| panic!("no server {name}"))
+    }
+
+    pub fn port(&self, name: &str) -> u16 {
+        u16::try_from(number(&self.announced(name)["port"])).expect("a port")
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.announced(name)["path"].as_str().expect("a path").to_owned()
+    }
+
+    /// Servers started so far: one per connection.
+    pub fn starts(&mut self) -> u64 {
+        number(&self.server.ask("stats")["starts"])
+    }
+}
+
+/// pymodbus's simulator with addresses that it refuses.
+pub struct Simulator {
+    server: Server,
+    pub port: u16,
+}
+
+impl Simulator {
+    pub fn start(registers: u16, invalid: &str) -> Simulator {
+        let args = ["--host", host(), "--registers", &registers.to_string(), "--invalid", invalid];
+        let server = Server::start("pymodbus_simulator.py", &args);
+        let port = u16::try_from(number(&server.announced["port"])).expect("a port");
+        Simulator { server, port }
+    }
+
+    /// Requests and refusals.
+    pub fn counted(mut self) -> (u64, u64) {
+        let said = self.server.ask("stats");
+        (number(&said["requests"]), number(&said["refused"]))
+    }
+}

@@ -54,7 +54,7 @@ fn one_silent_slave_of_ten_costs_the_others_at_most_a_twentieth() {
     drop(gateway);
 }
 
-fn rates(bus: &mut Bus, over: std::time::Duration) -> BTreeMap<usize, f64> {
+pub fn rates(bus: &mut Bus, over: std::time::Duration) -> BTreeMap<usize, f64> {
     let (begin, first) = (now(), bus.reads());
     pause(over);
     let (end, last) = (now(), bus.reads());
@@ -62,12 +62,12 @@ fn rates(bus: &mut Bus, over: std::time::Duration) -> BTreeMap<usize, f64> {
     last.into_iter().map(|(unit, n)| (unit, (n - first[&unit]) as f64 / (end - begin).as_secs_f64())).collect()
 }
 
-fn offline(seen: &crate::cloud::Seen, unit: usize) -> bool {
+pub fn offline(seen: &crate::cloud::Seen, unit: usize) -> bool {
     let events = seen.events_of("status");
     events.iter().any(|e| e["device"] == format!("u{unit}").as_str() && e["state"] == "offline" && e["cause"] == "silent")
 }
 
-fn online_again(seen: &crate::cloud::Seen, unit: usize) -> bool {
+pub fn online_again(seen: &crate::cloud::Seen, unit: usize) -> bool {
     let events = seen.events_of("status");
     let states: Vec<_> = events.iter().filter(|e| e["device"] == format!("u{unit}").as_str()).map(|e| &e["state"]).collect();
     states.last().is_some_and(|s| **s == "online")

@@ -75,8 +75,8 @@ pub trait Step: Send + 'static {
 /// A moment that never comes.
 pub const NEVER: Boot = Boot(u64::MAX);
 
-/// What the owner hands over to the engine. The owner empties it before it begins another request, so it stays as
-/// short as what one step can say.
+/// What the owner hands over to the engine. The owner empties it before it begins another request (a serial line lets a
+/// few readings wait for company), so it stays about as short as what one step can say.
 #[derive(Debug, Default)]
 pub struct Out {
     pub urgent: VecDeque<Urgent>,

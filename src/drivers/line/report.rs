@@ -2,12 +2,12 @@
 
 use super::{
     capture::Capture,
-    event::{Note, Step},
+    event::{Note, Out, Step},
     figures::{Answers, Counters, Usage},
 };
 use crate::{
     drivers::Doors,
-    model::{Boot, DeviceFigures, DeviceId, LineFigures, LineId, LineState},
+    model::{Boot, Bulk, DeviceFigures, DeviceId, LineFigures, LineId, LineState},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -86,8 +86,13 @@ pub struct Report {
     doors: Doors,
     cell: Cell,
     published: Counters,
+    /// When it could last have handed over.
+    chance: Boot,
     capture: Capture,
 }
+
+/// Readings that wait for company at most.
+const READINGS: usize = 8;
 
 impl Report {
     pub fn new(line: LineId, doors: Doors) -> Report {
@@ -99,7 +104,14 @@ impl Report {
             framing: "",
             devices: Vec::new(),
         };
-        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), capture: Capture::default() }
+        Report {
+            line,
+            doors,
+            cell: Cell(Arc::new(Mutex::new(shared))),
+            published: Counters::default(),
+            capture: Capture::default(),
+            chance: Boot(0),
+        }
     }
 
     pub fn capture(&self) -> Capture {
@@ -116,6 +128,15 @@ impl Report {
 
     pub fn cell(&self) -> Cell {
         self.cell.clone()
+    }
+
+    /// Whether to hand over now, between two requests: what is urgent at once, readings when the next chance is likely to
+    /// make the oldest wait longer than `company`.
+    pub fn is_due(&mut self, out: &Out, now: Boot, company: Duration) -> bool {
+        let between = now - std::mem::replace(&mut self.chance, now);
+        let Some(Bulk::Reading(oldest)) = out.bulk.front() else { return true };
+        let only_readings = out.urgent.is_empty() && out.notes.is_empty() && out.site.is_empty();
+        !only_readings || out.bulk.len() >= READINGS || now - oldest.at + between > company
     }
 
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.

@@ -34,6 +34,9 @@ use thread_priority::{
 };
 use tokio_util::sync::CancellationToken;
 
+/// On a line that answers faster than this, readings wait so long for the next ones: each handing over wakes the engine, and
+/// at 115200 baud that cost as much as the bus itself. Below the batch's own wait for company (`linger`).
+const COMPANY: Duration = Duration::from_millis(25);
 /// A door that is full is tried again after this.
 const STALL: Duration = Duration::from_millis(2);
 /// Longest sleep without a look at the world.
@@ -134,10 +137,19 @@ impl<C: Step> Owner<C> {
                 }
                 Want::Recv { earliest, until, .. } => {
                     sleep_until(earliest);
-                    self.receive(tty.as_ref(), &mut buffer, until)
+                    match self.receive(tty.as_ref(), &mut buffer, until.min(earliest + COMPANY)) {
+                        // Nothing so far, and what waits for company need not wait for a unit that may be silent.
+                        Came::Time if earliest + COMPANY < until => {
+                            self.report.flush(&mut self.core);
+                            self.receive(tty.as_ref(), &mut buffer, until)
+                        }
+                        came => came,
+                    }
                 }
                 Want::Silence(until) => {
-                    self.hand_over();
+                    if self.report.is_due(self.core.out(), self.clock.now(), COMPANY) {
+                        self.hand_over();
+                    }
                     sleep_until(until);
                     // A line that polls without a pause is never idle: an order takes its turn here.
                     match self.jobs.try_recv() {
