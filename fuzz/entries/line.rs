@@ -93,6 +93,7 @@ fn own(want: Want<'_>) -> Wanted {
             Wanted::Send(frame.to_vec())
         }
         Want::Tune(_) => Wanted::Tune,
+        Want::Close => Wanted::Until(Boot(0)),
         Want::Recv { need, until, .. } => {
             assert!(need >= 1);
             Wanted::Until(until)
