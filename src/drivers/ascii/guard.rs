@@ -70,7 +70,7 @@ impl Guard {
     }
 
     /// Devices whose reply may still come.
-    pub fn awaited(&self, now: Boot) -> impl Iterator<Item = usize> {
+    pub fn pending(&self, now: Boot) -> impl Iterator<Item = usize> {
         let is_awaited = move |bar: &Bar| bar.given_up.iter().any(|at| now - *at < GIVEN_UP_FOR);
         self.0.iter().enumerate().filter(move |(_, bar)| is_awaited(bar)).map(|(n, _)| n)
     }

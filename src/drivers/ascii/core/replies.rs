@@ -226,7 +226,7 @@ impl Core {
             self.emit(now, device, said);
             return true;
         }
-        let late = self.guard.awaited(now).find(|n| reads(self, *n).is_some());
+        let late = self.guard.pending(now).find(|n| reads(self, *n).is_some());
         let Some(device) = late else {
             self.counters.foreign += 1;
             return false;
