@@ -207,7 +207,7 @@ mod tests {
             ("input:12+3", Some("f32"), "no multiple"),
             ("input:65535+2", None, "beyond"),
             ("input:1+0", None, "count"),
-            ("hr:1", None, "holding"),
+            ("register:1", None, "holding"),
             ("input:1", Some("float"), "f32"),
         ] {
             let why = points(text, kind).expect_err("wrong");

@@ -44,9 +44,12 @@ mod tests {
         let p = point("input:12", Some("f32"), Some("CDAB")).expect("right");
         assert_eq!((p.register.table, p.register.address, p.kind, p.order), (Table::Input, 12, DataType::F32, WordOrder::Cdab));
         assert_eq!(point("coil:3", None, None).expect("right").kind, DataType::Bool);
-        for (register, kind, says) in
-            [("hr:1", "u16", "holding"), ("holding:1", "float32", "f32"), ("40001", "u16", "two ways"), ("a\"b", "u16", "no register")]
-        {
+        for (register, kind, says) in [
+            ("register:1", "u16", "holding"),
+            ("holding:1", "float32", "f32"),
+            ("40001", "u16", "two ways"),
+            ("a\"b", "u16", "no register"),
+        ] {
             let why = point(register, Some(kind), None).expect_err("wrong");
             assert!(why.contains(says), "{register} {kind}: {why}");
         }
