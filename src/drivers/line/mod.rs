@@ -16,6 +16,7 @@ pub mod event;
 mod exchange;
 pub mod figures;
 mod guard;
+mod lead;
 mod learn;
 #[cfg(test)]
 mod live;

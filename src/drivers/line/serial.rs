@@ -137,6 +137,11 @@ impl<C: Step> Owner<C> {
                 }
                 Want::Recv { earliest, until, .. } => {
                     sleep_until(earliest);
+                    // Mostly it is all here: one call instead of two.
+                    if let Some(Came::Bytes(n)) = tty.as_ref().map(|port| read(port, &mut buffer)) {
+                        came = Came::Bytes(n);
+                        continue;
+                    }
                     match self.receive(tty.as_ref(), &mut buffer, until.min(earliest + COMPANY)) {
                         // Nothing so far, and what waits for company need not wait for a unit that may be silent.
                         Came::Time if earliest + COMPANY < until => {
