@@ -311,6 +311,115 @@ fn every_example_is_named_in_the_documents() {
     none("say in docs/ what the example is for", silent.collect());
 }
 
+/// What a table of the configuration is called in problems, and the heading of docs/configuration.md that has its keys.
+const KEYS_OF: &[(&str, &str)] = &[
+    ("[api]", "## Not in this version"),
+    ("[buffer]", "## [buffer]"),
+    ("[gateway]", "## [gateway]"),
+    ("[mqtt]", "## [mqtt]"),
+    ("`defaults`", "### [mqtt.route.NAME]"),
+    ("`end`", "## Framed serial"),
+    ("`report`", "## [device.NAME.point.NAME]"),
+    ("`tls`", "## [uplink.NAME]"),
+    ("`reply`", "### [mqtt.route.NAME]"),
+    ("a checksum", "## Framed serial"),
+    ("a configuration", "# Configuration"),
+    ("a counter", "### Counters"),
+    ("a device", "## [device.NAME]"),
+    ("a device on an ascii line", "## Framed serial"),
+    ("a fixed write", "### Unlocking"),
+    ("a line", "## [line.NAME]"),
+    ("a network place", "## Profiles"),
+    ("a point", "## [device.NAME.point.NAME]"),
+    ("a point of an ascii device", "## Framed serial"),
+    ("a profile", "## Profiles"),
+    ("a route", "### [mqtt.route.NAME]"),
+    ("a secret", "## Values"),
+    ("a serial port", "## [line.NAME]"),
+    ("a serial setting", "## Profiles"),
+    ("a user", "### [mqtt.user.NAME]"),
+    ("a variant", "## Profiles"),
+    ("a write", "## Framed serial"),
+    ("a write rule", "## [device.NAME.point.NAME]"),
+    ("a write rule of `raw`", "### Requests of a device's own"),
+    ("an uplink", "## [uplink.NAME]"),
+];
+
+/// The text from a heading to the next one of its level or above.
+fn below<'a>(text: &'a str, heading: &str) -> Option<&'a str> {
+    let from = text.find(&format!("{heading}\n"))?;
+    let level = heading.chars().take_while(|c| *c == '#').count();
+    let ends = |line: &str| (1..=level).any(|n| line.starts_with(&format!("{} ", "#".repeat(n))));
+    let body = from + heading.len() + 1;
+    let mut end = body;
+    for line in text[body..].split_inclusive('\n') {
+        if ends(line) {
+            break;
+        }
+        end += line.len();
+    }
+    Some(&text[from..end])
+}
+
+/// The strings of `&["a", "b"]`, or of the constant of that name in the file.
+fn strings(list: &str, text: &str) -> Vec<String> {
+    let list = list.trim();
+    let list = match list.strip_prefix("&[") {
+        Some(inner) => inner,
+        None => text.split(&format!("const {list}: &[&str] =")).nth(1).unwrap_or_default(),
+    };
+    list.split(']').next().unwrap_or_default().split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_key_is_documented_where_its_table_is() {
+    let document = fs::read_to_string(root().join("docs/configuration.md")).expect("docs/configuration.md is there");
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for source in files("src/config/check", ".rs") {
+        for call in source.text.split("Keys::open(").skip(1) {
+            let Some((what, rest)) = call.split_once('"').and_then(|(_, rest)| rest.split_once('"')) else { continue };
+            let list = rest.trim_start_matches(", ");
+            let list = if list.starts_with("&[") { list } else { list.split(',').next().unwrap_or_default() };
+            let Some((_, heading)) = KEYS_OF.iter().find(|(name, _)| *name == what) else {
+                wrong.push(format!("{}: {what} is not in KEYS_OF of tests/tidy.rs", source.name));
+                continue;
+            };
+            let Some(section) = below(&document, heading) else {
+                wrong.push(format!("docs/configuration.md has no {heading}"));
+                continue;
+            };
+            // Their keys are put together from other lists.
+            let keys = if list == "&known" { strings("ABOUT", &source.text) } else { strings(list, &source.text) };
+            seen += keys.len();
+            let said = |key: &str| {
+                let forms = [format!("`{key}`"), format!("[{key}."), format!("[{key}]"), format!("{{ {key} = "), format!(", {key} = ")];
+                forms.iter().any(|form| section.contains(form))
+            };
+            let missing = keys.into_iter().filter(|key| !said(key));
+            wrong.extend(missing.map(|key| format!("{heading} does not say what `{key}` of {what} is")));
+        }
+    }
+    assert!(seen > 150, "the lists of keys are not found: {seen}");
+    none("each key has its place in docs/configuration.md", wrong);
+}
+
+#[test]
+fn tests_that_documents_name_are_there() {
+    let (mut wrong, mut seen) = (Vec::new(), 0);
+    for source in files("docs", ".md") {
+        for name in source.text.split('`').filter(|word| word.contains(".rs::")) {
+            seen += 1;
+            let (path, function) = name.split_once("::").expect("it was looked for");
+            let text = fs::read_to_string(root().join(path)).unwrap_or_default();
+            if !text.contains(&format!("fn {function}(")) {
+                wrong.push(format!("{}: {name}", source.name));
+            }
+        }
+    }
+    assert!(seen > 50, "docs/field.md names the tests of its rows: {seen}");
+    none("a test was renamed or never there", wrong);
+}
+
 #[test]
 fn the_rules_find_what_they_look_for() {
     let source = |text: &str| Source { name: "src/logic/x.rs".into(), text: text.into() };

@@ -1,7 +1,10 @@
 //! The device list that the cloud gets at birth and on change.
 
 use super::Engine;
-use crate::model::{DeviceCard, DeviceStatus, PointCard, PointId};
+use crate::{
+    config::Device,
+    model::{DeviceCard, DeviceStatus, PointCard, PointId},
+};
 use std::{sync::Arc, time::Duration};
 
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
@@ -50,8 +53,9 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];
+        let increases = increases(device).map(|p| PointCard { latest: value(&p.id), ..p });
         if let Some(points) = self.discovered.get(&device.id) {
-            let points = points.iter().map(|p| PointCard { latest: value(&p.id), ..p.clone() }).collect();
+            let points = points.iter().map(|p| PointCard { latest: value(&p.id), ..p.clone() }).chain(increases).collect();
             return DeviceCard { status, profile: device.profile.clone(), points };
         }
         let points = device.points.iter().map(|p| PointCard {
@@ -61,7 +65,36 @@ impl Engine {
             writable: p.write.is_some(),
             latest: value(&p.id),
         });
-        let points = points.collect();
+        let points = points.chain(increases).collect();
         DeviceCard { status, profile: device.profile.clone(), points }
+    }
+}
+
+/// The points of the increases of its counters. They are computed here, so they have no type on the wire.
+fn increases(device: &Device) -> impl Iterator<Item = PointCard> {
+    let card = |id, unit: &str| PointCard { id, unit: unit.to_owned(), kind: String::new(), writable: false, latest: None };
+    device.points.iter().filter_map(move |p| Some(card(p.delta_id()?, &p.unit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{Counter, DataType, Point, Register, Table},
+        model::{DeviceId, LineId},
+    };
+
+    #[test]
+    fn the_increase_of_a_counter_has_a_card_of_its_own() {
+        let point = |name: &str, counter| {
+            let register = Register { table: Table::Input, address: 0 };
+            Point { unit: "kWh".into(), counter, ..Point::new(PointId::parse(name).unwrap(), register, DataType::U32) }
+        };
+        let told = Counter { delta: true, ..Counter::default() };
+        let points = vec![point("energy", Some(told)), point("silent", Some(Counter::default())), point("plain", None)];
+        let device = Device { points, ..Device::new(DeviceId::parse("meter").unwrap(), LineId::parse("bus").unwrap(), 1) };
+        let cards: Vec<PointCard> = increases(&device).collect();
+        assert_eq!(cards.len(), 1);
+        assert_eq!((cards[0].id.as_str(), cards[0].unit.as_str(), cards[0].writable), ("energy_delta", "kWh", false));
     }
 }

@@ -8,8 +8,11 @@ use crate::{
     turn,
     wait::{scaled, secs, until},
 };
+use fieldgate::drivers::modbus::rtu::crc16;
 use serde_json::Value as Json;
 use std::{
+    io::{Read, Write},
+    net::TcpListener,
     path::Path,
     process::{Command, Output},
 };
@@ -18,7 +21,7 @@ use tempfile::TempDir;
 /// A directory with a simulated line, a home for what the tools remember, and the shipped profiles.
 struct Site {
     dir: TempDir,
-    _line: Process,
+    line: Process,
 }
 
 impl Site {
@@ -29,7 +32,7 @@ impl Site {
         command.args(["simulate", "--json", "--parity", "none", "--rtu", &bus]).args(simulate);
         let mut line = Process::start("simulate", &mut command);
         line.line(0, secs(20));
-        Site { dir, _line: line }
+        Site { dir, line }
     }
 
     fn bus(&self) -> String {
@@ -107,6 +110,46 @@ fn a_scan_finds_units_of_three_speeds_on_one_line() {
     assert!(took >= least, "{took} s is faster than the wire: {least} s");
     // Asking eight units who they are takes a second or two each; the sweep itself keeps to the wire's pace.
     assert!(took < least * 1.25 + 8.0 * 3.0, "{took} s, minimum {least} s");
+}
+
+/// A serial server that passes RTU frames through, with one unit behind it that refuses every register.
+fn serial_server(unit: u8) -> u16 {
+    let listener = TcpListener::bind((host(), 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    std::thread::spawn(move || {
+        for mut peer in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut bytes = [0; 256];
+                while let Ok(count @ 1..) = peer.read(&mut bytes) {
+                    let (body, sum) = bytes[..count].split_at(count.saturating_sub(2));
+                    // What is no RTU frame of the unit goes over the bus and nobody answers.
+                    if body.first() == Some(&unit) && crc16(body).to_le_bytes() == sum {
+                        let mut reply = vec![unit, body[1] | 0x80, 2];
+                        reply.extend(crc16(&reply).to_le_bytes());
+                        let _ = peer.write_all(&reply);
+                    }
+                }
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn a_scan_of_a_network_finds_units_in_either_framing() {
+    let _turn = turn::shared();
+    let tcp = format!("{}:0", host());
+    let mut site = Site::new(&["--units", "2,5", "--tcp", &tcp]);
+    let mbap = site.line.line(0, secs(20));
+    let mbap: Json = serde_json::from_str(&mbap).expect("one object");
+    let mbap = mbap["tcp"][0].as_str().expect("an address").to_owned();
+    let rtu = format!("{}:{}", host(), serial_server(3));
+    for (place, want) in [(mbap, vec![("mbap", 2), ("mbap", 5)]), (rtu, vec![("rtu", 3)])] {
+        let said = site.run(&["scan", &place, "--units", "1-5", "--json"], 0);
+        let lines: Vec<Json> = said.lines().map(|l| serde_json::from_str(l).expect("JSON lines")).collect();
+        let found: Vec<(&str, u64)> = lines.iter().filter_map(|l| Some((l["framing"].as_str()?, l["unit"].as_u64()?))).collect();
+        assert_eq!(found, want, "{place}: {said}");
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     config::{Point, device::DataType},
-    drivers::modbus::{Answer, Request, Scan, decode, pdu, plan, rtu},
+    drivers::modbus::{Answer, Request, Scan, decode, pdu, plan, rtu, write_asks},
     model::{Quality, Value},
 };
 use std::{collections::BTreeMap, path::Path};
@@ -163,6 +163,22 @@ fn word_orders_signs_and_sentinels_are_those_of_the_device() {
     check_point("victron-gx@grid", "l1_power", &[0xffff, 0xff38], Value::Int(-200));
     check_point("xy-md02", "temperature", &[0xff9c], Value::Float(-10.0));
     check_point("xy-md02", "humidity", &[555], Value::Float(55.5));
+}
+
+/// The bytes of its manual: 0x5500 toggles; a coil address 0x0200 higher takes the time in 100 ms.
+#[test]
+fn a_relay_board_toggles_by_value_and_flashes_by_address() {
+    let board = named("waveshare-relay-8");
+    for (point, value, want) in [
+        ("toggle_1", 21760, [5, 0x00, 0x00, 0x55, 0x00]),
+        ("flash_1", 7, [5, 0x02, 0x00, 0x00, 0x07]),
+        ("flash_8", 7, [5, 0x02, 0x07, 0x00, 0x07]),
+    ] {
+        let point = board.device.points.iter().find(|p| p.id.as_str() == point).expect("a point of the board");
+        let mut pdu = Vec::new();
+        write_asks(point, &Value::Uint(value)).expect("it may be written").encode(&mut pdu);
+        assert_eq!(pdu, want, "{}", point.id);
+    }
 }
 
 #[test]

@@ -174,7 +174,7 @@ fn read_back(wish: &Wish, end: &End) -> String {
 mod tests {
     use super::*;
     use crate::{
-        config::{DataType, Device, Register, Table},
+        config::{DataType, Device, FixedWrite, Register, Table},
         model::{DeviceId, LineId},
     };
 
@@ -194,6 +194,18 @@ mod tests {
     fn the_question_names_device_point_old_and_new_value() {
         assert_eq!(question(&wish()), "Set boiler setpoint from 65 °C to 67 °C?");
         assert_eq!(changes(&wish(), false), [("setpoint   65 °C → 67 °C".to_owned(), "allowed 20 to 80, every 5 s at most".to_owned())]);
+    }
+
+    #[test]
+    fn a_dry_run_does_not_show_a_secret() {
+        let Wish { mut device, values, .. } = wish();
+        let place = Register { table: Table::Holding, address: 0 };
+        let code = FixedWrite { register: place, words: vec![0xbeef], function: 6, secret: true };
+        device.points[0].write.as_mut().unwrap().pre = vec![code];
+        let steps = crate::drivers::line::orders::preview(&device, &values).unwrap();
+        assert!(steps[0].words.ends_with("its value is a secret and not shown"), "{steps:?}");
+        assert!(steps[0].request.is_empty() && steps[0].expect.is_none(), "{steps:?}");
+        assert_eq!(steps[1].request, [6, 0, 101, 0, 67]);
     }
 
     #[test]

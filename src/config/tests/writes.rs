@@ -58,6 +58,22 @@ fn fixed_writes_fit_one_request() {
 }
 
 #[test]
+fn an_unlock_code_may_be_a_secret_and_is_never_shown() {
+    let around =
+        || Surroundings { env: Box::new(|name| (name == "PIN").then(|| "27182".to_owned())), secrets: Secrets::Needed, ..super::around() };
+    let toml = |how: &str| {
+        format!("{GATEWAY}{UPLINK}{DEVICE}{POINT}write = {{ pre = [{{ register = \"holding:0\", value = {{ env = \"{how}\" }} }}] }}\n")
+    };
+    let (loaded, _dir) = load_files(&[("f.toml", &toml("PIN"))], &around());
+    assert_eq!(said(&loaded), [""; 0]);
+    assert!(!format!("{loaded:?}").contains("27182"));
+    let rule = loaded.config.and_then(|c| c.devices[0].points[0].write.clone()).expect("it checks");
+    assert_eq!((rule.pre[0].words.as_slice(), rule.pre[0].secret), (&[27182][..], true));
+    let (loaded, _dir) = load_files(&[("f.toml", &toml("ABSENT"))], &around());
+    assert_eq!(loaded.problems.iter().map(|p| p.code).collect::<Vec<_>>(), [Code::SecretMissing]);
+}
+
+#[test]
 fn a_point_that_is_never_read_is_written() {
     let hidden = |rest: &str, want: &[&str]| point(&format!("{WORD}read = false\n{rest}"), want);
     hidden("write = true", &[]);
@@ -100,6 +116,11 @@ fn a_write_group_is_one_request() {
     let many: Vec<(String, &str)> = (0..32).map(|n| (format!("holding:{}", n * 4), "u64")).collect();
     let many: Vec<(&str, &str)> = many.iter().map(|(r, k)| (r.as_str(), *k)).collect();
     group(&many, &["bad-write-group 1:17+2"]);
+    // A device that takes short requests takes no longer group.
+    let three = points(&[("holding:1", "u16"), ("holding:2", "u16"), ("holding:3", "u16")]);
+    for (most, want) in [(3, &[][..]), (2, &["bad-write-group 1:17+2"])] {
+        check(&format!("{three}{GATEWAY}{UPLINK}{DEVICE}max_words = {most}\n"), want);
+    }
 }
 
 #[test]

@@ -178,6 +178,11 @@ impl Bus {
         }
     }
 
+    /// Bytes that nobody asked for.
+    pub fn babble(&mut self, at: Boot, bytes: &[u8]) {
+        self.send(at, bytes);
+    }
+
     /// The master's frame, beginning on the wire now.
     pub fn frame(&mut self, now: Boot, frame: &[u8]) {
         if !self.wire.is_tcp && now - self.last_request_end.max(self.last_heard) < self.wire.silence {

@@ -76,6 +76,33 @@ fn a_connection_for_each_poll_is_open_for_the_poll_only() {
 }
 
 #[test]
+fn a_device_that_loses_its_first_request_is_asked_after_the_connect_delay() {
+    let line = Line { connect_delay: MS * 1_000, ..testing::line(mbap()) };
+    let mut sim = Sim::on(&line, &[device(7, 2, MS * 500)], &[], 3);
+    sim.run_for(MS * 990);
+    assert_eq!((sim.opened, sim.bus.requests), (1, 0), "connected, and nothing was sent");
+    sim.run_for(MS * 10_000);
+    assert!(sim.total() >= 36, "{} readings", sim.total());
+    assert_eq!(sim.heard.len(), 0);
+}
+
+#[test]
+fn what_an_adapter_says_when_it_is_opened_is_no_reply() {
+    for transport in [rtu(9600), rtu_over_tcp(), mbap()] {
+        let line = Line { connect_delay: MS * 500, ..testing::line(transport) };
+        let mut sim = Sim::on(&line, &[device(7, 2, MS * 1_000)], &[], 3);
+        sim.run_for(MS * 5);
+        // Behind the rubbish, a whole reply of the shape that will be asked for, with another value.
+        let mut reply = vec![7, 3, 2, 0x27, 0x0f];
+        reply.extend(crate::drivers::modbus::rtu::crc16(&reply).to_le_bytes());
+        sim.bus.babble(sim.now + MS * 50, &[&[0x00, 0xff, 0x13], &reply[..]].concat());
+        sim.run_for(MS * 10_000);
+        assert_eq!((sim.wrong.len(), sim.heard.len()), (0, 0), "{:?} {:?}", sim.wrong, sim.heard);
+        assert!(sim.total() >= 18, "{} readings", sim.total());
+    }
+}
+
+#[test]
 fn a_peer_that_accepts_and_closes_is_down_once() {
     let mut sim = Sim::new(mbap(), &[device(7, 2, MS * 1000)], 3);
     sim.run_for(MS * 5_000);
