@@ -327,7 +327,14 @@ impl Lines {
     }
 
     /// The line that a device names in place; made if nobody has named that host and port before.
-    pub fn in_place(&mut self, transport: Transport, delay: Option<Duration>, at: Place, key: &str, desk: &mut Desk<'_>) -> Option<&mut Line> {
+    pub fn in_place(
+        &mut self,
+        transport: Transport,
+        delay: Option<Duration>,
+        at: Place,
+        key: &str,
+        desk: &mut Desk<'_>,
+    ) -> Option<&mut Line> {
         let end = host_port(&transport)?;
         let id = match self.by_end.get(&end) {
             Some(id) => id.clone(),
