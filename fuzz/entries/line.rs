@@ -88,7 +88,7 @@ pub fn run(data: &[u8]) {
 fn own(want: Want<'_>) -> Wanted {
     match want {
         Want::Open => Wanted::Open,
-        Want::Send(frame) => {
+        Want::Send(frame) | Want::SendSecret(frame) => {
             assert!(frame.len() <= 260, "a frame of {} bytes", frame.len());
             Wanted::Send(frame.to_vec())
         }

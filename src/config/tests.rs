@@ -174,6 +174,7 @@ fn writing() {
 fn devices_and_lines() {
     device("line = \"metres\"\nunit = 1\n[line.meters]\ntcp = \"h\"", &["unknown-line 2:8+8"]);
     device("tcp = \"h\"\nrtu_over_tcp = \"h:1\"\nunit = 1", &["two-places 3:1+12"]);
+    device("rtu_over_tcp = \"h:1\"\nframing = \"auto\"\nunit = 1", &["two-places 3:11+6"]);
     device("rtu_over_tcp = \"h\"\nunit = 1", &["bad-address 2:16+3"]);
     device("tcp = \"http://h\"\nunit = 1", &["bad-address 2:7+10"]);
     device("tcp = \"h\"\nunit = 255", &[]);

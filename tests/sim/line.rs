@@ -119,7 +119,7 @@ impl Owner {
             Want::Open => Todo::Open,
             Want::Close => unreachable!("no line here closes its connection"),
             Want::Tune(_) => unreachable!("no site tool asks here"),
-            Want::Send(frame) => Todo::Send(frame.to_vec()),
+            Want::Send(frame) | Want::SendSecret(frame) => Todo::Send(frame.to_vec()),
             Want::Recv { until, .. } => Todo::Recv(until),
             Want::Silence(until) => Todo::Silence(until),
             Want::Idle(until) => Todo::Idle(until),

@@ -15,7 +15,10 @@ pub fn answer(asked: &Value, sources: &Sources) -> Value {
     };
     let frames = (door.frames)(after, limits::FRAMES_PER_ANSWER);
     let next = frames.last().map_or(after, |f| f.n + 1);
-    let rows: Vec<Value> = frames.iter().map(|f| json!({"n": f.n, "at_us": f.at.0, "sent": f.sent, "bytes": hex(&f.bytes)})).collect();
+    let rows: Vec<Value> = frames
+        .iter()
+        .map(|f| json!({"n": f.n, "at_us": f.at.0, "sent": f.sent, "bytes": hex(&f.bytes), "secret": f.bytes.is_empty()}))
+        .collect();
     json!({"frames": rows, "next": next, "now_us": sources.clock.now().0})
 }
 

@@ -30,6 +30,7 @@ pub const KEYS: &[&str] = &[
     "retries",
     "min_gap",
     "connect_delay",
+    "framing",
     "accept_any_unit",
     "bits",
     "stop",
@@ -182,6 +183,12 @@ fn place_on_line(keys: &Keys<'_>, lines: &mut Lines, desk: &mut Desk<'_>) -> Opt
             .because("all devices of a line share its connection")
             .want("connect_delay = … on the line");
     }
+    if keys.has("framing") && keys.has("line") {
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at("framing"), keys.key("framing"), "`framing` belongs to the line")
+            .because("all devices of a line share its connection")
+            .want("framing = … on the line");
+    }
     let delay = keys.duration("connect_delay", line::DELAY, &mut desk.out);
     let line = match given[..] {
         ["line"] => {
@@ -190,7 +197,11 @@ fn place_on_line(keys: &Keys<'_>, lines: &mut Lines, desk: &mut Desk<'_>) -> Opt
         }
         [key] => {
             let transport = line::over_tcp(keys, key, desk)?;
-            lines.in_place(transport, delay, keys.value_at(key), &keys.key(key), desk)?
+            let (transport, auto) = line::framing(keys, transport, "device", desk);
+            let place = (keys.value_at(key), keys.key(key));
+            let line = lines.in_place(transport, delay, place.0, &place.1, desk)?;
+            line.auto_framing |= auto;
+            line
         }
         [] => {
             desk.out

@@ -131,18 +131,7 @@ fn connection(keys: &Keys<'_>, mut line: Line, desk: &mut Desk<'_>) -> Line {
             .because("this line is a serial port")
             .want("take it out");
     }
-    let framings = [("mbap", "mbap"), ("rtu", "rtu"), ("auto", "auto")];
-    match (keys.word("framing", &framings, &mut desk.out), &line.transport) {
-        (Some("auto"), Transport::Tcp { .. }) => line.auto_framing = true,
-        (Some("rtu"), Transport::Tcp { host, port }) => line.transport = Transport::RtuOverTcp { host: host.clone(), port: *port },
-        (Some("auto" | "mbap"), Transport::RtuOverTcp { .. }) => {
-            desk.out
-                .error(Code::TwoPlaces, keys.value_at("framing"), keys.key("framing"), "`rtu_over_tcp` says the framing already")
-                .because("the line names two framings")
-                .want("tcp = \"host:port\", with `framing`");
-        }
-        _ => {}
-    }
+    (line.transport, line.auto_framing) = framing(keys, line.transport, "line", desk);
     line.idle_close = keys.duration("idle_close", IDLE_CLOSE, &mut desk.out);
     line.connect_per_poll = keys.flag("connect_per_poll", &mut desk.out).unwrap_or(false);
     line
@@ -152,6 +141,23 @@ fn host_port(transport: &Transport) -> Option<(String, u16)> {
     match transport {
         Transport::Serial(_) => None,
         Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => Some((host.clone(), *port)),
+    }
+}
+
+/// What `framing` makes of a transport, and whether it is to be found out. `of`: a line, or a device that names its place.
+pub fn framing(keys: &Keys<'_>, transport: Transport, of: &str, desk: &mut Desk<'_>) -> (Transport, bool) {
+    let framings = [("mbap", "mbap"), ("rtu", "rtu"), ("auto", "auto")];
+    match (keys.word("framing", &framings, &mut desk.out), transport) {
+        (Some("auto"), transport @ Transport::Tcp { .. }) => (transport, true),
+        (Some("rtu"), Transport::Tcp { host, port }) => (Transport::RtuOverTcp { host, port }, false),
+        (Some("auto" | "mbap"), transport @ Transport::RtuOverTcp { .. }) => {
+            desk.out
+                .error(Code::TwoPlaces, keys.value_at("framing"), keys.key("framing"), "`rtu_over_tcp` says the framing already")
+                .because(format!("the {of} names two framings"))
+                .want("tcp = \"host:port\", with `framing`");
+            (transport, false)
+        }
+        (_, transport) => (transport, false),
     }
 }
 
@@ -321,7 +327,14 @@ impl Lines {
     }
 
     /// The line that a device names in place; made if nobody has named that host and port before.
-    pub fn in_place(&mut self, transport: Transport, delay: Option<Duration>, at: Place, key: &str, desk: &mut Desk<'_>) -> Option<&Line> {
+    pub fn in_place(
+        &mut self,
+        transport: Transport,
+        delay: Option<Duration>,
+        at: Place,
+        key: &str,
+        desk: &mut Desk<'_>,
+    ) -> Option<&mut Line> {
         let end = host_port(&transport)?;
         let id = match self.by_end.get(&end) {
             Some(id) => id.clone(),

@@ -87,20 +87,24 @@ impl Ring {
     }
 }
 
-/// A frame as a line of a file: `+12.345678 > 01 04 00 0c 00 02 b1 c8`. `>` is what the master sent.
+/// A frame as a line of a file: `+12.345678 > 01 04 00 0c 00 02 b1 c8`. `>` is what the master sent; a frame that
+/// carries a secret was kept without its bytes and shows as `<secret>`.
 pub fn line(since: Boot, at: Boot, sent: bool, bytes: &[u8]) -> String {
     let after = at - since;
     let mut s = format!("+{}.{:06} {}", after.as_secs(), after.subsec_micros(), if sent { '>' } else { '<' });
+    if bytes.is_empty() {
+        s.push_str(" <secret>");
+    }
     for b in bytes {
         let _ = write!(s, " {b:02x}");
     }
     s
 }
 
-/// Reads such lines; those that begin with `#` and empty ones are skipped. An error names the line.
+/// Reads such lines; those that begin with `#`, that hide a secret, and empty ones are skipped. An error names the line.
 pub fn parse(text: &str) -> Result<Vec<WireFrame>, String> {
     let mut out = Vec::new();
-    for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#')) {
+    for (n, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty() && !l.starts_with('#') && !l.ends_with("<secret>")) {
         let wrong = |what: &str| format!("line {}: {what}; a frame is `+12.345678 > 01 04 …`", n + 1);
         let mut words = line.split_whitespace();
         let after = words.next().and_then(|w| w.strip_prefix('+')?.parse::<f64>().ok()).filter(|s| (0.0..1e9).contains(s));

@@ -36,6 +36,8 @@ pub enum Want<'a> {
     /// Close what is open, then open.
     Open,
     Send(&'a [u8]),
+    /// The same, and what it carries is not for the eyes of those who look at frames.
+    SendSecret(&'a [u8]),
     /// Close what is open; the time is the next event.
     Close,
     /// Set the open port so.
@@ -62,6 +64,10 @@ pub trait Step: Send + 'static {
     fn usage(&self) -> Usage;
     /// With the latest reason.
     fn line_state(&self) -> (LineState, &str);
+    /// Whether what is heard now may repeat a secret.
+    fn hears_secret(&self, _now: Boot) -> bool {
+        false
+    }
     /// Everything that was learned of the device is learned anew.
     fn forget(&mut self, _now: Boot, _device: &DeviceId) {}
     /// Brings the figures of devices up to date.

@@ -123,6 +123,11 @@ impl Learner {
         learner
     }
 
+    /// What it is not asked for at present.
+    pub fn refused_so_far(&self) -> &Holes {
+        &self.holes
+    }
+
     /// The clock begins to run: holes that are remembered are asked again a day from here.
     pub fn start(&mut self, now: Boot) {
         for known in self.known.values_mut().filter(|k| k.next < now) {

@@ -118,12 +118,13 @@ impl Report {
         self.capture.clone()
     }
 
-    pub fn sent(&self, at: Boot, frame: &[u8]) {
-        self.capture.put(at, true, frame);
+    /// A frame without bytes stands for one that carries a secret.
+    pub fn sent(&self, at: Boot, frame: &[u8], is_secret: bool) {
+        self.capture.put(at, true, if is_secret { &[] } else { frame });
     }
 
-    pub fn heard(&self, at: Boot, bytes: &[u8]) {
-        self.capture.put(at, false, bytes);
+    pub fn heard(&self, at: Boot, bytes: &[u8], is_secret: bool) {
+        self.capture.put(at, false, if is_secret { &[] } else { bytes });
     }
 
     pub fn cell(&self) -> Cell {

@@ -19,6 +19,12 @@ use std::time::Duration;
 const SPREAD_MAX: Duration = Duration::from_secs(10);
 /// So long a probe waits for idle time before it takes from the reserve.
 const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+/// A unit that is busy is asked again at the end of its poll, but not before so long. Its neighbours have the line meanwhile.
+const BUSY_PAUSE: Duration = Duration::from_millis(100);
+/// Requests of one poll that are asked again at most.
+const BUSY_MAX: usize = 4;
+/// A unit that was busy the second time too is taken at its word for so many polls.
+const BUSY_REST: u8 = 10;
 /// Consecutive silent polls that make a device dead.
 const SILENT_POLLS: u32 = 2;
 
@@ -58,6 +64,12 @@ struct Poll {
     /// The next request of the poll; 0 with no tries: not begun.
     at: usize,
     tries: u8,
+    /// Requests, by place, that are asked again behind the planned ones.
+    busy: Vec<usize>,
+    /// Those are not asked before.
+    not_before: Boot,
+    /// So many polls ask nothing again.
+    rest: u8,
     silent: u32,
     dead: Option<Dead>,
     /// A request beside the plan, within the running poll.
@@ -98,6 +110,8 @@ impl Schedule {
             poll.origin = now + poll.period.min(SPREAD_MAX) * n / count;
             (poll.due, poll.owed) = (poll.origin, poll.origin);
             (poll.at, poll.tries, poll.silent, poll.dead, poll.detour) = (0, 0, 0, None, None);
+            (poll.rest, poll.not_before) = (0, now);
+            poll.busy.clear();
         }
         (self.reserve, self.reserve_at) = (Duration::ZERO, now);
     }
@@ -120,7 +134,7 @@ impl Schedule {
                 continue;
             }
             self.missed += p.skip_missed(now);
-            let ready = if p.has_begun() { free_at(n) } else { p.due.max(free_at(n)) };
+            let ready = if p.has_begun() { p.not_before.max(free_at(n)) } else { p.due.max(free_at(n)) };
             if ready > now {
                 next_poll = next_poll.min(ready);
                 continue;
@@ -170,12 +184,25 @@ impl Schedule {
     /// The request that a poll of the device sends next.
     pub fn current(&self, device: usize) -> &Request {
         let poll = &self.polls[device];
-        poll.detour.as_ref().unwrap_or(&poll.requests[poll.at.min(poll.requests.len() - 1)])
+        poll.detour.as_ref().unwrap_or(&poll.requests[poll.place()])
     }
 
     /// Whether that is a request beside the plan.
     pub fn is_detour(&self, device: usize) -> bool {
         self.polls[device].detour.is_some()
+    }
+
+    /// The unit refused the current request because it is busy: it is asked again in this poll, once.
+    pub fn busy(&mut self, device: usize) {
+        let poll = &mut self.polls[device];
+        if poll.detour.is_some() {
+            return;
+        }
+        if poll.at >= poll.requests.len() {
+            poll.rest = BUSY_REST;
+        } else if poll.rest == 0 && poll.busy.len() < BUSY_MAX {
+            poll.busy.push(poll.at);
+        }
     }
 
     pub fn probe(&self, device: usize) -> &Request {
@@ -190,8 +217,13 @@ impl Schedule {
         (poll.silent, poll.tries) = (0, 0);
         if poll.detour.take().is_none() {
             poll.at += 1;
+            if poll.at == poll.requests.len() && !poll.busy.is_empty() {
+                poll.not_before = now + BUSY_PAUSE;
+                // By then others are due, and this one is not more in a hurry than they are.
+                poll.owed = poll.owed.max(now);
+            }
         }
-        let at_end = poll.at >= poll.requests.len();
+        let at_end = poll.at >= poll.requests.len() + poll.busy.len();
         poll.detour = detour(at_end);
         if poll.detour.is_some() {
             // What is asked beside the plan must not keep the others waiting, however long the poll is overdue by then.
@@ -200,8 +232,16 @@ impl Schedule {
         let ended = at_end && poll.detour.is_none();
         if ended {
             poll.finish(now);
+            poll.factors_first();
         }
         ended
+    }
+
+    /// The poll is over, because what it asked for is history.
+    pub fn end(&mut self, now: Boot, device: usize) {
+        let poll = &mut self.polls[device];
+        poll.silent = 0;
+        poll.finish(now);
     }
 
     /// Other requests from the next poll on.
@@ -249,6 +289,7 @@ impl Schedule {
         let was_dead = poll.dead.take().is_some();
         if was_dead {
             (poll.at, poll.tries, poll.due, poll.owed, poll.detour) = (0, 0, now, now, None);
+            poll.busy.clear();
         }
         was_dead
     }
@@ -267,6 +308,9 @@ impl Poll {
             owed: zero,
             at: 0,
             tries: 0,
+            busy: Vec::new(),
+            not_before: zero,
+            rest: 0,
             silent: 0,
             dead: None,
             detour: None,
@@ -281,6 +325,12 @@ impl Poll {
         }
     }
 
+    /// Of the request that is next.
+    fn place(&self) -> usize {
+        let behind = || self.busy.get(self.at - self.requests.len()).copied().unwrap_or(0);
+        if self.at < self.requests.len() { self.at } else { behind() }
+    }
+
     fn has_begun(&self) -> bool {
         self.at > 0 || self.tries > 0
     }
@@ -290,13 +340,30 @@ impl Poll {
     fn put_last(&mut self) {
         let (len, by) = (self.requests.len(), self.at + 1);
         if self.detour.is_none() && by < len {
-            self.requests.rotate_left(by);
-            self.smallest = (self.smallest + len - by) % len;
+            // Scale factors stay in front of their values; one that fails itself goes behind them.
+            let first = if self.at < self.factors() { 0 } else { self.factors() };
+            self.requests[first..].rotate_left(by - first);
+            self.smallest = smallest(&self.requests);
+        }
+    }
+
+    /// Requests in front that are for scale factors.
+    fn factors(&self) -> usize {
+        self.requests.iter().take_while(|r| r.points.is_empty()).count()
+    }
+
+    fn factors_first(&mut self) {
+        if self.requests.iter().skip(self.factors()).any(|r| r.points.is_empty()) {
+            self.requests.sort_by_key(|r| !r.points.is_empty());
+            self.smallest = smallest(&self.requests);
         }
     }
 
     fn finish(&mut self, now: Boot) {
         (self.at, self.tries, self.detour) = (0, 0, None);
+        self.rest = self.rest.saturating_sub(1);
+        self.busy.clear();
+        self.not_before = now;
         self.take_plan();
         self.due = if self.period.is_zero() { now } else { self.grid_after(self.due) };
         self.owed = self.due;

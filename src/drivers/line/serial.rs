@@ -113,14 +113,15 @@ impl<C: Step> Owner<C> {
         while !self.stop.is_cancelled() {
             let now = self.clock.now();
             if let Came::Bytes(n) = came {
-                self.report.heard(now, &buffer[..n]);
+                self.report.heard(now, &buffer[..n], self.core.hears_secret(now));
             }
             let want = came.tell(&mut self.core, now, &buffer);
+            let is_secret = matches!(want, Want::SendSecret(_));
             came = match want {
-                Want::Send(frame) => match &tty {
+                Want::Send(frame) | Want::SendSecret(frame) => match &tty {
                     // Before the write, which the reply may overtake.
                     Some(port) => {
-                        self.report.sent(now, frame);
+                        self.report.sent(now, frame, is_secret);
                         port.write(frame).map_or_else(lost, |()| Came::Sent)
                     }
                     None => Came::Lost("the port is not open".into()),

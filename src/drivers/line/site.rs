@@ -111,9 +111,10 @@ impl Site {
         }
     }
 
-    /// When the next request may be sent; `idle`: no poll wants the line. `bar`: of a configured unit.
-    pub fn ready_at(&self, idle: bool, bar: impl Fn(u8) -> Boot) -> Boot {
-        let free = self.queue.iter().map(|job| self.free_at(job.ask.unit, &bar)).min().unwrap_or(Boot(u64::MAX));
+    /// When the next request may be sent; `idle`: no poll wants the line. `bar`: of a configured unit, for a read
+    /// or for something else.
+    pub fn ready_at(&self, idle: bool, bar: impl Fn(u8, bool) -> Boot) -> Boot {
+        let free = self.queue.iter().map(|job| self.free_at(job, &bar)).min().unwrap_or(Boot(u64::MAX));
         if idle { free } else { free.max(self.resting_until) }
     }
 
@@ -122,14 +123,15 @@ impl Site {
         self.queue.iter().map(|job| job.deadline + Duration::from_micros(1)).min().unwrap_or(Boot(u64::MAX))
     }
 
-    fn free_at(&self, unit: u8, bar: &impl Fn(u8) -> Boot) -> Boot {
+    fn free_at(&self, job: &SiteJob, bar: &impl Fn(u8, bool) -> Boot) -> Boot {
+        let unit = job.ask.unit;
         let own = self.bars.iter().find(|(barred, _)| *barred == unit).map_or(Boot(0), |(_, until)| *until);
-        own.max(bar(unit))
+        own.max(bar(unit, raw::is_read(&job.ask.pdu)))
     }
 
     /// Takes the request whose turn it is.
-    pub fn begin(&mut self, now: Boot, bar: impl Fn(u8) -> Boot) -> Option<&Current> {
-        let n = (0..self.queue.len()).find(|n| self.free_at(self.queue[*n].ask.unit, &bar) <= now)?;
+    pub fn begin(&mut self, now: Boot, bar: impl Fn(u8, bool) -> Boot) -> Option<&Current> {
+        let n = (0..self.queue.len()).find(|n| self.free_at(&self.queue[*n], &bar) <= now)?;
         let job = self.queue.remove(n)?;
         self.bars.retain(|(_, until)| now < *until);
         Some(self.current.insert(Current {
@@ -160,6 +162,12 @@ impl Site {
         self.current = Some(current);
         self.finish(now, SiteOutcome::Garbled("the connection was lost before the reply".into()));
         false
+    }
+
+    /// The gateway stops.
+    pub fn stop(&mut self, now: Boot) {
+        self.finish(now, SiteOutcome::Garbled("the gateway stops before the reply".into()));
+        self.expire(now, Some("the gateway stops"));
     }
 
     /// Ends the current request.

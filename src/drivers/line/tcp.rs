@@ -55,13 +55,14 @@ impl<C: Step> Owner<C> {
         loop {
             let now = self.clock.now();
             if let Came::Bytes(n) = came {
-                self.report.heard(now, &buffer[..n]);
+                self.report.heard(now, &buffer[..n], self.core.hears_secret(now));
             }
             let want = came.tell(&mut self.core, now, &buffer);
+            let is_secret = matches!(want, Want::SendSecret(_));
             came = match want {
-                Want::Send(frame) => match &stream {
+                Want::Send(frame) | Want::SendSecret(frame) => match &stream {
                     Some(stream) => {
-                        self.report.sent(now, frame);
+                        self.report.sent(now, frame, is_secret);
                         write(stream, frame).await
                     }
                     None => Came::Lost("the connection is not open".into()),

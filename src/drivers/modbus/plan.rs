@@ -85,6 +85,16 @@ pub fn plan_points(device: &Device, points: impl IntoIterator<Item = usize>) -> 
     plan_some(device, points, &Holes::default())
 }
 
+/// The requests that read these points, with the scale factors that need requests of their own. What is known to be
+/// refused is asked alone, and no neighbour with it.
+pub fn plan_read(device: &Device, holes: &Holes, points: &[usize]) -> Vec<Request> {
+    let is_refused = |n: &usize| device.points.get(*n).is_some_and(|p| holes.refuses_point(p).is_some());
+    let mut requests = factors_of(device, holes, points.iter().filter_map(|n| device.points.get(*n)));
+    requests.extend(plan_some(device, points.iter().copied(), holes));
+    requests.extend(points.iter().filter(|n| is_refused(n)).flat_map(|n| plan_points(device, [*n])));
+    requests
+}
+
 fn plan_some(device: &Device, points: impl IntoIterator<Item = usize>, holes: &Holes) -> Vec<Request> {
     let readable = |n: &usize| device.points.get(*n).is_some_and(|p| holes.refuses_point(p).is_none());
     let mut order: Vec<usize> = points.into_iter().filter(readable).collect();
@@ -154,7 +164,11 @@ pub fn extent(device: &Device, holes: &Holes, point: &Point) -> (Table, Range<u3
 
 /// Scale factors that are out of reach of their values, each once.
 fn lone_factors(device: &Device, holes: &Holes) -> Vec<Request> {
-    let readable = device.points.iter().filter(|p| p.scale_register.is_some() && holes.refuses_point(p).is_none());
+    factors_of(device, holes, device.points.iter())
+}
+
+fn factors_of<'p>(device: &Device, holes: &Holes, points: impl Iterator<Item = &'p Point>) -> Vec<Request> {
+    let readable = points.filter(|p| p.scale_register.is_some() && holes.refuses_point(p).is_none());
     let mut registers: Vec<Register> = readable.filter_map(|p| p.scale_register.filter(|r| !reaches(device, holes, p, *r))).collect();
     registers.sort_unstable();
     registers.dedup();

@@ -93,7 +93,7 @@ impl Bench {
                     event = Some(("opened", Vec::new()));
                     None
                 }
-                Want::Send(frame) => {
+                Want::Send(frame) | Want::SendSecret(frame) => {
                     let frame = frame.to_vec();
                     self.on_request(&frame);
                     event = Some(("sent", Vec::new()));

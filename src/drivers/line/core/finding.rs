@@ -124,7 +124,8 @@ impl Core {
                 self.schedule.replan(n, request.into_iter().collect());
             }
         }
-        self.schedule.answered(now, n, |_| None);
+        // Also where older requests were still to come: their points may be others by now.
+        self.schedule.end(now, n);
         true
     }
 
@@ -140,6 +141,8 @@ impl Core {
         }
         if finder.shown.as_ref() != Some(&chain) {
             let is_other = finder.shown.replace(chain.clone()).is_some();
+            self.orders.outdated(now, n);
+            self.factors.lose_all(n);
             device.points.truncate(finder.own);
             let known: std::collections::BTreeSet<PointId> = device.points.iter().map(|p| p.id.clone()).collect();
             // What the operator wrote of the same name stands.

@@ -26,7 +26,7 @@ impl Core {
     pub(super) fn on_opened(&mut self, now: Boot) {
         self.exchange.reset();
         self.setups.connected(now);
-        (0..self.devices.len()).for_each(|device| self.orders.look_again(device));
+        self.orders.look_again(|_| true);
         self.site.tuned = None;
         self.asked = false;
         self.silent = 0;
@@ -38,6 +38,7 @@ impl Core {
             self.schedule.start(now + self.connect_delay);
             self.learners.iter_mut().for_each(|l| l.start(now));
             (0..self.devices.len()).for_each(|n| self.look_again(n));
+            (0..self.devices.len()).for_each(|n| self.factors.lose_all(n));
             // A peer that accepts and closes again and again would be a pair of events each time.
             if !self.is_back_in_question() {
                 self.announce(now, LineState::Up, "");
@@ -98,15 +99,20 @@ impl Core {
     /// The request on the wire is lost with its connection. A read is sent again if `again`; a write never is.
     fn abort(&mut self, now: Boot, again: bool) {
         let Some(job) = self.job.take() else { return };
+        self.keep_secret(now);
         if self.state == State::Waiting {
             self.usage.add(self.exchange.begun(), now);
             self.tally(job.device);
+            // A serial server may pass the reply on over the next connection, and RTU has no number that tells it apart.
+            if !self.wire.is_numbered() && !self.is_broadcast(job.device) {
+                self.guard.bar(now, job.device, 0, self.exchange.ask(), true);
+            }
         }
         match job.kind {
             Kind::Order if again && !self.exchange.ask().is_write() => self.orders.again(),
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::NoReply("the connection was lost before the reply")),
             // The new connection makes the setup due anyway.
-            Kind::Setup => {}
+            Kind::Setup | Kind::Look => {}
             Kind::Poll | Kind::Probe if again => {}
             Kind::Poll => {
                 self.schedule.abandon(now, job.device);

@@ -34,13 +34,15 @@ use crate::{
 };
 use finding::Finder;
 use framing::Auto;
-use planning::Factors;
+pub(super) use planning::Factors;
 use std::time::Duration;
 
 /// A TCP connection backs off from this.
 const RECONNECT_MIN: Duration = Duration::from_millis(500);
 /// A line that never falls silent is asked all the same after this, so that its devices are reported as garbled.
 const DRAIN_MAX: Duration = Duration::from_millis(500);
+/// What is heard for so long after a write of a secret that was not answered is not shown: a late reply may repeat it.
+const LATE_SECRET: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -72,6 +74,8 @@ enum Kind {
     Setup,
     Poll,
     Probe,
+    /// Reads something before a setup, where it is not known whether the line echoes.
+    Look,
 }
 
 /// Whose turn it is.
@@ -129,6 +133,9 @@ pub struct Core {
     stopped: bool,
     /// Something was asked since opening.
     asked: bool,
+    /// The request on the wire carries a secret, and until when a late reply may repeat one.
+    secret: bool,
+    secret_until: Boot,
     echo_noted: bool,
     counters: Counters,
     usage: Usage,
@@ -191,6 +198,8 @@ impl Core {
             silent: 0,
             stopped: false,
             asked: false,
+            secret: false,
+            secret_until: Boot(0),
             echo_noted: false,
             counters: Counters::default(),
             usage: Usage::default(),
@@ -229,11 +238,15 @@ impl Core {
             Event::Opened | Event::Failed(_) | Event::Tuned => {}
             Event::Appeared => self.on_appeared(now),
             Event::Lost(reason) => self.on_lost(now, reason),
-            Event::Order(order) => self.orders.accept(now, &self.devices, order),
+            Event::Order(order) => {
+                let learners = &self.learners;
+                self.orders.accept(now, &self.devices, |n| learners[n].refused_so_far(), order);
+            }
             Event::Site(job) => self.accept_site(now, job),
             Event::Stop => {
                 self.stopped = true;
                 self.orders.stop(now);
+                self.site.stop(now);
             }
         }
         self.expire_orders(now);
@@ -288,6 +301,7 @@ impl Core {
             State::Ready => Want::Idle(self.next_turn(now).err().unwrap_or(now).min(self.idle_end())),
             State::Opening => Want::Open,
             State::Draining { .. } => Want::Silence(self.quiet_at()),
+            State::Sending if self.secret => Want::SendSecret(self.exchange.frame()),
             State::Sending => Want::Send(self.exchange.frame()),
             State::Site(phase) => self.want_site(phase),
             State::Waiting => {
@@ -309,15 +323,19 @@ impl Core {
         // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
         // request is a read if one is due.
         let reads_first = !self.asked && self.exchange.echoes().is_none();
-        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, polls_at, |device| self.probe_costs[device]) {
+        let unheld = |device: usize| if setups.holds_polls(device) { NEVER } else { polls_at(device) };
+        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, unheld, |device| self.probe_costs[device]) {
             return Ok(Turn::Poll(device));
         }
         let orders = &self.orders;
-        let setup_at = |device: usize| if orders.is_amid(device) { NEVER } else { free_at(device) };
+        let amid = |device: usize| orders.is_amid(|other| share_unit(devices, device, other));
+        let setup_at = |device: usize| if amid(device) { NEVER } else { free_at(device) };
         if let Some(device) = setups.pick(now, setup_at) {
             return Ok(Turn::Setup(device));
         }
-        let orders_at = |device: usize| if setups.holds_orders(device) { NEVER } else { free_at(device) };
+        // A device is not written to between the steps of an order to another that is the same unit.
+        let others_amid = |device: usize| orders.is_amid(|other| other != device && share_unit(devices, device, other));
+        let orders_at = |device: usize| if setups.holds_orders(device) || others_amid(device) { NEVER } else { free_at(device) };
         if let Some(n) = orders.pick(now, orders_at) {
             return Ok(Turn::Order(n));
         }
@@ -367,11 +385,25 @@ impl Core {
     }
 
     fn begin(&mut self, now: Boot) {
+        self.secret = false;
         let (kind, device, ask) = match self.next_turn(now) {
-            Ok(Turn::Order(n)) => (Kind::Order, self.orders.device(n), self.orders.begin(n)),
+            Ok(Turn::Order(n)) => {
+                let (device, is_secret, ask) = (self.orders.device(n), self.orders.is_secret(n), self.orders.begin(n));
+                self.secret = is_secret;
+                if ask.is_write() {
+                    let devices = &self.devices;
+                    self.orders.look_again(|other| other != device && share_unit(devices, device, other));
+                }
+                (Kind::Order, device, ask)
+            }
+            Ok(Turn::Setup(device)) if self.exchange.echoes().is_none() && self.may_look(device) => {
+                (Kind::Look, device, self.schedule.probe(device).ask())
+            }
             Ok(Turn::Setup(device)) => {
-                self.orders.look_again(device);
-                (Kind::Setup, device, self.setups.ask(device))
+                let devices = &self.devices;
+                self.orders.look_again(|other| share_unit(devices, device, other));
+                self.secret = self.setups.is_secret(device);
+                (Kind::Setup, device, self.setups.begin(now, device))
             }
             Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
             Ok(Turn::Site) => return self.begin_site(now),
@@ -385,7 +417,8 @@ impl Core {
             }
         };
         self.exchange.begin(now, self.devices[device].unit, &ask);
-        if self.devices[device].accept_any_unit {
+        // Of several, a late reply of another would pass for this one's.
+        if self.devices[device].accept_any_unit && self.is_alone(device) {
             self.exchange.accept_any_unit();
         }
         self.gap = self.devices[device].min_gap.unwrap_or(self.line_gap).max(self.guard.gap(device));
@@ -402,7 +435,7 @@ impl Core {
         let device = job.device;
         let timeout = match job.kind {
             Kind::Probe => self.guard.base_timeout(device),
-            Kind::Order | Kind::Setup | Kind::Poll => self.guard.timeout(device),
+            Kind::Order | Kind::Setup | Kind::Poll | Kind::Look => self.guard.timeout(device),
         };
         self.exchange.sent(now, timeout);
         self.counters.requests += 1;
@@ -410,6 +443,23 @@ impl Core {
         self.state = State::Waiting;
         if self.is_broadcast(device) {
             self.all_told(now, job);
+        }
+    }
+
+    /// Whether something can be read of it. One copy of a write would be its reply or an echo, and a setup has no read back.
+    fn may_look(&self, device: usize) -> bool {
+        !self.devices[device].broadcast && self.wire.framing == Framing::Rtu
+    }
+
+    fn is_alone(&self, device: usize) -> bool {
+        let unit = self.devices[device].unit;
+        self.devices.iter().all(|d| d.unit == unit || d.broadcast)
+    }
+
+    /// A reply that comes late may repeat what was written.
+    fn keep_secret(&mut self, now: Boot) {
+        if self.secret {
+            self.secret_until = now + LATE_SECRET;
         }
     }
 
@@ -462,6 +512,10 @@ impl Step for Core {
         Core::line_state(self)
     }
 
+    fn hears_secret(&self, now: Boot) -> bool {
+        now < self.secret_until || self.secret && matches!(self.state, State::Sending | State::Waiting)
+    }
+
     fn forget(&mut self, now: Boot, device: &DeviceId) {
         Core::forget(self, now, device);
     }
@@ -482,6 +536,12 @@ impl Step for Core {
     fn framing(&self) -> &'static str {
         self.auto.as_ref().map_or("", Auto::word)
     }
+}
+
+/// Whether what is written to one device may be seen in the other.
+fn share_unit(devices: &[Device], one: usize, other: usize) -> bool {
+    let (one, other) = (&devices[one], &devices[other]);
+    one.unit == other.unit || one.broadcast || other.broadcast
 }
 
 /// The planned requests; a device without points is asked for one register, to learn whether it lives.

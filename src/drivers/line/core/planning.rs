@@ -16,7 +16,7 @@ const NO_FACTOR: u16 = 0x8000;
 
 /// Scale factors that have requests of their own, by device.
 #[derive(Debug, Default)]
-pub(super) struct Factors(BTreeMap<(usize, Register), u16>);
+pub struct Factors(BTreeMap<(usize, Register), u16>);
 
 impl Factors {
     /// The values of a reply, or what it says where nobody asked for values.
@@ -26,22 +26,38 @@ impl Factors {
             out.urgent.push_back(Urgent::Poll { device: device.id.clone(), heard: Heard::Answered, at });
             return;
         }
-        let is_behind = |offset: Option<u16>| offset.is_some_and(|o| o >= request.count);
-        let (values, quality) = if request.fields.iter().any(|f| is_behind(f.scale_offset)) {
-            let mut longer = data.to_vec();
-            for field in request.fields.iter().filter(|f| is_behind(f.scale_offset)) {
-                let register = device.points.get(field.point).and_then(|p| p.scale_register);
-                let word = register.and_then(|r| self.0.get(&(n, r))).copied().unwrap_or(NO_FACTOR);
-                longer.extend(word.to_be_bytes());
-            }
-            decode(device, request, &longer)
-        } else {
-            decode(device, request, data)
-        };
+        let (values, quality) = self.decode((n, device), request, data);
         out.bulk.push_back(Bulk::Reading(Reading { device: device.id.clone(), at, points: request.points.clone(), values, quality }));
     }
 
-    fn keep(&mut self, n: usize, device: &Device, request: &Request, data: &[u8]) {
+    /// The values of a reply, with the factors that were read by requests of their own.
+    pub fn decode(&self, (n, device): (usize, &Device), request: &Request, data: &[u8]) -> (Vec<Value>, Option<Vec<Quality>>) {
+        let is_behind = |offset: Option<u16>| offset.is_some_and(|o| o >= request.count);
+        if !request.fields.iter().any(|f| is_behind(f.scale_offset)) {
+            return decode(device, request, data);
+        }
+        let mut longer = data.to_vec();
+        for field in request.fields.iter().filter(|f| is_behind(f.scale_offset)) {
+            let register = device.points.get(field.point).and_then(|p| p.scale_register);
+            let word = register.and_then(|r| self.0.get(&(n, r))).copied().unwrap_or(NO_FACTOR);
+            longer.extend(word.to_be_bytes());
+        }
+        decode(device, request, &longer)
+    }
+
+    /// Its request brought nothing: what it was before may be history.
+    pub fn lose(&mut self, n: usize, request: &Request) {
+        if request.points.is_empty() && request.count == 1 {
+            self.0.remove(&(n, Register { table: request.table, address: request.start }));
+        }
+    }
+
+    /// The device may be another one.
+    pub fn lose_all(&mut self, n: usize) {
+        self.0.retain(|(device, _), _| *device != n);
+    }
+
+    pub fn keep(&mut self, n: usize, device: &Device, request: &Request, data: &[u8]) {
         let register = Register { table: request.table, address: request.start };
         if let Some(word) = data.first_chunk::<2>()
             && request.count == 1
@@ -60,11 +76,18 @@ impl Core {
         }
         let (schedule, learner, device) = (&mut self.schedule, &mut self.learners[n], &self.devices[n]);
         let request = schedule.current(n);
+        if refused.is_some() {
+            self.factors.lose(n, request);
+        }
         match (schedule.is_detour(n), refused) {
             (true, refused) => learner.outcome(now, device, request, refused),
             (false, None) => learner.answered(now, request),
             (false, Some(code)) if exception::class(code) == exception::Class::Plan => learner.refused(now, device, request, code),
             (false, Some(_)) => {}
+        }
+        // 10 and 11 do not come here: no unit spoke.
+        if refused.is_some_and(|code| exception::class(code) == exception::Class::Retry) {
+            schedule.busy(n);
         }
         if schedule.answered(now, n, |at_end| learner.next(now, device, at_end)) {
             self.poll_ended(now, n);

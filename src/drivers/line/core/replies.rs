@@ -109,6 +109,7 @@ impl Core {
 
     pub(super) fn revive(&mut self, now: Boot, device: usize) {
         if self.schedule.alive(now, device) {
+            self.factors.lose_all(device);
             self.setups.came_back(now, device);
             self.out.notes.push_back(Note::Alive { device: self.devices[device].id.clone() });
             self.look_again(device);
@@ -145,6 +146,7 @@ impl Core {
                 self.trace(now, job, None);
                 match job.kind {
                     Kind::Order | Kind::Setup => self.orders.verdict(now, &self.devices, Verdict::Data(data)),
+                    Kind::Look => {}
                     Kind::Poll => {
                         let request = self.schedule.current(device);
                         finding::answered(&mut self.finders[device], request, Ok(data));
@@ -188,7 +190,7 @@ impl Core {
             self.answers[device].silent += 1;
             self.set_path(device, code == NO_PATH);
             match job.kind {
-                Kind::Order | Kind::Setup => self.written(now, job, Verdict::Exception(code)),
+                Kind::Order | Kind::Setup | Kind::Look => self.written(now, job, Verdict::Exception(code)),
                 Kind::Poll | Kind::Probe => {
                     let after = now - self.exchange.begun();
                     self.failed(now, job, device, Heard::Silent { after });
@@ -201,6 +203,8 @@ impl Core {
         self.trace(now, job, Some(&Heard::Refused(code)));
         match job.kind {
             Kind::Order => self.written(now, job, Verdict::Exception(code)),
+            // It speaks, and an exception is no echo: that is all that was asked.
+            Kind::Look => {}
             Kind::Setup => {
                 self.written(now, job, Verdict::Exception(code));
                 let device = self.devices[device].id.clone();
@@ -234,13 +238,16 @@ impl Core {
         }
         self.counters.garbled += 1;
         self.answers[device].garbled += 1;
+        self.keep_secret(now);
         self.missed(device);
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
         match job.kind {
-            Kind::Order | Kind::Setup => {
-                let words = format!("the reply was garbled: {why}");
+            Kind::Order | Kind::Setup | Kind::Look => {
+                // What is wrong with the reply may quote what was written.
+                let words = if self.secret { "the reply was garbled".to_owned() } else { format!("the reply was garbled: {why}") };
                 self.written(now, job, Verdict::NoReply(&words));
-                self.setup_failed(now, job, Heard::Garbled(why.to_string()));
+                let why = if self.secret { String::new() } else { why.to_string() };
+                self.setup_failed(now, job, Heard::Garbled(why));
             }
             Kind::Poll | Kind::Probe => self.failed(now, job, device, Heard::Garbled(why.to_string())),
         }
@@ -274,11 +281,12 @@ impl Core {
         self.held(now);
         self.counters.silent += 1;
         self.answers[device].silent += 1;
+        self.keep_secret(now);
         self.missed(device);
         self.silent += 1;
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
         match job.kind {
-            Kind::Order | Kind::Setup => {
+            Kind::Order | Kind::Setup | Kind::Look => {
                 let why = format!("no reply within {} ms", after.as_millis());
                 self.written(now, job, Verdict::NoReply(&why));
                 self.setup_failed(now, job, Heard::Silent { after });
@@ -292,7 +300,7 @@ impl Core {
 
     /// While a required setup fails there is no poll that would tell.
     fn setup_failed(&mut self, now: Boot, job: Job, heard: Heard) {
-        if job.kind == Kind::Setup && self.setups.is_required(job.device) {
+        if matches!(job.kind, Kind::Setup | Kind::Look) && self.setups.is_required(job.device) {
             let device = self.devices[job.device].id.clone();
             self.out.urgent.push_back(Urgent::Poll { device, heard, at: now });
         }
@@ -302,6 +310,9 @@ impl Core {
     fn failed(&mut self, now: Boot, job: Job, device: usize, heard: Heard) {
         self.trace(now, job, Some(&heard));
         let silent = matches!(heard, Heard::Silent { .. });
+        if job.kind == Kind::Poll {
+            self.factors.lose(device, self.schedule.current(device));
+        }
         let ended = match job.kind {
             Kind::Probe if silent => {
                 self.schedule.probe_failed(now, device);
@@ -311,7 +322,7 @@ impl Core {
                 self.revive(now, device);
                 true
             }
-            Kind::Poll | Kind::Order | Kind::Setup => match self.schedule.failed(now, device, silent) {
+            Kind::Poll | Kind::Order | Kind::Setup | Kind::Look => match self.schedule.failed(now, device, silent) {
                 Failed::Retry => false,
                 Failed::PollEnded => true,
                 Failed::Died => {

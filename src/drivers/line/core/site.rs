@@ -6,7 +6,7 @@
 //!
 //! A unit that did not answer is barred afterwards, whether a device is configured for it or not.
 
-use super::{Core, DRAIN_MAX, State};
+use super::{Core, DRAIN_MAX, NEVER, RECONNECT_MIN, State};
 use crate::{
     drivers::{
         line::{
@@ -33,14 +33,23 @@ impl Core {
 
     /// Whether a site tool has the next turn, or when to look again.
     pub(super) fn site_turn(&self, now: Boot, idle: bool) -> Result<(), Boot> {
-        match self.site.ready_at(idle, |unit| self.barred(unit)) {
+        match self.site.ready_at(idle, |unit, is_read| self.barred(unit, is_read)) {
             at if at <= now => Ok(()),
             at => Err(at.min(self.site.wake())),
         }
     }
 
-    fn barred(&self, unit: u8) -> Boot {
+    /// When a site tool may ask the unit. What it writes waits for the end of an order that is amid its steps there.
+    fn barred(&self, unit: u8, is_read: bool) -> Boot {
+        if !is_read && self.orders.is_amid(|n| self.is_written_by(n, unit)) {
+            return NEVER;
+        }
         self.guard.devices_of(unit).map(|device| self.guard.barred_until(device)).max().unwrap_or(Boot(0))
+    }
+
+    /// Whether a request to the unit may change what the device shows.
+    fn is_written_by(&self, device: usize, unit: u8) -> bool {
+        self.devices[device].unit == unit || self.devices[device].broadcast || unit == 0
     }
 
     /// How the line is set at this moment.
@@ -49,9 +58,15 @@ impl Core {
     }
 
     pub(super) fn begin_site(&mut self, now: Boot) {
-        let guard = &self.guard;
-        let bar = |unit| guard.devices_of(unit).map(|device| guard.barred_until(device)).max().unwrap_or(Boot(0));
-        let Some(current) = self.site.begin(now, bar) else {
+        let mut site = std::mem::take(&mut self.site);
+        let begun = site.begin(now, |unit, is_read| self.barred(unit, is_read));
+        let written = begun.filter(|c| !raw::is_read(&c.job.ask.pdu)).map(|c| c.job.ask.unit);
+        self.site = site;
+        if let Some(unit) = written {
+            let devices = &self.devices;
+            self.orders.look_again(|n| devices[n].unit == unit || devices[n].broadcast || unit == 0);
+        }
+        let Some(current) = &self.site.current else {
             self.state = State::Ready;
             return;
         };
@@ -161,8 +176,10 @@ impl Core {
                     return self.end_site(now, said);
                 }
                 Scan::Foreign { end, why } => {
-                    current.mark_strange(why);
                     if !self.recognise_late(now) {
+                        if let Some(current) = &mut self.site.current {
+                            current.mark_strange(why);
+                        }
                         self.counters.foreign += 1;
                         self.exchange.skip(end);
                     }
@@ -210,6 +227,7 @@ impl Core {
         self.held(now);
         self.served = true;
         self.silent = 0;
+        (self.reopened, self.backoff) = (false, RECONNECT_MIN);
         // A gateway speaks with 10 and 11, not the unit.
         if matches!(outcome, SiteOutcome::Exception(0x0a | 0x0b)) {
             return;
@@ -224,6 +242,13 @@ impl Core {
 
     /// The port or connection went away under the current request. Whether it waits to be sent again.
     pub(super) fn site_lost(&mut self, now: Boot, may_reopen: bool) -> bool {
+        if let Some(unit) = self.site.current.as_ref().map(|c| c.job.ask.unit).filter(|_| !self.wire.is_numbered()) {
+            let device = self.guard.devices_of(unit).next();
+            match device {
+                Some(device) => self.guard.bar(now, device, 0, self.exchange.ask(), false),
+                None => self.site.bar(now, unit),
+            }
+        }
         self.site.lost(now, may_reopen)
     }
 }

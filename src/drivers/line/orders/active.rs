@@ -7,7 +7,10 @@ use super::{
 };
 use crate::{
     config::Device,
-    drivers::modbus::{Ask, Request, decode, plan::plan_points},
+    drivers::{
+        line::core::Factors,
+        modbus::{Ask, Holes, Request, plan::plan_read},
+    },
     model::{Action, Boot, Order, Outcome, Phase, PointId, Value},
 };
 use std::{
@@ -40,12 +43,14 @@ pub(super) struct Active {
     /// Something went to all units, which cannot confirm it.
     unanswered: bool,
     values: BTreeMap<PointId, Value>,
+    /// Scale factors that had to be read by themselves.
+    factors: Factors,
 }
 
 impl Active {
     /// Everything that the order needs, or why it cannot be carried out. Nothing has been sent then.
-    pub fn new(now: Boot, n: usize, device: &Device, order: Order) -> Result<Active, (Order, String)> {
-        match steps(device, &order) {
+    pub fn new(now: Boot, n: usize, device: &Device, holes: &Holes, order: Order) -> Result<Active, (Order, String)> {
+        match steps(device, holes, &order) {
             Ok(steps) if steps.is_empty() => Err((order, "there is nothing to do".into())),
             Ok(steps) => Ok(Active {
                 order,
@@ -58,6 +63,7 @@ impl Active {
                 written: Vec::new(),
                 unanswered: false,
                 values: BTreeMap::new(),
+                factors: Factors::default(),
             }),
             Err(reason) => Err((order, reason)),
         }
@@ -77,6 +83,18 @@ impl Active {
     pub fn is_amid(&self) -> bool {
         let before_first = matches!(self.steps.front(), Some(Step::Write(w)) if w.unlocked == 0) && self.written.is_empty();
         self.begun && !before_first && matches!(self.order.action, Action::Write(_))
+    }
+
+    pub fn is_secret(&self) -> bool {
+        matches!(self.steps.front(), Some(Step::Write(write)) if write.is_secret())
+    }
+
+    pub fn is_read(&self) -> bool {
+        matches!(self.order.action, Action::Read(_))
+    }
+
+    pub fn outdated(&self) -> Outcome {
+        self.outcome(Phase::Failed, "what the device has was found to be something else meanwhile; ask again".into())
     }
 
     /// A new connection, or something else was written: what was seen of the device may be history.
@@ -236,7 +254,10 @@ impl Active {
     }
 
     fn keep_values(&mut self, device: &Device, request: &Request, data: &[u8]) {
-        let (values, _) = decode(device, request, data);
+        if request.points.is_empty() {
+            return self.factors.keep(self.device, device, request, data);
+        }
+        let (values, _) = self.factors.decode((self.device, device), request, data);
         self.values.extend(request.points.iter().cloned().zip(values));
     }
 
@@ -290,7 +311,7 @@ fn names(points: &[PointId]) -> String {
     points.iter().map(PointId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn steps(device: &Device, order: &Order) -> Result<VecDeque<Step>, String> {
+fn steps(device: &Device, holes: &Holes, order: &Order) -> Result<VecDeque<Step>, String> {
     match &order.action {
         Action::Read(_) if device.broadcast => Err(format!("{} is all units at once, which cannot be read", device.id)),
         Action::Read(points) => {
@@ -298,10 +319,11 @@ fn steps(device: &Device, order: &Order) -> Result<VecDeque<Step>, String> {
                 n if device.points[n].read => Ok(n),
                 _ => Err(format!("{id} is written only and cannot be read")),
             };
-            let all = (0..device.points.len()).filter(|n| device.points[*n].read);
+            // What it refuses is asked only if it is named.
+            let all = (0..device.points.len()).filter(|n| device.points[*n].read && holes.refuses_point(&device.points[*n]).is_none());
             let wanted: Vec<usize> =
                 if points.is_empty() { all.collect() } else { points.iter().map(readable).collect::<Result<_, String>>()? };
-            Ok(plan_points(device, wanted).into_iter().map(|request| Step::Read { request }).collect())
+            Ok(plan_read(device, holes, &wanted).into_iter().map(|request| Step::Read { request }).collect())
         }
         Action::Write(values) => {
             let verify: &[PointId] = if device.broadcast { &[] } else { &order.verify };

@@ -29,7 +29,7 @@ pub use setup::{Setups, Told};
 
 use crate::{
     config::Device,
-    drivers::modbus::Ask,
+    drivers::modbus::{Ask, Holes},
     limits,
     model::{Boot, Order, Outcome, Phase, WriteDone},
 };
@@ -60,14 +60,14 @@ pub struct Orders {
 }
 
 impl Orders {
-    pub fn accept(&mut self, now: Boot, devices: &[Device], order: Order) {
+    pub fn accept<'h>(&mut self, now: Boot, devices: &[Device], holes: impl Fn(usize) -> &'h Holes, order: Order) {
         if self.queue.len() >= limits::LINE_ORDERS {
             return self.refuse(now, order, "the line has too many commands waiting; try again later".into());
         }
         let Some(device) = devices.iter().position(|d| d.id == order.device) else {
             return self.refuse(now, order, "this device is not on this line".into());
         };
-        match Active::new(now, device, &devices[device], order) {
+        match Active::new(now, device, &devices[device], holes(device), order) {
             Ok(active) => self.queue.push_back(active),
             Err((order, reason)) => self.refuse(now, order, reason),
         }
@@ -115,14 +115,33 @@ impl Orders {
         self.queue[n].begin()
     }
 
-    /// Whether an order has changed something on the device and is not done: nothing else may be written meanwhile.
-    pub fn is_amid(&self, device: usize) -> bool {
-        self.queue.iter().any(|a| a.device == device && a.is_amid())
+    /// Whether an order has changed something on such a device and is not done: nothing else may be written meanwhile.
+    pub fn is_amid(&self, of: impl Fn(usize) -> bool) -> bool {
+        self.queue.iter().any(|a| of(a.device) && a.is_amid())
     }
 
-    /// What was seen of this device for writes that are still to come may have changed since.
-    pub fn look_again(&mut self, device: usize) {
-        self.queue.iter_mut().filter(|a| a.device == device).for_each(Active::look_again);
+    /// Whether the next request of an order carries a secret.
+    pub fn is_secret(&self, n: usize) -> bool {
+        self.queue[n].is_secret()
+    }
+
+    /// The device has other points now: what was still to be read of it has no meaning.
+    pub fn outdated(&mut self, now: Boot, device: usize) {
+        let on_wire = self.on_wire.is_some();
+        for _ in 0..if on_wire { 0 } else { self.queue.len() } {
+            let Some(active) = self.queue.pop_front() else { return };
+            if active.device == device && active.is_read() {
+                let outcome = active.outdated();
+                self.end(now, active, outcome);
+            } else {
+                self.queue.push_back(active);
+            }
+        }
+    }
+
+    /// What was seen of such devices for writes that are still to come may have changed since.
+    pub fn look_again(&mut self, of: impl Fn(usize) -> bool) {
+        self.queue.iter_mut().filter(|a| of(a.device)).for_each(Active::look_again);
     }
 
     /// The request on the wire ended like this.

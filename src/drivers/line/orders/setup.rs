@@ -20,6 +20,9 @@ use crate::{
 };
 use std::time::Duration;
 
+/// So many connections in a row may be new right after a setup was begun.
+const HURRIED: u8 = 1;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Idle,
@@ -38,6 +41,9 @@ struct Setup {
     at: usize,
     not_before: Boot,
     pause: Duration,
+    /// When it was begun last, and how many connections in a row were new so soon after that.
+    begun: Option<Boot>,
+    hurried: u8,
     /// Its failure was said since the last success.
     said: bool,
 }
@@ -66,14 +72,31 @@ impl Setups {
             at: 0,
             not_before: Boot(0),
             pause: limits::SETUP_RETRY_MIN,
+            begun: None,
+            hurried: 0,
             said: false,
         };
         Setups { all: devices.iter().map(setup).collect() }
     }
 
-    /// The line was opened.
+    /// The line was opened. Where each connection ends soon after its setup, setups alone would fill them all: polls go on
+    /// then, and the setup is tried now and then.
     pub fn connected(&mut self, now: Boot) {
-        (0..self.all.len()).for_each(|n| self.due(now, n));
+        for n in 0..self.all.len() {
+            self.due(now, n);
+            let setup = &mut self.all[n];
+            let is_soon = setup.begun.is_some_and(|begun| now - begun < limits::SETUP_RETRY_MIN);
+            setup.hurried = if is_soon { setup.hurried.saturating_add(1) } else { 0 };
+            if setup.hurried > HURRIED && !setup.writes.is_empty() {
+                (setup.state, setup.not_before) = (State::Failing, now + limits::SETUP_RETRY_MIN);
+            }
+        }
+    }
+
+    /// The next write of the device goes out.
+    pub fn begin(&mut self, now: Boot, device: usize) -> Ask {
+        self.all[device].begun = Some(now);
+        self.ask(device)
     }
 
     /// The device came back. If its setup is what it answered, that goes on.
@@ -128,9 +151,15 @@ impl Setups {
     }
 
     /// The next write of the device.
-    pub fn ask(&self, device: usize) -> Ask {
+    fn ask(&self, device: usize) -> Ask {
         let setup = &self.all[device];
         fixed(&setup.writes[setup.at.min(setup.writes.len() - 1)])
+    }
+
+    /// Whether that carries a secret.
+    pub fn is_secret(&self, device: usize) -> bool {
+        let setup = &self.all[device];
+        setup.writes.get(setup.at).is_some_and(|w| w.secret)
     }
 
     pub fn verdict(&mut self, now: Boot, device: usize, verdict: Verdict<'_>) -> Told {

@@ -68,6 +68,10 @@ impl Write {
         (self.looked || self.look.is_none()) && self.unlocked >= self.pre.len()
     }
 
+    pub fn is_secret(&self) -> bool {
+        (self.looked || self.look.is_none()) && self.pre.get(self.unlocked).is_some_and(|pre| pre.secret)
+    }
+
     /// What was found there. `false`: the write would change nothing, and is not wanted then.
     pub fn found(&mut self, data: &[u8]) -> bool {
         self.looked = true;

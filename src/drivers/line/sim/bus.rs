@@ -279,11 +279,12 @@ impl Bus {
         let unit = if matches!(fault, Fault::WrongUnit | Fault::Renamed) { unit + 1 } else { unit };
         match fault {
             Fault::WrongFunction => pdu[0] ^= 7,
-            Fault::ShortCount => {
+            // The others have no count.
+            Fault::ShortCount if pdu[0] <= 4 => {
                 pdu[1] -= 2;
                 pdu.truncate(pdu.len() - 2);
             }
-            Fault::LongCount => {
+            Fault::LongCount if pdu[0] <= 4 => {
                 pdu[1] += 2;
                 pdu.extend([1, 2]);
             }
@@ -327,7 +328,8 @@ impl Slave {
         let function = pdu[0];
         let word = |at: usize| u16::from_be_bytes([pdu[at], pdu[at + 1]]);
         let is_write = matches!(function, 5 | 6 | 15 | 16 | 22);
-        if is_write && self.fault != Fault::Silent {
+        // What it refuses it does not carry out, and may be asked again.
+        if is_write && !matches!(self.fault, Fault::Silent | Fault::Refuses(_)) {
             self.seen.push(pdu.to_vec());
         } else if self.seen.is_empty() {
             self.reads_before += 1;

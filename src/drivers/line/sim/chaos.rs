@@ -68,7 +68,7 @@ proptest! {
             let mut want = sim.core.step(sim.now, event);
             for _ in 0..4 {
                 match want {
-                    Want::Send(frame) => {
+                    Want::Send(frame) | Want::SendSecret(frame) => {
                         writes += u32::from(frame.get(if tcp { 7 } else { 1 }) == Some(&6));
                         last = frame.to_vec();
                         want = sim.core.step(sim.now, Event::Sent);

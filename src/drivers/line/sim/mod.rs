@@ -6,6 +6,7 @@ mod connections;
 mod dead;
 mod faults;
 mod learning;
+mod mixed;
 mod orders;
 mod site;
 mod tcp;
@@ -67,6 +68,8 @@ struct Sim {
     /// Values that came as Null, and how they were called.
     nulls: Vec<(PointId, Quality)>,
     closed: u32,
+    /// Of the line, while the port is set to other settings.
+    own: Option<Wire>,
 }
 
 enum Scripted {
@@ -100,6 +103,7 @@ impl Sim {
             facts: Vec::new(),
             nulls: Vec::new(),
             closed: 0,
+            own: None,
             site: Vec::new(),
         }
     }
@@ -156,6 +160,7 @@ impl Sim {
                     self.now = self.now + MS;
                     self.bus.reconnect();
                     self.opened += 1;
+                    self.bus.wire = self.own.unwrap_or(self.bus.wire);
                     match self.door {
                         Door::Open => Event::Opened,
                         Door::Refused => Event::Failed("connection refused"),
@@ -166,6 +171,7 @@ impl Sim {
                     }
                 }
                 Want::Tune(settings) => {
+                    self.own.get_or_insert(self.bus.wire);
                     self.bus.wire = Wire::set_to(&settings);
                     Event::Tuned
                 }
@@ -174,11 +180,15 @@ impl Sim {
                     self.closed += 1;
                     Event::Time
                 }
-                Want::Send(frame) => {
+                Want::Send(frame) | Want::SendSecret(frame) => {
                     self.bus.frame(self.now, frame);
                     Event::Sent
                 }
-                Want::Silence(until) if until <= self.now && self.bus.first().is_none_or(|at| at > self.now) => Event::Time,
+                Want::Silence(until) if until <= self.now && self.bus.first().is_none_or(|at| at > self.now) => {
+                    // Before the next request changes what was read.
+                    self.collect();
+                    Event::Time
+                }
                 Want::Recv { earliest, until, .. } => {
                     self.sleep(until, earliest, end);
                     break;
