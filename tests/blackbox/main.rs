@@ -29,6 +29,7 @@ mod framed;
 mod links;
 mod newcomer;
 mod oddities;
+mod plan;
 mod publishers;
 mod silence;
 mod site;

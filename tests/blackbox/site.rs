@@ -7,6 +7,10 @@ use crate::{
     wait::{pause, secs, until},
 };
 use serde_json::Value as Json;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 fn serial_config(path: &str, poll: &str) -> String {
     let line = format!("[line.bus]\nserial = {{ path = \"{path}\", baud = 19200, parity = \"none\" }}\n\n");
@@ -94,25 +98,29 @@ fn listen_beside_the_daemon_saves_frames_that_simulate_serves_again() {
 
 #[test]
 fn listen_finds_settings_and_another_master_on_a_port() {
+    // Before the master speaks: the gateway may have to wait for its turn on the machine.
+    let gateway = Gateway::new("site-ear", "");
     let (ours, path) = pty();
+    let is_done = Arc::new(AtomicBool::new(false));
+    let is_over = is_done.clone();
     let master = std::thread::spawn(move || {
         // A master and its unit, heard by a third: read input 12, 2 words of unit 1.
         let ask = [1, 4, 0, 12, 0, 2, 0xb1, 0xc8];
         let reply = [1, 4, 4, 0x44, 0xa0, 0x86, 0x66, 0x0d, 0x1c];
-        for _ in 0..60 {
+        while !is_over.load(Ordering::Relaxed) {
             for frame in [&ask[..], &reply] {
                 let _ = rustix::io::write(&ours, frame);
                 pause(std::time::Duration::from_millis(25));
             }
         }
     });
-    let gateway = Gateway::new("site-ear", "");
     let heard = gateway.command(&["listen", &path, "--for", "2s"]);
+    is_done.store(true, Ordering::Relaxed);
+    master.join().expect("it spoke");
     let text = String::from_utf8_lossy(&heard.stdout).into_owned();
     assert_eq!(heard.status.code(), Some(0), "{text} {}", said(&heard));
     assert!(text.contains("unit 1") && text.contains("read input 12, 2 words"), "{text} {}", said(&heard));
     assert!(text.contains("A master is already on this bus"), "{text}");
-    master.join().expect("it spoke");
 }
 
 fn pty() -> (rustix::fd::OwnedFd, String) {

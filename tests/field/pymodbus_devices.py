@@ -74,6 +74,8 @@ async def main():
         servers.append(server)
         ports.append(server.transport.sockets[0].getsockname()[1])
 
+    loop = asyncio.get_running_loop()
+
     def handle(words):
         if words[0] == "stats":
             return {
@@ -85,7 +87,7 @@ async def main():
             return {"journal": sorted((e for d in devices for e in d.journal), key=lambda e: e["at_ms"])}
         if words[0] == "part":
             for connection in list(servers[int(words[1])].active_connections.values()):
-                connection.close()
+                loop.call_soon_threadsafe(connection.close)  # closed from this thread, the loop would sleep on and send no FIN
             return {}
         raise ValueError(f"no such command: {words[0]}")
 
