@@ -8,6 +8,9 @@ use std::process::ExitCode;
 
 /// Change the configuration by a command instead of an editor.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  fieldgate config add --from-scan              what the last scan found, into conf.d\n\nMore: fieldgate config add --help"
+)]
 pub struct Args {
     #[command(subcommand)]
     verb: ConfigVerb,

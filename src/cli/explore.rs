@@ -8,7 +8,8 @@ mod table;
 
 use super::{
     EXIT_NO_ANSWER, EXIT_REFUSED, Global, Out,
-    demo::keys::Terminal,
+    demo::keys::{CTRL_C, Terminal},
+    interrupt::EXIT_INTERRUPTED,
     out::Paint,
     site::{self, Bus, Place, Trouble, Wiring},
 };
@@ -38,6 +39,7 @@ Keys: up, down, enter save as a point, w word order, + shift by one, / go to, t 
 Exit: 0 answered, 4 no answer, 5 every register refused."
 )]
 pub struct Args {
+    /// A device of the configuration, or a port (/dev/…), a line or host[:port]
     #[arg(value_name = "DEVICE|PORT")]
     target: String,
     /// Where to begin, such as input:0 or holding:100
@@ -106,12 +108,14 @@ fn once(out: &Out, args: &Args, place: &Place, span: &Span, look: &Look) -> Exit
     if out.json {
         rows.iter().for_each(|row| out.say(&table::json(row, span.table.word()).to_string()));
     } else {
-        out.say(&title(args, place, span, look));
+        out.table(&title(args, place, span, look));
         out.say(&out.paint(Paint::Dim, &table::head(WordOrder::Abcd)));
         for row in folded(&rows) {
             match row {
-                Folded::Row(row) => out.say(&table::line(row, WordOrder::Abcd, out)),
-                Folded::Refused(from, to, code) => out.say(&out.paint(Paint::Dim, &format!("   {from:>5}  to {to} refused ({code})"))),
+                Folded::Row(row) => out.table(&table::line(row, WordOrder::Abcd, out)),
+                Folded::Refused(from, to, code) => {
+                    out.say(&out.paint(Paint::Dim, &format!("   {from:>5}  to {to}: {}", table::refused(code))))
+                }
             }
         }
     }
@@ -213,6 +217,7 @@ impl<'a> Screen<'a> {
                         _ => continue,
                     },
                     27 => Key::Escape,
+                    CTRL_C => return Ok(ExitCode::from(EXIT_INTERRUPTED)),
                     byte => Key::Byte(byte),
                 };
                 if !self.typed(global, key) {

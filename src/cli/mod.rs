@@ -26,7 +26,7 @@ pub mod write;
 
 pub use out::{Color, Out};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 /// The daemon is needed and does not run, or cannot be reached.
@@ -116,7 +116,13 @@ pub enum Verb {
 
 /// Parses the command line and runs one subcommand.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => return misused(&error),
+    }) {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
     let out = Out::new(&cli.global);
     match cli.verb {
         Verb::Run(args) => run::run(&cli.global, &out, &args),
@@ -137,6 +143,45 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Every subcommand's help in one form: a sentence, usage, examples, then the flags, last the exit codes.
+fn command() -> clap::Command {
+    fn form(command: clap::Command) -> clap::Command {
+        let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let command = command.mut_subcommands(form);
+        if !after.starts_with("Examples:") {
+            return command;
+        }
+        let (first, rest) = after.find("\nExit: ").map_or((after.as_str(), ""), |at| after.split_at(at));
+        let template = "{about}\n\n{usage-heading} {usage}\n\n{before-help}{all-args}{after-help}";
+        command.help_template(template).before_help(first.trim().to_owned()).after_help(rest.trim().to_owned())
+    }
+    Cli::command().mut_subcommands(form)
+}
+
+/// Wrong arguments, in the form of every error. Help and version were asked for, and are answers.
+fn misused(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let text = error.render().to_string();
+    let (message, remedy) = usage_error(&text, args.first().filter(|a| !a.starts_with('-')).map(String::as_str));
+    let out =
+        Out { json: args.iter().any(|a| a == "--json"), color_err: std::io::IsTerminal::is_terminal(&std::io::stderr()), ..Out::plain() };
+    out.error("usage", &message, &remedy);
+    ExitCode::from(2)
+}
+
+/// What the parser says, as what happened and what to do.
+fn usage_error(text: &str, verb: Option<&str>) -> (String, String) {
+    let said = text.split("\n\nUsage:").next().unwrap_or(text).strip_prefix("error: ").unwrap_or(text);
+    let mut lines = said.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("For more information")).collect::<Vec<_>>();
+    let tip = lines.iter().position(|l| l.starts_with("tip: ")).map(|at| lines.remove(at).trim_start_matches("tip: ").to_owned());
+    let help = verb.map_or("fieldgate --help".to_owned(), |verb| format!("fieldgate {verb} --help"));
+    (lines.join(" "), tip.map_or(help.clone(), |tip| format!("{tip}; {help}")))
+}
+
 /// `10s`, `250ms`, `2m`, `1h`: as in the configuration.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
@@ -150,4 +195,39 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(format!("{unit} is no unit of time; use ms, s, m or h")),
     };
     number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(args: &[&str]) -> (String, String) {
+        let error = command().try_get_matches_from(args).expect_err("wrong usage");
+        usage_error(&error.render().to_string(), args.get(1).copied())
+    }
+
+    #[test]
+    fn wrong_arguments_are_said_in_the_form_of_every_error() {
+        let (message, remedy) = error(&["fieldgate", "read", "meter-1", "--unti", "3"]);
+        assert_eq!(message, "unexpected argument '--unti' found");
+        assert!(remedy.contains("--unit") && remedy.ends_with("fieldgate read --help"), "{remedy}");
+        let (message, remedy) = error(&["fieldgate", "config", "add"]);
+        assert_eq!(message, "the following required arguments were not provided: --from-scan [<FILE>]");
+        assert_eq!(remedy, "fieldgate config --help");
+    }
+
+    #[test]
+    fn help_has_examples_before_flags_and_exit_codes_last() {
+        let mut command = command();
+        command.build();
+        for verb in command.get_subcommands_mut() {
+            let name = verb.get_name().to_owned();
+            let help = verb.render_long_help().to_string();
+            let at = |word: &str| help.find(word);
+            assert!(at("Examples:").is_some(), "{name}: {help}");
+            assert!(at("Examples:") < at("--quiet"), "{name}: {help}");
+            assert!(at("\nExit: ").is_none_or(|exit| Some(exit) > at("--quiet")), "{name}: {help}");
+            assert!(!help.contains("\n\n\n") && help.lines().all(|l| l.chars().count() <= 110), "{name}: {help}");
+        }
+    }
 }

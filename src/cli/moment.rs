@@ -1,4 +1,5 @@
-//! Moments as they are shown: `15:23:08.104` to a person, RFC 3339 in `--json`. In UTC: the program knows no time zones.
+//! Moments as they are shown: `15:23:08.104Z` to a person, RFC 3339 in `--json`. In UTC, as the Z says: a reader's zone would
+//! need a library that reads time zone files.
 
 /// `2026-11-21T15:23:08.104Z`.
 pub fn rfc3339(wall_ms: i64) -> String {
@@ -7,9 +8,9 @@ pub fn rfc3339(wall_ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{}Z", of_day(ms))
 }
 
-/// `15:23:08.104`.
+/// `15:23:08.104Z`.
 pub fn time(wall_ms: i64) -> String {
-    of_day(wall_ms.rem_euclid(86_400_000))
+    of_day(wall_ms.rem_euclid(86_400_000)) + "Z"
 }
 
 fn of_day(ms: i64) -> String {
@@ -44,6 +45,6 @@ mod tests {
         ] {
             assert_eq!(rfc3339(ms), want);
         }
-        assert_eq!(time(1_795_274_588_104), "15:23:08.104");
+        assert_eq!(time(1_795_274_588_104), "15:23:08.104Z");
     }
 }

@@ -17,6 +17,8 @@ pub struct Out {
     pub quiet: bool,
     pub verbose: u8,
     pub color: bool,
+    /// The same for stderr.
+    pub color_err: bool,
     pub ascii: bool,
 }
 
@@ -35,22 +37,23 @@ pub enum Paint {
 impl Out {
     pub fn new(global: &Global) -> Out {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty()) || std::env::var_os("TERM").is_some_and(|t| t == "dumb");
-        let color = match global.color {
-            Color::Always => true,
+        let color = |is_terminal: bool| match global.color {
+            Color::Always => !global.json,
             Color::Never => false,
-            Color::Auto => std::io::stdout().is_terminal() && !plain,
+            Color::Auto => is_terminal && !plain && !global.json,
         };
+        let (color, color_err) = (color(std::io::stdout().is_terminal()), color(std::io::stderr().is_terminal()));
         let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|k| std::env::var(k).ok().filter(|v| !v.is_empty()));
         let utf8 = locale.is_none_or(|l| {
             let l = l.to_ascii_lowercase();
             l.contains("utf-8") || l.contains("utf8")
         });
-        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color: color && !global.json, ascii: global.ascii || !utf8 }
+        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color, color_err, ascii: global.ascii || !utf8 }
     }
 
     /// For tests and for parts that only need plain text.
     pub fn plain() -> Out {
-        Out { json: false, quiet: false, verbose: 0, color: false, ascii: false }
+        Out { json: false, quiet: false, verbose: 0, color: false, color_err: false, ascii: false }
     }
 
     pub fn paint(&self, paint: Paint, text: &str) -> String {
@@ -89,13 +92,24 @@ impl Out {
         }
     }
 
+    /// A table: on a terminal that is too narrow its lines end in `…`; piped, nothing is cut.
+    pub fn table(&self, text: &str) {
+        self.say(&match width(std::io::stdout()) {
+            Some(wide) => text.lines().map(|line| cut(line, wide, self.ascii)).collect::<Vec<_>>().join("\n"),
+            None => text.to_owned(),
+        });
+    }
+
     /// An error in the form of every surface: what happened, then the remedy after an arrow.
     pub fn error(&self, code: &str, message: &str, remedy: &str) {
         if self.json {
+            let (message, remedy) = (one_line(message), one_line(remedy));
             let body = serde_json::json!({"error": {"code": code, "message": message, "remedy": remedy}});
             eprintln!("{body}");
         } else {
-            eprintln!("{}: {message}", self.paint(Paint::Red, "error"));
+            // Its own stream decides: stderr may be a file where stdout is a terminal.
+            let word = Out { color: self.color_err, ..self.clone() }.paint(Paint::Red, "error");
+            eprintln!("{word}: {message}");
             if !remedy.is_empty() {
                 eprintln!("  {} {remedy}", if self.ascii { "->" } else { "→" });
             }
@@ -108,6 +122,45 @@ impl Out {
             self.say(&self.paint(Paint::Dim, &format!("Next: {command}")));
         }
     }
+}
+
+/// Of a terminal; `None` for a pipe or a file.
+pub fn width(stream: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
+    if !stream.is_terminal() {
+        return None;
+    }
+    rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|wide| *wide > 0)
+}
+
+/// The line in so many columns. Colours take none.
+pub fn cut(line: &str, wide: usize, ascii: bool) -> String {
+    let (mut shown, mut colour, mut out, mut last) = (0, false, String::new(), 0);
+    for c in line.chars() {
+        match c {
+            '\x1b' => colour = true,
+            'm' if colour => colour = false,
+            _ if colour => {}
+            _ if shown == wide => {
+                // The last column says that there is more, and no colour runs on.
+                out.truncate(last);
+                out.push(if ascii { '>' } else { '…' });
+                return if line.contains('\x1b') { out + "\x1b[0m" } else { out };
+            }
+            _ => (last, shown) = (out.len(), shown + 1),
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// For JSON: what stands on several lines of a screen.
+fn one_line(text: &str) -> String {
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>().join("; ").replace(":; ", ": ")
+}
+
+/// `06 00 65 00 43`.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 /// `now`, `2 s`, `48 s`, `12 min`, `3 h 5 min`, `6 d 4 h`: at most two units.
@@ -173,6 +226,21 @@ mod tests {
         {
             assert_eq!(age(ms), want, "{ms} ms");
         }
+    }
+
+    #[test]
+    fn a_line_is_cut_to_the_terminal_and_colours_take_no_room() {
+        assert_eq!(cut("abcdef", 6, false), "abcdef");
+        assert_eq!(cut("abcdef", 4, false), "abc…");
+        assert_eq!(cut("a\x1b[1mbcd\x1b[0mef", 4, true), "a\x1b[1mbc>\x1b[0m");
+        assert_eq!(cut("a\x1b[1mbcd\x1b[0m", 4, true), "a\x1b[1mbcd\x1b[0m");
+        assert_eq!(cut("°C °C", 3, false), "°C…");
+    }
+
+    #[test]
+    fn an_error_of_several_lines_is_one_line_in_json() {
+        assert_eq!(one_line("no answer\n  heard: nothing"), "no answer; heard: nothing");
+        assert_eq!(one_line("let the bus tell:\n    fieldgate scan P"), "let the bus tell: fieldgate scan P");
     }
 
     #[test]

@@ -80,11 +80,11 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     if out.json {
         out.say(&document(&plans, &facts, args.device.as_deref()).to_string());
     } else if let Some(id) = &args.device {
-        out.say(requests(config, &plans, &known, id).trim_end());
+        out.table(requests(config, &plans, &known, id).trim_end());
     } else {
         let mut text = line_time::text(&plans, Some(config), &known, out);
         text.push_str(&learned_line(config, &known, &plans));
-        out.say(text.trim_end());
+        out.table(text.trim_end());
     }
     verdict(&plans)
 }

@@ -65,7 +65,13 @@ fn say(ports: &[Port], out: &Out, args: &Args) {
         return;
     }
     let is_cut = std::io::IsTerminal::is_terminal(&std::io::stdout());
-    out.say(render(ports, out, args.all, is_cut).trim_end());
+    // Rows are cut to a narrow terminal; what is said below them wraps.
+    let text = render(ports, out, args.all, is_cut);
+    let (rows, hints) = text.trim_end().split_once("\n\n").unwrap_or((text.trim_end(), ""));
+    out.table(rows);
+    if !hints.is_empty() {
+        out.say(&format!("\n{hints}"));
+    }
     if let Some(port) = listed(ports, args.all).find(|p| p.is_free()) {
         out.next(&format!("fieldgate scan {}", port.stable.display()));
     }

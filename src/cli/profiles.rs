@@ -29,11 +29,15 @@ pub enum What {
         id: String,
     },
     /// Every problem of these files at once, with place and remedy
+    #[command(after_help = "Examples:\n  fieldgate profiles check my-meter.toml\n\nExit: 0 good, 78 with an error.")]
     Check {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
     /// A profile from another program's file, on stdout; what could not be carried over is in its comments
+    #[command(
+        after_help = "Examples:\n  fieldgate profiles import telegraf telegraf.conf > my-meter.toml\n  fieldgate profiles import evcc eastron.yaml > eastron.toml\n\nExit: 0 written, 2 nothing in it that is Modbus, 78 what came out does not check."
+    )]
     Import {
         format: import::Format,
         file: PathBuf,
@@ -58,7 +62,7 @@ fn list(out: &Out, found: &Found) -> ExitCode {
         let all: Vec<serde_json::Value> = found.profiles.iter().map(show::summary).collect();
         out.say(&serde_json::json!({"v": 1, "profiles": all, "problems": config::render::json(&found.problems)}).to_string());
     } else {
-        out.say(list_text(found).trim_end());
+        out.table(list_text(found).trim_end());
         if let Some(first) = found.profiles.first() {
             out.next(&format!("fieldgate profiles show {}", first.id));
         }
@@ -111,7 +115,7 @@ fn show_one(out: &Out, found: &Found, id: &str) -> ExitCode {
     if out.json {
         out.say(&show::json(profile, &variants).to_string());
     } else {
-        out.say(show::text(profile, &variants, out).trim_end());
+        out.table(show::text(profile, &variants, out).trim_end());
     }
     ExitCode::SUCCESS
 }

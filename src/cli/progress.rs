@@ -3,7 +3,7 @@
 
 use super::{
     Out,
-    out::{Paint, bar},
+    out::{Paint, bar, cut, width},
 };
 use crate::{model::Boot, system::clock::Clock};
 use std::{
@@ -57,7 +57,12 @@ impl Progress {
             return;
         }
         self.last = now;
-        let line = if self.terminal { self.bar(&look()) } else { text(&look()) };
+        // A line that wraps could not be taken away again; the last column stays free for the cursor.
+        let fit = |line: String| match width(std::io::stderr()) {
+            Some(wide) => cut(&line, wide.saturating_sub(1), self.out.ascii),
+            None => line,
+        };
+        let line = if self.terminal { fit(self.bar(&look())) } else { text(&look()) };
         let mut stderr = std::io::stderr().lock();
         let _ = if self.terminal { write!(stderr, "\r{line}\x1b[K") } else { writeln!(stderr, "{line}") };
         let _ = stderr.flush();

@@ -5,6 +5,8 @@
 mod ask;
 mod show;
 
+pub use ask::exception;
+
 use super::{
     Global, Out, duration,
     site::{self, Place, Trouble, Wiring},

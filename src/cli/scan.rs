@@ -214,9 +214,9 @@ impl Desk<'_> {
             self.out.say(&serde_json::to_string(&found).unwrap_or_default());
         } else {
             if !std::mem::replace(&mut self.headed, true) {
-                self.out.say(&self.out.paint(Paint::Dim, &Found::head(self.net)));
+                self.out.table(&self.out.paint(Paint::Dim, &Found::head(self.net)));
             }
-            self.out.say(&found.row(self.out));
+            self.out.table(&found.row(self.out));
         }
         self.found.push(found);
     }
@@ -248,10 +248,10 @@ impl Desk<'_> {
             let devices = if n == 1 { "1 device".to_owned() } else { format!("{n} devices") };
             let end = if interrupted { "; interrupted, the rest was not asked" } else { "" };
             self.progress.note(&format!(
-                "{devices} in {} (at least {} needed for {} tries){end}",
+                "{devices} in {} (at least {} needed for {}){end}",
                 took(elapsed),
                 took(total.minimum),
-                super::out::count(total.tries)
+                if total.tries == 1 { "1 try".to_owned() } else { format!("{} tries", super::out::count(total.tries)) }
             ));
             if let Some(settings) = total.noisy {
                 self.progress.note(&format!(
@@ -260,8 +260,11 @@ impl Desk<'_> {
                 ));
             }
             if n == 0 && !interrupted {
-                self.progress
-                    .note(&format!("Nothing answers. Check power, and whether A and B are swapped: fieldgate listen {}", self.args.target));
+                self.progress.note(&if self.net {
+                    "Nothing answers. Is Modbus TCP switched on there, and on which port? --tcp-ports LIST tries others".to_owned()
+                } else {
+                    format!("Nothing answers. Check power, and whether A and B are swapped: fieldgate listen {}", self.args.target)
+                });
             }
             if kept.is_some() {
                 self.out.next("fieldgate config add --from-scan     write these into conf.d");

@@ -39,7 +39,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     if out.json {
         out.say(&document.to_string());
     } else {
-        out.say(render(&document, out, args.all).trim_end());
+        out.table(render(&document, out, args.all).trim_end());
         if let Some(first) = document["exceptions"].as_array().and_then(|e| e.first()).filter(|_| !args.all) {
             out.next(&format!("fieldgate status --all      all devices; {} first", text(&first["id"])));
         }
@@ -82,7 +82,8 @@ pub fn render(d: &Value, out: &Out, all: bool) -> String {
     let id = text(&d["gateway"]["id"]);
     let _ = writeln!(s, "{} {}", out.glyph(text(&d["verdict"])), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
     let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
-    let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all;
+    let crowded = list(&d["lines"]).iter().any(is_overloaded);
+    let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all && !crowded;
     if quiet {
         let _ = writeln!(s, "  {}", well(d));
     } else {
@@ -182,6 +183,11 @@ fn why(e: &Value) -> String {
     }
 }
 
+/// A line that is full and has missed polls for it.
+fn is_overloaded(line: &Value) -> bool {
+    line["utilisation"].as_f64().is_some_and(|share| share > super::check::line_time::LIMIT) && number(&line["missed"]) > 0
+}
+
 fn parts(s: &mut String, d: &Value, out: &Out) {
     let row = |s: &mut String, name: &str, state: &str, detail: &str| {
         let _ = writeln!(s, "  {name:<12} {} {:<13} {detail}", out.glyph(state), state.replace('_', " "));
@@ -208,11 +214,24 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             let _ = write!(detail, "{:.0} % of line time, ", share * 100.0);
         }
         let _ = write!(detail, "{} of {} online", number(&l["online"]), number(&l["devices"]));
+        match text(&l["framing"]) {
+            "" => {}
+            "rtu" => detail.push_str(", RTU frames over TCP"),
+            "mbap" => detail.push_str(", Modbus TCP"),
+            other => {
+                let _ = write!(detail, ", {other}");
+            }
+        }
+        let crowded = is_overloaded(l);
+        if crowded {
+            let _ = write!(detail, "; more than it can carry, {} polls missed: fieldgate plan", count(number(&l["missed"])));
+        }
         if l["state"] == "down" {
             let devices = number(&l["devices"]);
             detail = format!("{}; {devices} {} not seen", text(&l["reason"]), if devices == 1 { "device" } else { "devices" });
         }
-        row(s, text(&l["id"]), text(&l["state"]), &detail);
+        let state = if crowded && l["state"] == "up" { "slow" } else { text(&l["state"]) };
+        row(s, text(&l["id"]), state, &detail);
     }
     let clock = text(&d["clock"]["quality"]);
     row(s, "clock", clock, if clock == "estimated" { "not known to be set from the network; messages say so" } else { "" });
@@ -247,6 +266,18 @@ mod tests {
         assert!(s.contains("catching up   connected for 2 min, answers in 84 ms; 6,150 waiting, nothing dropped"), "{s}");
         assert!(s.contains("58 % of line time, 3 of 4 online"), "{s}");
         assert!(s.lines().all(|l| l.chars().count() <= 100), "{s}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_keep_up_says_so_even_when_all_devices_answer() {
+        let mut d = document();
+        (d["verdict"], d["exceptions"]) = (json!("well"), json!([]));
+        d["lines"][0]["utilisation"] = json!(0.99);
+        d["lines"][0]["missed"] = json!(1200);
+        d["lines"][0]["framing"] = json!("rtu");
+        let s = render(&d, &Out::plain(), false);
+        let line = "meters       ◐ slow          99 % of line time, 3 of 4 online, RTU frames over TCP; more than it can carry, 1,200 polls missed";
+        assert!(s.contains(line), "{s}");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use super::{
 };
 use crate::api::control;
 use serde_json::{Value, json};
-use std::{fmt::Write, process::ExitCode, time::Duration};
+use std::{fmt::Write, process::ExitCode, sync::mpsc, time::Duration};
+
+/// How soon a Ctrl-C is seen while the daemon waits for a value.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// Follow one value from the bus to the cloud's acknowledgement.
 #[derive(Debug, clap::Args)]
@@ -46,9 +49,20 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     let mut n = 0;
     while (args.follow || n < args.last) && !interrupt.came() {
         n += 1;
-        let trace = match control::ask(&socket, &request, args.within + global.timeout) {
-            Ok(trace) => trace,
-            Err(e) => {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let (at, asked, patience) = (socket.clone(), request.clone(), args.within + global.timeout);
+        std::thread::spawn(move || answer.send(control::ask(&at, &asked, patience)));
+        let trace = loop {
+            match answered.recv_timeout(LOOK) {
+                Ok(answer) => break Some(answer),
+                Err(mpsc::RecvTimeoutError::Timeout) if !interrupt.came() => {}
+                Err(_) => break None,
+            }
+        };
+        let trace = match trace {
+            None => break,
+            Some(Ok(trace)) => trace,
+            Some(Err(e)) => {
                 out.error(
                     "not-running",
                     &format!("fieldgate does not answer at {}: {e}", socket.display()),
@@ -58,7 +72,11 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
             }
         };
         if let Some(why) = trace["error"]["message"].as_str() {
-            out.error(trace["error"]["code"].as_str().unwrap_or("refused"), why, "fieldgate status --all     names the devices");
+            out.error(
+                trace["error"]["code"].as_str().unwrap_or("refused"),
+                why,
+                &format!("fieldgate read {device}     lists its points; fieldgate status --all the devices"),
+            );
             return ExitCode::from(2);
         }
         if out.json {
@@ -109,11 +127,11 @@ fn render(trace: &Value, out: &Out) -> String {
         }
         let glyph = if last { out.glyph("good") } else { " ".into() };
         let bytes = step["bytes"].as_str().filter(|b| !b.is_empty() && out.verbose > 0);
-        let bytes = bytes.map(|b| format!("\n                {}", out.paint(Paint::Dim, b))).unwrap_or_default();
+        let bytes = bytes.map(|b| format!("\n                 {}", out.paint(Paint::Dim, b))).unwrap_or_default();
         let _ = writeln!(text, "{glyph} {}  {word:9} {detail}{bytes}", moment::time(at(n)));
     }
     if let Some(waits) = trace["waits_for"].as_str() {
-        let _ = writeln!(text, "{} {:12}  {:9} for {waits}", out.glyph("suspect"), "", "waits");
+        let _ = writeln!(text, "{} {:13}  {:9} for {waits}", out.glyph("suspect"), "", "waits");
     }
     text
 }
@@ -136,16 +154,16 @@ mod tests {
         let trace = json!({"steps": steps, "acknowledged": true, "waits_for": null});
         assert_eq!(
             render(&trace, &Out::plain()),
-            "  00:00:01.000  asked     meters, unit 1, input 0 to 31\n  00:00:01.117  answered  117 ms, 69 bytes\n● 00:00:01.203  acknowledged by the cloud, 203 ms after it was asked\n"
+            "  00:00:01.000Z  asked     meters, unit 1, input 0 to 31\n  00:00:01.117Z  answered  117 ms, 69 bytes\n● 00:00:01.203Z  acknowledged by the cloud, 203 ms after it was asked\n"
         );
         let verbose = render(&trace, &Out { verbose: 1, ..Out::plain() });
-        assert!(verbose.contains("\n                01 04\n"), "{verbose}");
+        assert!(verbose.contains("\n                 01 04\n"), "{verbose}");
     }
 
     #[test]
     fn a_value_that_is_stuck_says_what_it_waits_for() {
         let trace =
             json!({"steps": [step("sealed", 1000, "telemetry 7")], "acknowledged": false, "waits_for": "the cloud to be reachable"});
-        assert!(render(&trace, &Out::plain()).ends_with("◐               waits     for the cloud to be reachable\n"));
+        assert!(render(&trace, &Out::plain()).ends_with("◐                waits     for the cloud to be reachable\n"));
     }
 }

@@ -45,6 +45,7 @@ pub struct Args {
     /// A device of the configuration, or a port (/dev/…), a line or host[:port]
     #[arg(value_name = "DEVICE|PORT")]
     target: String,
+    /// What to write, such as setpoint=67 or holding:101=67
     #[arg(value_name = "POINT=VALUE", required = true)]
     what: Vec<String>,
     /// Unit address, for a register of a port
@@ -249,7 +250,11 @@ fn agree(out: &Out, question: &str) -> Result<(), Trouble> {
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     let _ = std::io::stdin().lock().read_line(&mut answer);
-    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(Trouble::new("not-agreed", 1, "nothing was sent", "")) }
+    if matches!(answer.trim(), "y" | "Y" | "yes") {
+        Ok(())
+    } else {
+        Err(Trouble::new("not-agreed", 1, "not agreed to; nothing was sent", ""))
+    }
 }
 
 /// What `config` says of a point, for the command lanes.

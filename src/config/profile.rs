@@ -4,6 +4,8 @@
 //! A profile with variants is several entries: `carlogavazzi-em24` and `carlogavazzi-em24@e1`. Nobody guesses at run
 //! time: a device names its variant, and the probes say which one to name.
 
+pub mod built_in;
+
 use super::{
     Device, Point, Problem,
     check::{self, Desk},

@@ -31,7 +31,11 @@ impl Surroundings {
         Surroundings {
             env: Box::new(|name| std::env::var(name).ok().filter(|v| !v.is_empty())),
             machine_id: std::fs::read_to_string("/etc/machine-id").ok(),
-            profile_dirs: vec!["/usr/share/fieldgate/profiles".into(), "/etc/fieldgate/profiles".into()],
+            profile_dirs: vec![
+                super::profile::built_in::DIR.into(),
+                "/usr/share/fieldgate/profiles".into(),
+                "/etc/fieldgate/profiles".into(),
+            ],
             secrets,
         }
     }

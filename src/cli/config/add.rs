@@ -127,7 +127,8 @@ fn say(global: &Global, out: &Out, args: &Args, draft: &Draft, file: &Path, is_n
     for why in &draft.left_out {
         out.say(&out.paint(Paint::Dim, &format!("  {why}")));
     }
-    out.next("fieldgate check     then   fieldgate run");
+    let config = if global.config.starts_with("/etc") { String::new() } else { format!(" --config {}", global.config.display()) };
+    out.next(&format!("fieldgate check{config}     then   fieldgate run{config}"));
 }
 
 /// What was found, from the last scan, a file or a pipe.

@@ -7,6 +7,9 @@ use std::{
     time::Duration,
 };
 
+/// Ctrl-C: a key like any other, because a program that dies of it leaves the terminal without echo and cursor.
+pub const CTRL_C: u8 = 3;
+
 pub struct Terminal {
     before: Termios,
     keys: mpsc::Receiver<u8>,
@@ -20,7 +23,7 @@ impl Terminal {
         }
         let before = tcgetattr(std::io::stdin()).ok()?;
         let mut raw = before.clone();
-        raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO;
+        raw.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
         tcsetattr(std::io::stdin(), OptionalActions::Now, &raw).ok()?;
         let (tx, keys) = mpsc::sync_channel(16);
         std::thread::spawn(move || {
@@ -38,8 +41,9 @@ impl Terminal {
 
     pub fn draw(&self, lines: &[String]) {
         let mut frame = String::from("\x1b[H");
+        let wide = crate::cli::out::width(std::io::stdout()).unwrap_or(usize::MAX);
         for line in lines {
-            frame.push_str(line);
+            frame.push_str(&crate::cli::out::cut(line, wide, false));
             frame.push_str("\x1b[K\n");
         }
         frame.push_str("\x1b[J");

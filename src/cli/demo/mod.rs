@@ -213,7 +213,7 @@ fn wait(
         return sleep_frame(FRAME);
     };
     match terminal.key(FRAME) {
-        Some(b'q') => *ended = true,
+        Some(b'q' | keys::CTRL_C) => *ended = true,
         Some(b' ') => picture.held = !picture.held,
         Some(b'o') if stage.cable.is_plugged() => {
             stage.cable.pull();

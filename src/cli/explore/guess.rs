@@ -63,6 +63,8 @@ pub fn readings(a: u16, b: Option<u16>) -> Vec<Reading> {
     out
 }
 
+/// What does not read as the display says is not starred.
+const UNWANTED: u8 = 5;
 /// What somebody would expect to measure: from, to, unit, how telling it is.
 const USUAL: [(f64, f64, &str, u8); 6] = [
     (49.8, 50.2, "Hz", 92),
@@ -77,6 +79,18 @@ const SCALES: [(f64, u8); 4] = [(1.0, 12), (0.1, 8), (0.01, 14), (0.001, 24)];
 
 /// The most plausible reading. `before`: the same registers a moment ago. `expected`: what the display says.
 pub fn best(a: u16, b: Option<u16>, before: Option<(u16, Option<u16>)>, expected: Option<f64>) -> Guess {
+    let found = best_of(a, b, before, expected);
+    match expected {
+        Some(wanted) if !fits(found.reading.value * found.scale, wanted) => {
+            // Something else than what is looked for, and still worth reading.
+            let other = best_of(a, b, before, None);
+            Guess { score: other.score.min(UNWANTED), ..other }
+        }
+        _ => found,
+    }
+}
+
+fn best_of(a: u16, b: Option<u16>, before: Option<(u16, Option<u16>)>, expected: Option<f64>) -> Guess {
     let mut all: Vec<Guess> = readings(a, b).into_iter().flat_map(|r| guesses(r, moved(r, a, b, before), expected)).collect();
     all.push(sentinel(a, b));
     all.extend(text(a, b));

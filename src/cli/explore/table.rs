@@ -102,13 +102,15 @@ pub fn head(order: WordOrder) -> String {
     format!("      AT  RAW            U16     I16   F32 {first}    F32 {second}  LOOKS LIKE")
 }
 
+/// `refused (2): no such register`.
+pub fn refused(code: u8) -> String {
+    format!("refused ({code}): {}", crate::cli::read::exception(code).0)
+}
+
 /// One line of it. `order`: the second column of singles.
 pub fn line(row: &Row, order: WordOrder, out: &Out) -> String {
     match &row.what {
-        What::Refused(code) => {
-            let why = if *code == 2 { ": no such register" } else { "" };
-            out.paint(Paint::Dim, &format!("   {:>5}  refused ({code}){why}", row.at))
-        }
+        What::Refused(code) => out.paint(Paint::Dim, &format!("   {:>5}  {}", row.at, refused(*code))),
         What::Missing => out.paint(Paint::Dim, &format!("   {:>5}  no answer", row.at)),
         What::Words { a, b, guess } => {
             let star = if guess.score >= TELLING { "*" } else { " " };

@@ -1,7 +1,7 @@
 //! Frames as lines on stdout and in a file, and the last word about the bus.
 
 use crate::{
-    cli::{EXIT_NO_ANSWER, Out, site::Trouble},
+    cli::{EXIT_NO_ANSWER, Out, moment, progress::took, site::Trouble},
     drivers::{
         line::capture,
         modbus::sniff::{Direction, Seen, Tally, Verdict, words},
@@ -14,6 +14,7 @@ use std::{
     fs::File,
     io::{BufWriter, Write},
     path::Path,
+    time::Duration,
 };
 
 pub struct Told<'a> {
@@ -49,7 +50,7 @@ impl Told<'_> {
         if self.out.json {
             let direction = if seen.direction == Direction::Request { "request" } else { "reply" };
             let row = json!({
-                "at": wall, "baud": settings.map(|s| s.baud), "parity": settings.map(|s| s.parity), "unit": seen.unit,
+                "at": moment::rfc3339(wall), "baud": settings.map(|s| s.baud), "parity": settings.map(|s| s.parity), "unit": seen.unit,
                 "function": seen.function, "direction": direction, "bytes": hex.join(" "), "ok": true,
             });
             return self.out.say(&row.to_string());
@@ -62,8 +63,8 @@ impl Told<'_> {
         };
         let echo = if seen.is_echo { "   (its echo)" } else { "" };
         let data = if seen.direction == Direction::Reply && seen.bytes.len() > 5 { &hex[3..hex.len() - 2] } else { &[][..] };
-        let line = format!("  {}  unit {:<3} {arrow} {:<34} {}{echo}", time(wall), seen.unit, words(seen), data.join(" "));
-        self.out.say(line.trim_end());
+        let line = format!("  {}  unit {:<3} {arrow} {:<34} {}{echo}", moment::time(wall), seen.unit, words(seen), data.join(" "));
+        self.out.table(line.trim_end());
     }
 
     pub fn end(mut self) -> Result<(), Trouble> {
@@ -77,13 +78,8 @@ impl Told<'_> {
     }
 }
 
-fn time(wall_ms: i64) -> String {
-    let ms = wall_ms.rem_euclid(86_400_000);
-    format!("{:02}:{:02}:{:02}.{:03}", ms / 3_600_000, ms / 60_000 % 60, ms / 1000 % 60, ms % 1000)
-}
-
 /// The sentence about a bus that somebody else drives, and the exit code.
-pub fn verdict(verdict: Verdict, t: &Tally, seconds: u64) -> (String, u8) {
+pub fn verdict(verdict: Verdict, t: &Tally, over: Duration) -> (String, u8) {
     match verdict {
         Verdict::Silence => ("Silence: not a single byte. Check power, wiring, and that this is the port.".into(), 1),
         Verdict::NoFrame => {
@@ -93,8 +89,9 @@ pub fn verdict(verdict: Verdict, t: &Tally, seconds: u64) -> (String, u8) {
         Verdict::Echo => ("Each request is heard twice: an adapter on this bus hears itself; fieldgate copes with that.".into(), 0),
         Verdict::Master => {
             let text = format!(
-                "A master is already on this bus ({} requests in {seconds} s). Two masters disturb each\nother: switch it off before fieldgate polls here.",
-                t.requests
+                "A master is already on this bus ({} requests in {}). Two masters disturb each\nother: switch it off before fieldgate polls here.",
+                t.requests,
+                took(over)
             );
             (text, 0)
         }
@@ -127,13 +124,12 @@ mod tests {
             (Verdict::Master, "41 requests in 20 s", 0),
             (Verdict::Replies, "3 replies", 0),
         ] {
-            let (text, exit) = verdict(which, &t, 20);
+            let (text, exit) = verdict(which, &t, Duration::from_secs(20));
             assert!(text.contains(says) && exit == code, "{text} {exit}");
         }
         assert!(own_verdict(&t, 0).0.starts_with("Clean: 41 requests, 3 replies"));
         assert!(own_verdict(&t, 2).0.starts_with("Another master"));
         assert_eq!(own_verdict(&Tally { bytes: 8, requests: 1, ..Tally::default() }, 0).1, 4);
         assert_eq!(own_verdict(&Tally::default(), 0).1, 1);
-        assert_eq!(time(55_264_112), "15:21:04.112");
     }
 }

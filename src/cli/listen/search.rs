@@ -76,7 +76,7 @@ pub fn listen(out: &Out, serial: &Serial, candidates: &[Settings], until: &Until
         }
     }
     best.tally.bytes = best.tally.bytes.max(heard_any);
-    let (text, code) = verdict(best.verdict(), &best.tally, (Clock::Real.now() - begun).as_secs());
+    let (text, code) = verdict(best.verdict(), &best.tally, Clock::Real.now() - begun);
     if out.json {
         eprintln!("{text}")
     } else {

@@ -103,10 +103,10 @@ fn take(device: &Device, request: &Request, data: &[u8], all: &mut All) {
     }
 }
 
-/// `input 12 to 13`, `input 12`.
+/// `input:12 to 13`, `input:12`.
 pub fn span(table: Table, start: u16, count: u16) -> String {
     let last = start.saturating_add(count.saturating_sub(1));
-    if last == start { format!("{} {start}", table.word()) } else { format!("{} {start} to {last}", table.word()) }
+    if last == start { format!("{}:{start}", table.word()) } else { format!("{}:{start} to {last}", table.word()) }
 }
 
 fn refused(device: &Device, request: &Request, code: u8) -> Trouble {
@@ -139,7 +139,7 @@ fn nobody(bus: &dyn Bus, unit: u8, waited: Duration, heard: &[u8], why: Option<S
             let remedy = if is_serial {
                 format!("check power and that A and B are not swapped, or let the bus tell:\n    fieldgate scan {place}")
             } else {
-                format!("check the unit's number; what is there tells\n    fieldgate scan {place}")
+                format!("check the unit's number; RTU frames over TCP need --framing rtu; what is there tells\n    fieldgate scan {place}")
             };
             Trouble::new(
                 "silent",
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(read, [0, 1, 2, 3, 4, 6, 7]);
         assert!(all.values.iter().all(|v| v.value == Value::Uint(v.point as u64) && v.raw.len() == 2));
         assert_eq!(all.troubles.len(), 1);
-        assert_eq!(all.troubles[0].message, "unit 1 refuses holding 5 (exception 2: no such register)");
+        assert_eq!(all.troubles[0].message, "unit 1 refuses holding:5 (exception 2: no such register)");
         assert_eq!(all.troubles[0].exit, 5);
     }
 

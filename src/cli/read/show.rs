@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     cli::{
-        Out,
-        out::{Paint, count},
+        Out, moment,
+        out::{Paint, count, hex},
         site::Place,
     },
     config::{Device, Point},
@@ -40,7 +40,7 @@ pub fn print(out: &Out, reading: &Reading<'_>, before: &[Taken]) {
         let at = Clock::Real.reading().wall(Clock::Real.now()).0;
         out.say(&document(reading, at).to_string());
     } else {
-        out.say(render(out, reading, before).trim_end());
+        out.table(render(out, reading, before).trim_end());
     }
 }
 
@@ -56,7 +56,7 @@ fn document(reading: &Reading<'_>, at_ms: i64) -> Json {
         })
         .collect();
     let took = u64::try_from(reading.taken.took.as_millis()).unwrap_or(u64::MAX);
-    json!({"v": 1, "device": reading.device.id, "at": rfc3339(at_ms), "values": values, "took_ms": took})
+    json!({"v": 1, "device": reading.device.id, "at": moment::rfc3339(at_ms), "values": values, "took_ms": took})
 }
 
 /// As JSON has it: the bare value.
@@ -69,27 +69,6 @@ fn plain(value: &Value) -> Json {
         Value::Float(f) => json!(f),
         Value::Text(t) => json!(t),
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
-}
-
-/// `2026-11-21T15:23:08.104Z`.
-fn rfc3339(ms: i64) -> String {
-    let (days, of_day) = (ms.div_euclid(86_400_000), ms.rem_euclid(86_400_000));
-    // Days since 0000-03-01, so that the leap day ends its year.
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
-    let year = era * 400 + year_of_era + i64::from(month <= 2);
-    let s = of_day / 1000;
-    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:03}Z", s / 3600, s / 60 % 60, s % 60, of_day % 1000)
 }
 
 /// Pure but for the colours: one line about the device, one per point.

@@ -138,20 +138,26 @@ impl Strategy {
         loop {
             if let Some(unit) = self.rounds[self.round].get(self.unit).copied() {
                 self.unit += 1;
-                if self.known.contains(&(self.setting, unit)) {
+                if self.is_known(self.setting, unit) {
                     continue;
                 }
                 return Some(self.begin(unit, None));
             }
             // While the port is set this way.
             if let Some(suspect) = self.suspects.pop_front() {
-                if self.known.contains(&(suspect.setting, suspect.unit)) {
+                if self.is_known(suspect.setting, suspect.unit) {
                     continue;
                 }
                 return Some(self.begin(suspect.unit, Some(suspect)));
             }
             self.advance()?;
         }
+    }
+
+    /// Found at this speed already: units and adapters that are not particular about parity answer at several settings.
+    fn is_known(&self, setting: usize, unit: u8) -> bool {
+        let baud = |n: usize| self.wanted.settings[n].map(|s| s.baud);
+        self.known.iter().any(|(n, known)| *known == unit && baud(*n) == baud(setting))
     }
 
     /// To the next setting, or round.

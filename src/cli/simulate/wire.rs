@@ -166,8 +166,8 @@ pub struct Branch {
 }
 
 /// Carries bytes between the master's pseudo-terminal and those of the units until the stop. Runs on a thread of its own: a
-/// runtime's timers are too coarse for single bytes. With several branches only the one hears that has the speed which
-/// the master's port is set to; to the others it is noise. (A pseudo-terminal keeps the speed, but no parity.)
+/// runtime's timers are too coarse for single bytes. Only the branch hears that has the speed which the master's port is set
+/// to; to the others it is noise, as on a real line. (A pseudo-terminal keeps the speed, but no parity.)
 pub fn carry(outer: &Pty, held: &OwnedFd, branches: &[Branch], figures: &Arc<Figures>, stop: &CancellationToken) -> Result<(), Errno> {
     let mut ways: Vec<(Way, Way)> = branches.iter().map(|b| (Way::new(b.pace), Way::new(b.pace))).collect();
     while !stop.is_cancelled() {
@@ -208,11 +208,8 @@ pub fn carry(outer: &Pty, held: &OwnedFd, branches: &[Branch], figures: &Arc<Fig
     Ok(())
 }
 
-/// Which branch understands the master. A line of one speed is not particular about it.
+/// Which branch understands the master.
 fn speaking_to(held: &OwnedFd, branches: &[Branch]) -> Option<usize> {
-    if branches.len() == 1 {
-        return Some(0);
-    }
     let speed = tcgetattr(held).ok()?.input_speed();
     branches.iter().position(|b| b.baud == speed)
 }

@@ -24,13 +24,14 @@ pub struct Target {
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+// No doc comments: --help would become several screens.
 pub enum Framing {
-    /// Modbus TCP, unless the configuration says otherwise
+    // Modbus TCP, unless the configuration says otherwise.
     #[default]
     Auto,
-    /// Modbus TCP
+    // Modbus TCP.
     Mbap,
-    /// RTU frames over TCP, as transparent serial servers carry them
+    // RTU frames over TCP, as transparent serial servers carry them.
     Rtu,
 }
 
@@ -44,12 +45,14 @@ pub struct Wiring {
     /// none, even or odd
     #[arg(long, value_name = "WORD", value_parser = parity)]
     pub parity: Option<Parity>,
+    /// Stop bits: 1 or 2
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..=2))]
     pub stop: Option<u8>,
+    /// Data bits: 7 or 8
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(7..=8))]
     pub bits: Option<u8>,
-    /// What a TCP connection carries
-    #[arg(long, value_enum, default_value_t = Framing::Auto, value_name = "WHAT")]
+    /// What a TCP connection carries: mbap (Modbus TCP), rtu, or auto: as configured, else mbap
+    #[arg(long, value_enum, default_value_t = Framing::Auto, value_name = "WHAT", hide_possible_values = true)]
     pub framing: Framing,
 }
 

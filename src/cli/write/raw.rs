@@ -4,6 +4,7 @@ use super::{Args, EXIT_UNKNOWN, Wish, agree, assignment, show};
 use crate::{
     cli::{
         EXIT_NO_ANSWER, EXIT_REFUSED, Global, Out,
+        read::exception,
         site::{self, Place, Trouble},
     },
     config::{DataType, Device, Point, Register, Table, WordOrder, WriteRule},
@@ -63,7 +64,13 @@ pub fn write(global: &Global, out: &Out, args: &Args, place: &Place) -> Result<E
         SiteOutcome::Answer(_) => {}
         SiteOutcome::Exception(code @ (5 | 0x0b)) => return Err(unknown(&format!("exception {code}"))),
         SiteOutcome::Exception(code) => {
-            return Err(Trouble::new("refused", EXIT_REFUSED, format!("unit {unit} refuses (exception {code})"), ""));
+            let (says, remedy) = exception(code);
+            return Err(Trouble::new(
+                "refused",
+                EXIT_REFUSED,
+                format!("unit {unit} refuses {register} (exception {code}: {says})"),
+                remedy,
+            ));
         }
         SiteOutcome::Garbled(why) => return Err(unknown(&why)),
         SiteOutcome::Silent => return Err(unknown("no answer came")),

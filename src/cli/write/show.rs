@@ -2,7 +2,10 @@
 
 use super::{EXIT_UNKNOWN, End, Wish, as_json};
 use crate::{
-    cli::{EXIT_REFUSED, Out, moment, out::Paint},
+    cli::{
+        EXIT_REFUSED, Out, moment,
+        out::{Paint, hex},
+    },
     config::{Point, WriteRule},
     model::{Phase, PointId, Value},
 };
@@ -22,10 +25,6 @@ fn text(value: &Value) -> String {
 
 fn with_unit(value: &str, unit: &str) -> String {
     if unit.is_empty() { value.to_owned() } else { format!("{value} {unit}") }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(" ")
 }
 
 fn point<'a>(wish: &'a Wish, id: &PointId) -> Option<&'a Point> {
@@ -87,7 +86,8 @@ pub fn dry(out: &Out, wish: &Wish, expires: Duration) -> ExitCode {
     }
     let mut s = String::from("Nothing is sent. This would happen:\n\n");
     for (change, limits) in changes(wish, out.ascii) {
-        let _ = writeln!(s, "  {}  {change}      {}", wish.device.id, out.paint(Paint::Dim, &limits));
+        let limits = if limits.is_empty() { limits } else { format!("      {}", out.paint(Paint::Dim, &limits)) };
+        let _ = writeln!(s, "  {}  {change}{limits}", wish.device.id);
     }
     let _ = writeln!(s, "  unit {} on {} ({})", wish.device.unit, wish.device.line, wish.place);
     for step in &wish.steps {

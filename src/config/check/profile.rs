@@ -10,7 +10,7 @@ use crate::{
         keys::{Keys, Trail},
         nearest::nearest,
         problem::Code,
-        profile::{About, Probe, Profile},
+        profile::{About, Probe, Profile, built_in},
         source::Place,
         table::Table,
         tree,
@@ -52,7 +52,10 @@ impl Profiles {
 
     /// Name and file of all profiles that are there, in order of name; of one name the last directory's.
     pub fn files(&self) -> Vec<(String, PathBuf)> {
+        let is_brought = self.dirs.iter().any(|d| d == Path::new(built_in::DIR));
+        let brought = built_in::ALL.iter().filter(|_| is_brought).map(|(name, _)| Path::new(built_in::DIR).join(format!("{name}.toml")));
         let files = self.dirs.iter().filter_map(|d| std::fs::read_dir(d).ok()).flatten().filter_map(|e| Some(e.ok()?.path()));
+        let files = brought.chain(files);
         let by_name: BTreeMap<String, PathBuf> = files
             .filter(|p| p.extension().is_some_and(|e| e == "toml"))
             .filter_map(|p| Some((p.file_stem()?.to_str()?.to_owned(), p)))
@@ -72,7 +75,8 @@ fn is_clean(name: &str) -> bool {
 pub fn find(name: &str, at: Place, key: String, desk: &mut Desk<'_>) -> Option<Rc<Table>> {
     let (base, variant) = name.split_once('@').map_or((name, None), |(base, variant)| (base, Some(variant)));
     if !desk.profiles.read.contains_key(base) {
-        let path = desk.profiles.dirs.iter().rev().map(|d| d.join(format!("{base}.toml"))).find(|p| is_clean(base) && p.is_file());
+        let mut path = desk.profiles.dirs.iter().rev().map(|d| d.join(format!("{base}.toml")));
+        let path = path.find(|p| is_clean(base) && (p.is_file() || built_in::text(p).is_some()));
         let sheet = path.and_then(|p| read(base, &p, desk)).map(Rc::new);
         desk.profiles.read.insert(base.to_owned(), sheet);
     }
@@ -123,8 +127,10 @@ fn keys() -> Vec<&'static str> {
 }
 
 fn read(name: &str, path: &Path, desk: &mut Desk<'_>) -> Option<Sheet> {
-    let bytes = std::fs::read(path).ok().filter(|b| b.len() <= limits::CONFIG_BYTES)?;
-    let text = String::from_utf8(bytes).ok()?;
+    let text = match built_in::text(path) {
+        Some(text) => text.to_owned(),
+        None => String::from_utf8(std::fs::read(path).ok().filter(|b| b.len() <= limits::CONFIG_BYTES)?).ok()?,
+    };
     let file = desk.out.sources.add(path.to_owned(), text);
     let table = tree::parse(file, &mut desk.out);
     let (trail, at, known) = (Trail::ROOT, Place::whole(file), keys());

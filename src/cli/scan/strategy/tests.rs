@@ -142,6 +142,13 @@ const N: Parity = Parity::None;
 const E: Parity = Parity::Even;
 
 #[test]
+fn a_unit_that_answers_at_either_parity_is_listed_once() {
+    let mut wire = Wire::new(&[(at(9600, N), 3, Manner::Answers), (at(9600, E), 3, Manner::Answers), (at(19_200, N), 3, Manner::Answers)]);
+    let result = scan(&mut wire, wanted(&[at(9600, N), at(9600, E), at(19_200, N)]));
+    assert_eq!(result.found, ["9600 8N1 3", "19200 8N1 3"]);
+}
+
+#[test]
 fn eight_units_at_three_settings_are_found_near_the_theoretical_minimum() {
     let (a, b, c) = (at(9600, N), at(19_200, E), at(38_400, N));
     let units = [
@@ -161,7 +168,8 @@ fn eight_units_at_three_settings_are_found_near_the_theoretical_minimum() {
     let mut want: Vec<String> = units.iter().map(|(s, u, _)| format!("{s} {u}")).collect();
     want.sort();
     assert_eq!(found, want);
-    assert_eq!(result.swept.tries, 5 * 247, "every unit at every setting, each once");
+    // Five were found at a speed that is tried with another parity as well.
+    assert_eq!(result.swept.tries, 5 * 247 - 5, "every unit at every setting, each once");
     // What a scan costs beyond silent units' timeouts: the devices' own thinking, and asking eight of them who they are.
     let (took, least) = (wire.now.as_secs_f64(), result.swept.minimum.as_secs_f64());
     println!("8 devices in {took:.1} s, at least {least:.1} s needed for {} tries", result.swept.tries);
@@ -169,7 +177,7 @@ fn eight_units_at_three_settings_are_found_near_the_theoretical_minimum() {
     // And the minimum is what it says: requests on the wire and the silence of those who are not there.
     let silent = |s: Settings| pace::least_silent(Some(s), Duration::from_millis(100)).as_secs_f64();
     let all: f64 = [a, at(9600, E), b, at(19_200, N), c].into_iter().map(|s| silent(s) * 247.0).sum();
-    assert!((all - least).abs() < 8.0 * 0.12, "{all} s if nobody were there");
+    assert!((all - least).abs() < (8.0 + 5.0) * 0.13, "{all} s if nobody were there");
 }
 
 #[test]
