@@ -143,6 +143,9 @@ pub const SETUP_RETRY_MAX: Duration = Duration::from_secs(60);
 pub const PROBE_MIN: Duration = Duration::from_millis(500);
 /// …to this.
 pub const PROBE_MAX: Duration = Duration::from_secs(60);
+/// Commands, setups and site tools go before polls for so long; then one poll that is due has its turn. A flood of commands
+/// to a slow unit slows the polls of a line, and stops none.
+pub const ORDERS_BEFORE_POLL: Duration = Duration::from_secs(1);
 /// All probes of a line together have this share of it, in percent.
 pub const PROBE_SHARE_PERCENT: u64 = 3;
 

@@ -30,6 +30,7 @@ use super::{
 use crate::{
     config::{Device, Line, Table},
     drivers::modbus::Request,
+    limits,
     model::{Boot, DeviceId, Learned, LineId, LineState, Urgent},
 };
 use finding::Finder;
@@ -133,6 +134,11 @@ pub struct Core {
     stopped: bool,
     /// Something was asked since opening.
     asked: bool,
+    /// A command, setup or site request got no answer: a poll that is due comes before the next one, or orders to units that
+    /// are silent would hold up all others.
+    owes_poll: bool,
+    /// When the last poll began.
+    polled: Boot,
     /// The request on the wire carries a secret, and until when a late reply may repeat one.
     secret: bool,
     secret_until: Boot,
@@ -198,6 +204,8 @@ impl Core {
             silent: 0,
             stopped: false,
             asked: false,
+            owes_poll: false,
+            polled: Boot(0),
             secret: false,
             secret_until: Boot(0),
             echo_noted: false,
@@ -324,7 +332,10 @@ impl Core {
         // request is a read if one is due.
         let reads_first = !self.asked && self.exchange.echoes().is_none();
         let unheld = |device: usize| if setups.holds_polls(device) { NEVER } else { polls_at(device) };
-        if reads_first && let Pick::Poll(device) = self.schedule.pick(now, unheld, |device| self.probe_costs[device]) {
+        let owes_poll = self.owes_poll || now - self.polled > limits::ORDERS_BEFORE_POLL;
+        if (reads_first || owes_poll)
+            && let Pick::Poll(device) = self.schedule.pick(now, unheld, |device| self.probe_costs[device])
+        {
             return Ok(Turn::Poll(device));
         }
         let orders = &self.orders;
@@ -405,7 +416,10 @@ impl Core {
                 self.secret = self.setups.is_secret(device);
                 (Kind::Setup, device, self.setups.begin(now, device))
             }
-            Ok(Turn::Poll(device)) => (Kind::Poll, device, self.schedule.current(device).ask()),
+            Ok(Turn::Poll(device)) => {
+                (self.owes_poll, self.polled) = (false, now);
+                (Kind::Poll, device, self.schedule.current(device).ask())
+            }
             Ok(Turn::Site) => return self.begin_site(now),
             Ok(Turn::Probe(device)) => {
                 self.schedule.spend(self.probe_costs[device]);

@@ -243,6 +243,7 @@ impl Core {
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), pending);
         match job.kind {
             Kind::Order | Kind::Setup | Kind::Look => {
+                self.owes_poll = true;
                 // What is wrong with the reply may quote what was written.
                 let words = if self.secret { "the reply was garbled".to_owned() } else { format!("the reply was garbled: {why}") };
                 self.written(now, job, Verdict::NoReply(&words));
@@ -287,6 +288,7 @@ impl Core {
         self.guard.bar(now, device, self.exchange.tid(), self.exchange.ask(), true);
         match job.kind {
             Kind::Order | Kind::Setup | Kind::Look => {
+                self.owes_poll = true;
                 let why = format!("no reply within {} ms", after.as_millis());
                 self.written(now, job, Verdict::NoReply(&why));
                 self.setup_failed(now, job, Heard::Silent { after });

@@ -202,6 +202,7 @@ impl Core {
         match &outcome {
             SiteOutcome::Answer(_) | SiteOutcome::Exception(_) if is_ours => self.alive_by_site(now, unit, &outcome),
             SiteOutcome::Silent | SiteOutcome::Garbled(_) => {
+                self.owes_poll = true;
                 let device = self.guard.devices_of(unit).next();
                 match device {
                     Some(device) => self.guard.bar(now, device, 0, self.exchange.ask(), false),
