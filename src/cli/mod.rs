@@ -42,7 +42,7 @@ pub const EXIT_CONFIG: u8 = 78;
 #[derive(Debug, Parser)]
 #[command(name = "fieldgate", version, max_term_width = 100, disable_help_subcommand = true)]
 #[command(
-    after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 78 configuration. More: docs/operations.md"
+    after_help = "Examples:\n  fieldgate demo                       see it work, without hardware\n  fieldgate check                      is the configuration right?\n  fieldgate status                     is anything wrong, and since when?\n\nExit: 0 well, 1 not well, 2 usage, 3 not running, 4 no answer, 5 refused, 6 outcome unknown, 78 configuration, 130 interrupted.\nMore: docs/operations.md"
 )]
 pub struct Cli {
     #[command(flatten)]
@@ -108,7 +108,7 @@ pub enum Verb {
     Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
-    /// Device profiles: list, show, check
+    /// Device profiles: list, show, check, import
     Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
