@@ -1,5 +1,6 @@
 //! Surfaces for people and programs on this machine: the control socket, and the status document that it serves.
 
 pub mod control;
+pub mod json;
 mod requests;
 pub mod status;

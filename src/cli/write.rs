@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     api::control,
+    api::json::plain,
     config::{self, Config, Device, Secrets, Surroundings},
     drivers::line::orders::{PreviewStep, preview},
     model::{Phase, PointId, Value},
@@ -177,17 +178,6 @@ fn value_of(text: &str) -> Value {
     whole.ok().or_else(float).unwrap_or_else(|| Value::Text(text.into()))
 }
 
-fn as_json(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(on) => json!(on),
-        Value::Int(n) => json!(n),
-        Value::Uint(n) => json!(n),
-        Value::Float(n) => json!(n),
-        Value::Text(text) => json!(text.as_ref()),
-    }
-}
-
 fn of_json(value: &Json) -> Value {
     match value {
         Json::Bool(on) => Value::Bool(*on),
@@ -207,7 +197,7 @@ fn before(socket: &Path, device: &Device, timeout: Duration) -> Option<BTreeMap<
 
 /// Through the daemon's engine, as a command of the cloud goes.
 fn through_daemon(socket: &Path, wish: &Wish, args: &Args) -> Result<End, Trouble> {
-    let write: Map<String, Json> = wish.values.iter().map(|(p, v)| (p.to_string(), as_json(v))).collect();
+    let write: Map<String, Json> = wish.values.iter().map(|(p, v)| (p.to_string(), plain(v))).collect();
     let expires_in_ms = u64::try_from(args.expires.as_millis()).unwrap_or(u64::MAX);
     let ask = json!({"command": {
         "id": alone::id(), "device": wish.device.id, "write": write, "from": user(), "expires_in_ms": expires_in_ms, "wait": !args.no_wait,

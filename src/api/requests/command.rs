@@ -4,7 +4,7 @@
 //! answer is the last value of each point.
 
 use crate::{
-    api::{control::refuse, status::Sources},
+    api::{control::refuse, json::plain, status::Sources},
     limits,
     model::{Action, Command, CommandId, DeviceId, Phase, PointId, Receipt, Urgent, Value},
 };
@@ -114,15 +114,4 @@ fn typed(value: &Json) -> Option<Value> {
         Json::String(text) => Value::Text(text.as_str().into()),
         _ => return None,
     })
-}
-
-fn plain(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(on) => json!(on),
-        Value::Int(n) => json!(n),
-        Value::Uint(n) => json!(n),
-        Value::Float(n) => json!(n),
-        Value::Text(text) => json!(text.as_ref()),
-    }
 }

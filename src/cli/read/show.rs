@@ -5,6 +5,7 @@ use super::{
     is_float,
 };
 use crate::{
+    api::json::plain,
     cli::{
         Out, moment,
         out::{Paint, count, hex},
@@ -57,18 +58,6 @@ fn document(reading: &Reading<'_>, at_ms: i64) -> Json {
         .collect();
     let took = u64::try_from(reading.taken.took.as_millis()).unwrap_or(u64::MAX);
     json!({"v": 1, "device": reading.device.id, "at": moment::rfc3339(at_ms), "values": values, "took_ms": took})
-}
-
-/// As JSON has it: the bare value.
-fn plain(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(b) => json!(b),
-        Value::Int(n) => json!(n),
-        Value::Uint(n) => json!(n),
-        Value::Float(f) => json!(f),
-        Value::Text(t) => json!(t),
-    }
 }
 
 /// Pure but for the colours: one line about the device, one per point.

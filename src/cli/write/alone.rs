@@ -66,7 +66,7 @@ pub fn write(config: &Config, device: &Device, values: &BTreeMap<PointId, Value>
     let (outcome, sent) = carry_out(config, device, order, expires + limits::COMMAND_GRACE).ok_or_else(|| {
         Trouble::new("unknown", super::EXIT_UNKNOWN, "the line did not say what came of it", "read the point before you send it again")
     })?;
-    let read_back = outcome.values.iter().map(|(p, v)| (p.to_string(), super::as_json(v))).collect();
+    let read_back = outcome.values.iter().map(|(p, v)| (p.to_string(), super::plain(v))).collect();
     let phases = vec![(Phase::Accepted, accepted), (Phase::Sent, sent), (outcome.phase, wall())];
     Ok(End { id, phase: Some(outcome.phase), reason: outcome.reason, read_back, phases })
 }

@@ -94,8 +94,8 @@ pub fn write(global: &Global, out: &Out, args: &Args, place: &Place) -> Result<E
         } else {
             "unknown"
         };
-        let (write, before) = (super::as_json(wanted), wish.before.get(id).map(super::as_json));
-        out.say(&json!({"v": 1, "unit": unit, "register": wish.device.points[0].register.to_string(), "phase": phase, "write": write, "before": before, "read_back": got.map(super::as_json)}).to_string());
+        let (write, before) = (super::plain(wanted), wish.before.get(id).map(super::plain));
+        out.say(&json!({"v": 1, "unit": unit, "register": wish.device.points[0].register.to_string(), "phase": phase, "write": write, "before": before, "read_back": got.map(super::plain)}).to_string());
     }
     match got {
         Some(_) if same => {
@@ -111,7 +111,7 @@ pub fn write(global: &Global, out: &Out, args: &Args, place: &Place) -> Result<E
         Some(other) => Err(Trouble::new(
             "failed",
             1,
-            format!("unit {unit} repeats the write and then reads {}", super::as_json(other)),
+            format!("unit {unit} repeats the write and then reads {}", super::plain(other)),
             "its manual may say that it takes effect later, or that another register must be set first",
         )),
         None => Err(unknown("it could not be read back")),

@@ -1,6 +1,6 @@
 //! What a write says: the dry run, the question, and how it ended.
 
-use super::{EXIT_UNKNOWN, End, Wish, as_json};
+use super::{EXIT_UNKNOWN, End, Wish, plain};
 use crate::{
     cli::{
         EXIT_REFUSED, Out, moment,
@@ -106,7 +106,7 @@ pub fn dry(out: &Out, wish: &Wish, expires: Duration) -> ExitCode {
 
 fn body(wish: &Wish, end: &End) -> serde_json::Value {
     let values = |of: &std::collections::BTreeMap<PointId, Value>| -> Map<String, serde_json::Value> {
-        of.iter().filter(|(p, _)| wish.values.contains_key(*p)).map(|(p, v)| (p.to_string(), as_json(v))).collect()
+        of.iter().filter(|(p, _)| wish.values.contains_key(*p)).map(|(p, v)| (p.to_string(), plain(v))).collect()
     };
     let phases: Vec<_> = end.phases.iter().map(|(phase, at)| json!({"phase": phase, "at": moment::rfc3339(*at)})).collect();
     let pdu = wish.steps.iter().map(|s| hex(&s.request)).find(|s| !s.is_empty());
