@@ -4,31 +4,12 @@
 //! never drifts, missed polls counted and not queued, two silent polls make a device dead, a dead one is probed from
 //! 500 ms to every minute. A probe that finds no idle time is sent after a second of waiting.
 
-use crate::{limits, model::Boot};
+pub use crate::drivers::line::schedule::{Failed, Pick};
+use crate::{
+    drivers::line::schedule::{Dead, PROBE_PATIENCE, SILENT_POLLS, SPREAD_MAX},
+    model::Boot,
+};
 use std::time::Duration;
-
-/// First polls are spread over the period, but at most over this.
-const SPREAD_MAX: Duration = Duration::from_secs(10);
-/// So long a probe waits for idle time.
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
-/// Consecutive silent polls that make a device dead.
-const SILENT_POLLS: u32 = 2;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pick {
-    Poll(usize),
-    Probe(usize),
-    /// Nothing before this moment.
-    Wait(Boot),
-}
-
-/// How a failed request leaves its device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failed {
-    Retry,
-    PollEnded,
-    Died,
-}
 
 #[derive(Debug)]
 struct Poll {
@@ -42,12 +23,6 @@ struct Poll {
     tries: u8,
     silent: u32,
     dead: Option<Dead>,
-}
-
-#[derive(Debug, Clone, Copy)]
-struct Dead {
-    next: Boot,
-    backoff: Duration,
 }
 
 #[derive(Debug)]
@@ -128,7 +103,7 @@ impl Schedule {
         if poll.silent < SILENT_POLLS {
             return Failed::PollEnded;
         }
-        poll.dead = Some(Dead { next: now + limits::PROBE_MIN, backoff: limits::PROBE_MIN });
+        poll.dead = Some(Dead::since(now));
         Failed::Died
     }
 
@@ -139,8 +114,7 @@ impl Schedule {
 
     pub fn probe_failed(&mut self, now: Boot, device: usize) {
         if let Some(dead) = &mut self.polls[device].dead {
-            dead.backoff = (dead.backoff * 2).min(limits::PROBE_MAX);
-            dead.next = now + dead.backoff;
+            dead.probe_failed(now);
         }
     }
 

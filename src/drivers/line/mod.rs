@@ -23,7 +23,7 @@ mod live;
 pub mod orders;
 mod owner;
 mod report;
-mod schedule;
+pub(in crate::drivers) mod schedule;
 mod serial;
 #[cfg(test)]
 mod sim;

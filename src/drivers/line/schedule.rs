@@ -16,9 +16,9 @@ use crate::{drivers::modbus::Request, limits, model::Boot};
 use std::time::Duration;
 
 /// First polls are spread over the period, but at most over this: a slow line shows its devices soon.
-const SPREAD_MAX: Duration = Duration::from_secs(10);
+pub const SPREAD_MAX: Duration = Duration::from_secs(10);
 /// So long a probe waits for idle time before it takes from the reserve.
-const PROBE_PATIENCE: Duration = Duration::from_secs(1);
+pub const PROBE_PATIENCE: Duration = Duration::from_secs(1);
 /// A unit that is busy is asked again at the end of its poll, but not before so long. Its neighbours have the line meanwhile.
 const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// Requests of one poll that are asked again at most.
@@ -26,7 +26,7 @@ const BUSY_MAX: usize = 4;
 /// A unit that was busy the second time too is taken at its word for so many polls.
 const BUSY_REST: u8 = 10;
 /// Consecutive silent polls that make a device dead.
-const SILENT_POLLS: u32 = 2;
+pub const SILENT_POLLS: u32 = 2;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pick {
@@ -78,10 +78,24 @@ struct Poll {
     planned: Option<Vec<Request>>,
 }
 
+/// A device that is probed instead of polled.
 #[derive(Debug, Clone, Copy)]
-struct Dead {
-    next: Boot,
+pub struct Dead {
+    /// When the next probe is due.
+    pub next: Boot,
     backoff: Duration,
+}
+
+impl Dead {
+    pub fn since(now: Boot) -> Dead {
+        Dead { next: now + limits::PROBE_MIN, backoff: limits::PROBE_MIN }
+    }
+
+    /// The probe had no answer.
+    pub fn probe_failed(&mut self, now: Boot) {
+        self.backoff = (self.backoff * 2).min(limits::PROBE_MAX);
+        self.next = now + self.backoff;
+    }
 }
 
 #[derive(Debug)]
@@ -266,7 +280,7 @@ impl Schedule {
         if poll.silent < SILENT_POLLS {
             return Failed::PollEnded;
         }
-        poll.dead = Some(Dead { next: now + limits::PROBE_MIN, backoff: limits::PROBE_MIN });
+        poll.dead = Some(Dead::since(now));
         Failed::Died
     }
 
@@ -277,8 +291,7 @@ impl Schedule {
 
     pub fn probe_failed(&mut self, now: Boot, device: usize) {
         if let Some(dead) = &mut self.polls[device].dead {
-            dead.backoff = (dead.backoff * 2).min(limits::PROBE_MAX);
-            dead.next = now + dead.backoff;
+            dead.probe_failed(now);
         }
     }
 
