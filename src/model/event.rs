@@ -24,6 +24,14 @@ pub struct Alive {
     pub highest: u64,
 }
 
+/// The numbers `from..=to` that stand for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Replaced {
+    pub epoch: Epoch,
+    pub from: u64,
+    pub to: u64,
+}
+
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub enum EventKind {
@@ -59,14 +67,18 @@ pub enum EventKind {
         point: PointId,
         reason: String,
     },
-    /// Data that will never come: `from..=to` of a stream.
+    /// Numbers that will never come: `from..=to` of a stream.
     Gap {
         epoch: Epoch,
         stream: Stream,
         from: u64,
         to: u64,
+        /// That they held.
         samples: u64,
         reason: String,
+        /// What is left of them comes under these numbers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced_by: Option<Replaced>,
     },
     /// The first event of an epoch: which one came before, how far it got, what may be missing behind that.
     Epoch {

@@ -16,7 +16,7 @@ pub mod value;
 
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
-pub use event::{Event, EventKind};
+pub use event::{Event, EventKind, Replaced};
 pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};

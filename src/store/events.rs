@@ -240,6 +240,6 @@ fn gap(message: &Message) -> Event {
     let Key { epoch, stream, seq } = message.key;
     Event {
         at: Boot::default(),
-        kind: EventKind::Gap { epoch, stream, from: seq, to: seq, samples: 0, reason: "damaged on the disk".into() },
+        kind: EventKind::Gap { epoch, stream, from: seq, to: seq, samples: 0, reason: "damaged on the disk".into(), replaced_by: None },
     }
 }

@@ -218,7 +218,7 @@ impl Saver {
             let epoch = spool.lock().epoch_of(s.epoch);
             let complete = u64::from(s.left) == u64::from(s.span) + 1;
             if complete {
-                all.owe(Gap { epoch, from: s.first, to: s.last(), samples: u64::from(s.samples), reason: reason() });
+                all.owe(Gap { epoch, from: s.first, to: s.last(), samples: u64::from(s.samples), reason: reason(), replaced_by: None });
                 continue;
             }
             let contents = self.disk.body(s.slot).ok().and_then(|body| codec::directory(&body).ok());
@@ -226,7 +226,7 @@ impl Saver {
                 Some(contents) => contents
                     .into_iter()
                     .filter(|(seq, _)| !delivered.contains(seq))
-                    .for_each(|(seq, samples)| all.owe(Gap { epoch, from: seq, to: seq, samples, reason: reason() })),
+                    .for_each(|(seq, samples)| all.owe(Gap { epoch, from: seq, to: seq, samples, reason: reason(), replaced_by: None })),
                 None => {
                     let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason());
                     gaps.into_iter().for_each(|g| all.owe(g));

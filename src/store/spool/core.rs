@@ -238,7 +238,7 @@ impl Core {
                 receipts.append(&mut batch.receipts);
                 self.drop_samples(batch.samples);
                 let epoch = self.run().epoch;
-                self.gaps.owe(Gap { epoch, from: seq, to: seq, samples: batch.samples, reason: Gap::RAM });
+                self.gaps.owe(Gap { epoch, from: seq, to: seq, samples: batch.samples, reason: Gap::RAM, replaced_by: None });
             }
         }
         receipts

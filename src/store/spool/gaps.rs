@@ -1,6 +1,6 @@
 //! Data that will never come: collected until state.db has taken the event.
 
-use crate::model::{Boot, Epoch, Event, EventKind, Stream};
+use crate::model::{Boot, Epoch, Event, EventKind, Replaced, Stream};
 use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -10,6 +10,7 @@ pub struct Gap {
     pub to: u64,
     pub samples: u64,
     pub reason: Cow<'static, str>,
+    pub replaced_by: Option<Replaced>,
 }
 
 impl Gap {
@@ -17,8 +18,8 @@ impl Gap {
     pub const DAMAGED: Cow<'static, str> = Cow::Borrowed("damaged on the disk");
 
     pub fn event(self, at: Boot) -> Event {
-        let Gap { epoch, from, to, samples, reason } = self;
-        Event { at, kind: EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason: reason.into_owned() } }
+        let Gap { epoch, from, to, samples, reason, replaced_by } = self;
+        Event { at, kind: EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason: reason.into_owned(), replaced_by } }
     }
 }
 
@@ -29,7 +30,13 @@ pub struct Gaps(Vec<Gap>);
 impl Gaps {
     pub fn owe(&mut self, gap: Gap) {
         match self.0.last_mut() {
-            Some(last) if last.epoch == gap.epoch && last.to + 1 == gap.from && last.reason == gap.reason => {
+            Some(last)
+                if last.epoch == gap.epoch
+                    && last.to + 1 == gap.from
+                    && last.reason == gap.reason
+                    && last.replaced_by.is_none()
+                    && gap.replaced_by.is_none() =>
+            {
                 last.to = gap.to;
                 last.samples += gap.samples;
             }
@@ -58,7 +65,7 @@ pub fn ranges(epoch: Epoch, all: RangeInclusive<u64>, delivered: &BTreeSet<u64>,
     let mut gaps = Gaps::default();
     let mut samples = samples;
     for seq in all.filter(|seq| !delivered.contains(seq)) {
-        gaps.owe(Gap { epoch, from: seq, to: seq, samples: std::mem::take(&mut samples), reason: reason.clone() });
+        gaps.owe(Gap { epoch, from: seq, to: seq, samples: std::mem::take(&mut samples), reason: reason.clone(), replaced_by: None });
     }
     gaps.take()
 }

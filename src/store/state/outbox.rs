@@ -132,6 +132,7 @@ impl Dropped {
                     to: seq,
                     samples: count,
                     reason: "too many events waited for the cloud".into(),
+                    replaced_by: None,
                 }),
             }
             self.ids.push(id);

@@ -56,9 +56,14 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         EventKind::RefreshStopped { device, point, reason } => {
             o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);
         }
-        EventKind::Gap { epoch, stream, from, to, samples, reason } => {
+        EventKind::Gap { epoch, stream, from, to, samples, reason, replaced_by } => {
             o.word("epoch", &epoch.to_string()).word("stream", stream.word());
             o.number("from", from).number("to", to).number("samples", samples).text("reason", reason);
+            if let Some(by) = replaced_by {
+                let mut one = Object::begin(o.key("replaced_by"));
+                one.word("epoch", &by.epoch.to_string()).number("from", by.from).number("to", by.to);
+                one.end();
+            }
         }
         EventKind::Epoch { epoch, before, telemetry, event, may_have_lost_ms } => {
             o.word("epoch", &epoch.to_string()).maybe_word("before", before.map(|b| b.to_string()).as_deref());

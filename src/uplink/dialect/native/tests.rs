@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Cause, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Row, State, Stream, Value, event::Alive,
+    Cause, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Replaced, Row, State, Stream, Value,
+    event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -155,8 +156,21 @@ fn events_exactly() {
             to: 180,
             samples: 4050,
             reason: "disk_max reached; the oldest went".into(),
+            replaced_by: None,
         },
         GAP,
+    );
+    check(
+        EventKind::Gap {
+            epoch: Epoch(1),
+            stream: Stream::Telemetry,
+            from: 100,
+            to: 180,
+            samples: 4050,
+            reason: "disk_max reached; thinned".into(),
+            replaced_by: Some(Replaced { epoch: EPOCH, from: 900, to: 903 }),
+        },
+        GAP_REPLACED,
     );
     check(EventKind::Epoch { epoch: EPOCH, before: Some(Epoch(1)), telemetry: 812, event: 44, may_have_lost_ms: 500 }, EPOCH_EVENT);
     check(
@@ -199,6 +213,7 @@ const GAP: &str = concat!(
     r#"{"type":"gap","at":1795255200000,"epoch":"0000000000000001","stream":"telemetry","from":100,"to":180,"samples":4050,"#,
     r#""reason":"disk_max reached; the oldest went"}"#,
 );
+const GAP_REPLACED: &str = r#"{"type":"gap","at":1795255200000,"epoch":"0000000000000001","stream":"telemetry","from":100,"to":180,"samples":4050,"reason":"disk_max reached; thinned","replaced_by":{"epoch":"8f3a01c29b4de677","from":900,"to":903}}"#;
 const EPOCH_EVENT: &str = concat!(
     r#"{"type":"epoch","at":1795255200000,"epoch":"8f3a01c29b4de677","before":"0000000000000001","#,
     r#""telemetry":812,"event":44,"may_have_lost_ms":500}"#,
