@@ -3,7 +3,7 @@
 //! An event is stored in the transaction that makes the change it reports, and sent only after that commit. Times are
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
-use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, Stream, Value};
+use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, Stream, UplinkId, Value};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -76,6 +76,9 @@ pub enum EventKind {
         /// That they held.
         samples: u64,
         reason: String,
+        /// Only the consumer behind this uplink does not get them. `None`: nobody does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uplink: Option<UplinkId>,
         /// What is left of them comes under these numbers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<Replaced>,
