@@ -36,4 +36,5 @@ mod site;
 mod sunspec;
 mod systemd;
 mod unplug;
+mod uplinks;
 mod writes;

@@ -35,6 +35,11 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone() }
     }
 
+    /// To a further broker of the same uplink.
+    pub fn to(at: &config::uplink::Address) -> Client {
+        Client { host: at.host.clone(), port: at.port, tls: at.tls.clone() }
+    }
+
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
         let name = |why: String| NoLink::Name { host: self.host.clone(), why };
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|e| name(e.to_string()))?;
@@ -67,7 +72,9 @@ impl Broker for Client {
             let mut session = Session::new(self.wire(stream).await?, hello.keep_alive);
             session.queue(|out| packets::connect(hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e.to_string())))?;
             match session.packet().await? {
-                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok((session, Welcome { resumed: ack.session_present })),
+                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => {
+                    Ok((session, Welcome { resumed: ack.session_present, receive_max: None }))
+                }
                 Packet::ConnAck(ack) => Err(NoLink::Refused(refusal(ack.code))),
                 other => Err(Lost::Garbled(format!("{:?} instead of CONNACK", other.packet_type())).into()),
             }

@@ -150,6 +150,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
@@ -162,6 +163,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
