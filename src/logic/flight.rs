@@ -28,6 +28,9 @@ pub struct Flight {
     minute: Boot,
     /// What was sent before this says nothing about the window since.
     shrunk: Boot,
+    /// When messages and when bytes were last the limit. Answers come in bursts: the first of them sees a full window,
+    /// and it was full for the others as well.
+    full: [Option<Boot>; 2],
 }
 
 /// What is open when an answer comes.
@@ -47,6 +50,7 @@ impl Flight {
             shortest: [None; 2],
             minute: now,
             shrunk: now,
+            full: [None; 2],
         }
     }
 
@@ -71,6 +75,13 @@ impl Flight {
         let took = now - sent;
         let allowed = self.shortest.iter().flatten().min().map(|shortest| *shortest + (*shortest).clamp(SLACK[0], SLACK[1]));
         self.remember(took, now);
+        // The last places are not for the backlog.
+        let fills = [open.messages + super::replay::reserve(self.messages) >= self.messages, open.bytes >= self.bytes];
+        let limits_it = |n: usize| fills[n] || self.full[n].is_some_and(|at| sent < at);
+        let [by_messages, by_bytes] = [limits_it(0), limits_it(1)];
+        for (full, _) in self.full.iter_mut().zip(fills).filter(|(_, fills)| *fills) {
+            *full = Some(now);
+        }
         if let Some(allowed) = allowed.filter(|allowed| took > *allowed) {
             if sent >= self.shrunk {
                 self.shrunk = now;
@@ -81,11 +92,10 @@ impl Flight {
             }
             return;
         }
-        // The last places are not for the backlog.
-        if open.messages + super::replay::reserve(self.messages) >= self.messages {
+        if by_messages {
             self.messages = (self.messages + 1).min(self.most);
         }
-        if open.bytes >= self.bytes {
+        if by_bytes {
             self.bytes = (self.bytes + bytes).min(limits::UPLINK_BYTES);
         }
     }
