@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_window_that_is_not_used_does_not_grow() {
+        let mut flight = Flight::new(None, Boot(0));
+        for n in 0..1000 {
+            let at = Boot(n * 1_000_000);
+            flight.answered(at, at + Duration::from_millis(200), 1000, Open { messages: 5, bytes: 5000 });
+        }
+        assert_eq!(flight.size(), limits::UPLINK_IN_FLIGHT_START);
+    }
+
+    #[test]
     fn the_brokers_limit_is_never_passed() {
         for limit in [1, 5, 20] {
             let (_, _, size) = run(Some(limit), 200, 100_000_000, 1000, 5);

@@ -184,9 +184,9 @@ impl Core {
 
     /// Live is what is young or in RAM only: the rest waits with the backlog, so that after an outage the newest data
     /// overtakes.
-    fn let_late_ones_go(&mut self, u: usize, now: Boot) {
+    pub(super) fn let_late_ones_go(&mut self, u: usize, now: Boot) {
         let late = now.saturating_sub(self.window.max(Duration::from_secs(1)));
-        while let Some(seq) = self.cursors[u].live.first().copied() {
+        while let Some(seq) = self.cursors.get(u).and_then(|c| c.live.first().copied()) {
             match self.batches.get(&(self.ours(), seq)) {
                 Some(b) if b.segment.is_none() || b.at >= late => return,
                 _ => self.demote(u, (self.ours(), seq)),

@@ -136,6 +136,11 @@ impl Spool {
         }
     }
 
+    /// What has become old while it waited for its link is backlog, though nothing new came since.
+    pub fn let_late_ones_go(&self, u: UplinkIndex, now: Boot) {
+        self.lock().let_late_ones_go(usize::from(u.0), now);
+    }
+
     pub fn has_live(&self, u: UplinkIndex) -> bool {
         self.lock().has_live(u)
     }

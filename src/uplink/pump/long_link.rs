@@ -75,6 +75,18 @@ fn a_long_link_drains_fast_and_live_values_stay_young() {
 }
 
 #[test]
+fn what_waited_for_its_link_is_not_sent_as_live() {
+    virtual_time(async {
+        // Nothing new is sealed after the outage: the last second before it is old all the same.
+        let rig = backlog(uplink(), 100, Duration::ZERO).await;
+        rig.drain(Duration::from_secs(5)).await;
+        let received = rig.broker.received();
+        let flags = |flag: &str| received.iter().filter(|r| String::from_utf8_lossy(&r.body).contains(flag)).count();
+        assert_eq!((flags("\"backlog\":true"), flags("\"backlog\":false")), (100, 0));
+    });
+}
+
+#[test]
 fn the_operators_rate_holds_the_backlog_back_and_nothing_else() {
     virtual_time(async {
         let rig = backlog(Uplink { replay_rate: Some(100), ..uplink() }, 500, Duration::from_millis(20)).await;

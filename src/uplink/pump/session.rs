@@ -179,6 +179,9 @@ impl<'a, B: Broker> Session<'a, B> {
             let Some(part) = self.devices.next() else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
+        if serving {
+            self.pump.store.spool().let_late_ones_go(self.pump.index, now);
+        }
         // What said that something waits and then had nothing is not asked again in this turn.
         let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0, window: self.window.size() };
         while self.has_room() {
