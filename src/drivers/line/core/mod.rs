@@ -270,6 +270,9 @@ impl Core {
     }
 
     fn expire_orders(&mut self, now: Boot) {
+        if self.orders.is_empty() {
+            return;
+        }
         let why = match self.line_state {
             LineState::Up => "it found no turn on the line",
             LineState::Down | LineState::Unknown => "the line is down",
@@ -328,6 +331,14 @@ impl Core {
         let free_at = |device| guard.barred_until(device);
         let (setups, devices) = (&self.setups, &self.devices);
         let polls_at = |device: usize| if devices[device].broadcast { NEVER } else { free_at(device) };
+        // Nearly always, and twice per request: what is below costs a busy line more than its poll does.
+        if self.orders.is_empty() && self.site.is_empty() && setups.is_empty() {
+            return match self.schedule.pick(now, polls_at, |device| self.probe_costs[device]) {
+                Pick::Poll(device) => Ok(Turn::Poll(device)),
+                Pick::Probe(device) => Ok(Turn::Probe(device)),
+                Pick::Wait(at) => Err(at),
+            };
+        }
         // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
         // request is a read if one is due.
         let reads_first = !self.asked && self.exchange.echoes().is_none();

@@ -26,6 +26,9 @@ impl Core {
     }
 
     pub(super) fn expire_site(&mut self, now: Boot) {
+        if self.site.is_empty() {
+            return;
+        }
         let is_closed = self.line_state == LineState::Down && matches!(self.state, State::Closed { .. });
         let down = is_closed.then_some(self.reason.as_str());
         self.site.expire(now, down);
