@@ -343,21 +343,29 @@ impl Exchange {
     }
 
     fn scan(&self) -> Scan {
-        let unit = self.expected_unit();
         match self.wire.framing {
-            Framing::Mbap => mbap::scan(&self.rx, self.tid, unit, &self.ask),
-            Framing::Rtu => rtu::scan_on(&self.rx, unit, &self.ask, self.echoes == Some(true)),
+            Framing::Mbap => {
+                let unit = if self.any_unit { self.rx.get(6).copied().unwrap_or(self.unit) } else { self.unit };
+                mbap::scan(&self.rx, self.tid, unit, &self.ask)
+            }
+            Framing::Rtu if self.any_unit => self.scan_any_unit(),
+            Framing::Rtu => rtu::scan_on(&self.rx, self.unit, &self.ask, self.echoes == Some(true)),
         }
     }
 
-    /// The unit asked, or the one that answers where any will do.
-    fn expected_unit(&self) -> u8 {
-        let at = match self.wire.framing {
-            Framing::Mbap => 6,
-            Framing::Rtu if self.echoes == Some(true) => self.tx.len(),
-            Framing::Rtu => 0,
-        };
-        if self.any_unit { self.rx.get(at).copied().unwrap_or(self.unit) } else { self.unit }
+    /// Whoever answers is the unit. Our own echo names the unit that was asked: it is cut off first.
+    fn scan_any_unit(&self) -> Scan {
+        let len = self.tx.len();
+        // One copy of a write is its reply, unless more follows or the line is known to echo.
+        let is_echo = self.echoes == Some(true) || !self.ask.is_write() || self.rx.len() > len;
+        let from = if is_echo && self.rx.starts_with(&self.tx) { len } else { 0 };
+        let rest = &self.rx[from..];
+        let unit = rest.first().copied().unwrap_or(self.unit);
+        match rtu::scan(rest, unit, &self.ask) {
+            Scan::Reply { pdu, end } => Scan::Reply { pdu: pdu.start + from..pdu.end + from, end: end + from },
+            Scan::Foreign { end, why } => Scan::Foreign { end: end + from, why },
+            other => other,
+        }
     }
 
     /// A frame that belongs to nobody here came while the reply was awaited.

@@ -127,6 +127,8 @@ pub struct Core {
     /// The connection was lost once since the last valid reply and opened again without a word.
     reopened: bool,
     opened: Boot,
+    /// A device's poll whose request was lost with its connection: it goes out first on the next one, bar or not.
+    resend: Option<usize>,
     /// This connection gave a valid reply.
     served: bool,
     /// Timeouts in a row on this connection.
@@ -200,6 +202,7 @@ impl Core {
             backoff: RECONNECT_MIN,
             reopened: false,
             opened: Boot(0),
+            resend: None,
             served: false,
             silent: 0,
             stopped: false,
@@ -408,7 +411,11 @@ impl Core {
 
     fn begin(&mut self, now: Boot) {
         self.secret = false;
-        let (kind, device, ask) = match self.next_turn(now) {
+        let turn = match self.resend.take() {
+            Some(device) => Ok(Turn::Poll(device)),
+            None => self.next_turn(now),
+        };
+        let (kind, device, ask) = match turn {
             Ok(Turn::Order(n)) => {
                 let (device, is_secret, ask) = (self.orders.device(n), self.orders.is_secret(n), self.orders.begin(n));
                 self.secret = is_secret;
