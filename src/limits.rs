@@ -185,6 +185,9 @@ pub const SUNSPEC_PARTS: usize = 24;
 
 /// A scan gives a unit that answers late at most so long. Later: it counts as not there; `--wait` gives it more.
 pub const SCAN_PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// A host whose port is open and mute is asked again with so long for an answer: SunSpec gateways were seen to need a second.
+/// Later: it counts as not there; `--wait` gives it more.
+pub const SCAN_SECOND_LOOK: Duration = Duration::from_millis(1_500);
 /// Addresses that a scan of a network takes without `--yes`. More: refused.
 pub const SCAN_ADDRESSES: usize = 1_024;
 /// Addresses that it takes at all. More: refused.

@@ -21,6 +21,7 @@ pub mod scan;
 pub mod simulate;
 pub mod site;
 pub mod status;
+pub mod table;
 pub mod trace;
 pub mod write;
 
@@ -75,6 +76,9 @@ pub struct Global {
     /// Plain characters instead of glyphs and bars
     #[arg(long, global = true)]
     pub ascii: bool,
+    /// All columns of a table, also where the terminal is too narrow
+    #[arg(long, global = true)]
+    pub wide: bool,
     /// How long to wait for the daemon
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,

@@ -3,6 +3,7 @@
 use super::{
     EXIT_UNREACHABLE, Global, Out,
     out::{Paint, age, bytes, count},
+    table::{Table, left},
 };
 use crate::{api::control, config};
 use serde_json::{Value, json};
@@ -80,9 +81,11 @@ fn list(v: &Value) -> &[Value] {
 pub fn render(d: &Value, out: &Out, all: bool) -> String {
     let mut s = String::new();
     let id = text(&d["gateway"]["id"]);
-    let _ = writeln!(s, "{} {}", out.glyph(text(&d["verdict"])), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
-    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let crowded = list(&d["lines"]).iter().any(is_overloaded);
+    // All answer, and not as often as they were to.
+    let word = if crowded && d["verdict"] == "well" { "slow" } else { text(&d["verdict"]) };
+    let _ = writeln!(s, "{} {}", out.glyph(word), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
+    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all && !crowded;
     if quiet {
         let _ = writeln!(s, "  {}", well(d));
@@ -109,6 +112,10 @@ fn verdict(d: &Value) -> String {
         0 => {}
         1 => says.push("1 device needs you".into()),
         n => says.push(format!("{n} devices need you")),
+    }
+    for line in list(&d["lines"]).iter().filter(|l| l["state"] != "down" && is_overloaded(l)) {
+        let id = text(&line["id"]);
+        says.push(format!("line {id} has more than it can carry, fieldgate plan --line {id} says what to change"));
     }
     for up in list(&d["uplinks"]).iter().filter(|u| u["state"] == "down") {
         says.push(format!("{} is down, keeping everything here", text(&up["id"])));
@@ -151,11 +158,13 @@ fn waiting(d: &Value) -> String {
 }
 
 fn table(s: &mut String, devices: &[Value], out: &Out, most: usize) {
-    let width = devices.iter().map(|e| text(&e["id"]).len()).max().unwrap_or(0);
+    let mut table = Table::headless(&[left("DEVICE"), left("STATE").least(11), left("WHY").text(20).least(38), left("LINE").rank(1)]);
     for e in devices.iter().take(most) {
         let state = text(&e["state"]);
-        let _ = writeln!(s, "  {} {:width$}  {:<11}  {:<38} {}", out.glyph(state), text(&e["id"]), state, why(e), text(&e["line"]));
+        let cells = [text(&e["id"]).to_owned(), state.to_owned(), why(e), text(&e["line"]).to_owned()];
+        table.row(format!("  {} ", out.glyph(state)), cells);
     }
+    s.push_str(&table.text(out));
     if devices.len() > most {
         let _ = writeln!(s, "  … {} more; --all shows them", devices.len() - most);
     }
@@ -266,6 +275,18 @@ mod tests {
         assert!(s.contains("catching up   connected for 2 min, answers in 84 ms; 6,150 waiting, nothing dropped"), "{s}");
         assert!(s.contains("58 % of line time, 3 of 4 online"), "{s}");
         assert!(s.lines().all(|l| l.chars().count() <= 100), "{s}");
+    }
+
+    #[test]
+    fn an_overloaded_line_is_named_by_the_verdict_with_its_remedy() {
+        let mut d = document();
+        (d["verdict"], d["exceptions"], d["devices"]) = (json!("well"), json!([]), json!({"online": 4, "offline": 0}));
+        d["lines"][0]["utilisation"] = json!(0.99);
+        d["lines"][0]["missed"] = json!(1200);
+        let s = render(&d, &Out::plain(), false);
+        let first = "◐ plant-7: line meters has more than it can carry, fieldgate plan --line meters says what to change";
+        assert_eq!(s.lines().next(), Some(first), "{s}");
+        assert!(!s.contains("all well"), "{s}");
     }
 
     #[test]

@@ -82,6 +82,7 @@ impl Core {
             State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
             State::Site(_) => {
                 if self.site_lost(now, may_reopen) {
+                    self.doubt_framing();
                     self.reopened = true;
                     self.state = State::Opening;
                 } else {
