@@ -112,7 +112,7 @@ fn is_database(file: &Path) -> bool {
 }
 
 fn unwritable(e: &SinkError) -> Trouble {
-    Trouble::new("file", 1, e.to_string(), "name a file in a directory you may write to")
+    Trouble::new("file", 1, e.to_string(), "name a file that you may read and write, with free space around it")
 }
 
 fn refused(message: String, remedy: &str) -> Trouble {

@@ -63,6 +63,7 @@ struct Session<'a> {
     /// When the books are looked at, if nothing more comes; `None`: they were.
     quiet_at: Option<Instant>,
     connected: bool,
+    denied: bool,
     signals: Signals,
 }
 
@@ -193,34 +194,39 @@ impl Session<'_> {
                 arrived = link.next() => arrived,
             };
             let first = match arrived {
-                Ok(Arrived::Message(message)) => message,
-                Ok(Arrived::Subscribed { granted: false }) => return (Some(Cut::Refused), useful),
-                Ok(Arrived::Subscribed { granted: true }) => {
-                    if !std::mem::replace(&mut self.connected, true) && !self.out.quiet {
-                        eprintln!(
-                            "reading {} at {} as {}",
-                            self.args.broker.filter(),
-                            self.args.broker.name(),
-                            self.args.broker.client_id()
-                        );
-                    }
-                    self.quiet_at = Some(Instant::now() + QUIET);
-                    continue;
+                Ok(Arrived::Message(message)) => Some(message),
+                Ok(Arrived::Subscribed { granted }) => {
+                    self.subscribed(granted);
+                    None
                 }
-                Ok(_) => continue,
+                Ok(_) => None,
                 Err(lost) => return (Some(Cut::Link(lost)), useful),
             };
-            match self.group(&mut link, first).await {
-                Ok((acknowledge, lost)) => {
-                    acknowledge.into_iter().for_each(|id| link.acknowledge(id));
-                    useful = true;
-                    self.quiet_at = Some(Instant::now() + QUIET);
-                    if let Some(lost) = lost {
-                        return (Some(Cut::Link(lost)), useful);
+            if let Some(first) = first {
+                match self.group(&mut link, first).await {
+                    Ok((acknowledge, lost)) => {
+                        acknowledge.into_iter().for_each(|id| link.acknowledge(id));
+                        useful = true;
+                        self.quiet_at = Some(Instant::now() + QUIET);
+                        if let Some(lost) = lost {
+                            return (Some(Cut::Link(lost)), useful);
+                        }
                     }
+                    Err(e) => return (Some(Cut::Sink(e)), useful),
                 }
-                Err(e) => return (Some(Cut::Sink(e)), useful),
             }
+            if self.denied {
+                return (Some(Cut::Refused), useful);
+            }
+        }
+    }
+
+    /// What waited for us may come before the answer to our subscription, so this is met in the middle of a group too.
+    fn subscribed(&mut self, granted: bool) {
+        self.denied = !granted;
+        self.quiet_at = Some(Instant::now() + QUIET);
+        if granted && !std::mem::replace(&mut self.connected, true) && !self.out.quiet {
+            eprintln!("reading {} at {} as {}", self.args.broker.filter(), self.args.broker.name(), self.args.broker.client_id());
         }
     }
 
@@ -240,6 +246,7 @@ impl Session<'_> {
             }
             match at_once(link.next()).await {
                 Some(Ok(Arrived::Message(message))) => next = Some(message),
+                Some(Ok(Arrived::Subscribed { granted })) => self.subscribed(granted),
                 Some(Ok(_)) => {}
                 Some(Err(e)) => {
                     lost = Some(e);
@@ -317,7 +324,7 @@ impl<'a> Starting<'a> {
         let Starting { out, args, client, sink } = self;
         let signals = Signals::take().map_err(|e| Trouble::new("system", 1, format!("cannot take signals: {e}"), ""))?;
         let (until, next_report) = (args.length.map(|l| Instant::now() + l), args.report_every.map(|e| Instant::now() + e));
-        Session { out, args, sink, until, next_report, quiet_at: None, connected: false, signals }.run(client).await
+        Session { out, args, sink, until, next_report, quiet_at: None, connected: false, denied: false, signals }.run(client).await
     }
 }
 

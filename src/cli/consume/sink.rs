@@ -33,9 +33,9 @@ pub enum Took {
 
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot use {file}: {source}")]
     File { file: String, source: std::io::Error },
-    #[error("cannot write {file}: {source}")]
+    #[error("cannot use {file}: {source}")]
     Database { file: String, source: rusqlite::Error },
     #[error("{file}: {why}")]
     Foreign { file: String, why: String },
