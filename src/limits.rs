@@ -206,3 +206,14 @@ pub const TRACE_STEPS: usize = 32;
 pub const COMMAND_PHASES: usize = 256;
 /// A local command's end is waited for so long after its deadline: a read-back may follow the write.
 pub const COMMAND_GRACE: Duration = Duration::from_secs(12);
+
+/// Messages that `fieldgate consume` writes in one commit, and their bytes: what an unacknowledged commit may cost in
+/// memory. More that wait are written by the next one.
+pub const CONSUME_GROUP: usize = 1_024;
+pub const CONSUME_GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Ranges of numbers and contents of messages that it holds in memory when it writes JSON lines. Full: a message that would
+/// need one more range is rejected, which only strangers' numbers come to; the oldest content is not compared any more.
+pub const CONSUME_RANGES: usize = 200_000;
+pub const CONSUME_CONTENTS: usize = 65_536;
+/// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
+pub const CONSUME_REJECTED: u64 = 10_000;

@@ -24,7 +24,7 @@ pub struct Hello {
     pub username: Option<String>,
     pub password: Option<crate::config::Secret>,
     pub keep_alive: Duration,
-    /// Retained, QoS 1: published by the broker when this link dies.
+    /// Retained, QoS 1: published by the broker when this link dies. An empty topic: none.
     pub will: (String, Vec<u8>),
 }
 

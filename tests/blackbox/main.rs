@@ -20,6 +20,7 @@ mod wait;
 
 mod check;
 mod commands;
+mod consume;
 mod daemon;
 mod dead;
 mod delivery;
@@ -31,6 +32,7 @@ mod newcomer;
 mod oddities;
 mod plan;
 mod publishers;
+mod schemas;
 mod silence;
 mod site;
 mod sunspec;

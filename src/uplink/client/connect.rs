@@ -35,6 +35,11 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone() }
     }
 
+    /// For who reads from a broker and is no uplink.
+    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
+        Client { host, port, tls }
+    }
+
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
         let name = |why: String| NoLink::Name { host: self.host.clone(), why };
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|e| name(e.to_string()))?;
