@@ -101,7 +101,7 @@ const CODE: u16 = 0x1267;
 
 #[test]
 fn a_secret_that_is_written_shows_in_no_frame_and_no_saved_file() {
-    let devices = Devices::start(1);
+    let mut devices = Devices::start(1);
     let port = devices.ports[0];
     let secret = tempfile::NamedTempFile::new().expect("a temporary file");
     std::fs::write(secret.path(), format!("{CODE}\n")).expect("a file");
