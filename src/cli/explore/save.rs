@@ -35,10 +35,10 @@ pub fn save(main: &Path, saving: &Saving<'_>) -> Result<PathBuf, String> {
     let dir = main.parent().unwrap_or(Path::new("")).join("conf.d");
     let id = whose(saving, before.config.as_ref());
     let saving = &Saving { device: &id, point: saving.point.clone(), unit_of_measure: saving.unit_of_measure.clone(), ..*saving };
-    let file = dir.join(format!("{}.toml", saving.device));
+    let known = known_in(main, &dir, saving.device);
+    let is_known = known.is_some();
+    let file = known.unwrap_or_else(|| dir.join(format!("{}.toml", saving.device)));
     let old = fs::read_to_string(&file).unwrap_or_default();
-    let is_known = before.config.as_ref().is_some_and(|c| c.devices.iter().any(|d| d.id == *saving.device))
-        || old.contains(&format!("[device.{}]", saving.device));
     let mut text = old.clone();
     if !is_known {
         text += &device(saving, before.config.as_ref());
@@ -55,6 +55,19 @@ pub fn save(main: &Path, saving: &Saving<'_>) -> Result<PathBuf, String> {
         return Err(why.unwrap_or_else(|| "the configuration would not check".into()));
     }
     Ok(file)
+}
+
+/// The file in which a device stands: its points come there, for a table may not be in two files.
+fn known_in(main: &Path, dir: &Path, device: &DeviceId) -> Option<PathBuf> {
+    let beside = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = beside.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files.insert(0, main.to_owned());
+    let is_here = |file: &PathBuf| {
+        let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+        table.is_some_and(|t| t.get("device").and_then(|devices| devices.get(device.as_str())).is_some())
+    };
+    files.into_iter().find(is_here)
 }
 
 /// A unit that the configuration knows under a name keeps it, so that it is polled once. A name that stands for another
@@ -180,7 +193,7 @@ mod tests {
         let tcp = |host: &str| Transport::Tcp { host: host.into(), port: 502 };
         let meter = "[line.bus]\nserial = { path = \"/dev/ttyUSB1\", baud = 9600, parity = \"none\" }\n\
             [device.meter-1]\nline = \"bus\"\nunit = 7\npoll = \"5s\"\npoint.voltage = { register = \"input:0\", type = \"f32\" }\n";
-        after_saving(meter, port("/dev/ttyUSB1"), &["meter-1 7 on bus: power voltage"]);
+        after_saving(meter, port("/dev/ttyUSB1"), &["meter-1 7 on bus: voltage power"]);
         let plc = "[device.plc]\ntcp = \"10.0.0.5:502\"\nunit = 7\npoll = \"5s\"\npoint.on = { register = \"input:0\", type = \"u16\" }\n";
         after_saving(plc, tcp("10.0.0.5"), &["plc 7 on plc: on power"]);
         let other =
