@@ -11,6 +11,8 @@ use crate::{
 use std::time::Duration;
 
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
+/// A program that sets the wall clock again and again makes no more events than this.
+const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
 
@@ -20,6 +22,7 @@ pub(super) struct Duties {
     pub cards: Option<Boot>,
     progress: Boot,
     clock: Boot,
+    looked: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
@@ -27,12 +30,12 @@ pub(super) struct Duties {
 
 impl Duties {
     pub fn new(now: Boot, trust: Trust) -> Duties {
-        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, trust, again: now }
+        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, looked: now, trust, again: now }
     }
 
-    /// The wall clock was set: to be looked at in this turn.
+    /// The wall clock was set: to be looked at in this turn, unless somebody sets it all the time.
     pub fn clock_was_set(&mut self) {
-        self.clock = Boot(0);
+        self.clock = self.clock.min(self.looked + CLOCK_AT_MOST_EVERY);
     }
 }
 
@@ -155,6 +158,7 @@ impl Engine {
     }
 
     fn look_at_wall_clock(&mut self, now: Boot) -> Vec<ClockChange> {
+        self.duties.looked = now;
         let believed = self.duties.trust.see(now, self.clock.observe());
         self.store.set_clock(believed)
     }

@@ -32,6 +32,7 @@ struct Good {
 }
 
 impl Good {
+    /// By how much it may be off now, as far as it is known how good it was.
     fn error_ms(&self, now: Boot) -> u64 {
         self.error_ms.unwrap_or(0) + drift_ms(now - self.at)
     }
@@ -80,14 +81,14 @@ impl Trust {
             return ClockReading {
                 offset_ms: good.offset_ms,
                 quality: ClockQuality::Synchronised,
-                error_ms: Some(error_ms),
+                error_ms: good.error_ms.map(|_| error_ms),
                 source: good.source,
             };
         }
         // Long without news. Somebody may have put it right by hand since: believed where it can be true.
         let plausible = seen.offset_ms.abs_diff(good.offset_ms) <= error_ms;
         let (offset_ms, source) = if plausible { (seen.offset_ms, ClockSource::Guess) } else { (good.offset_ms, good.source) };
-        let error_ms = Some(error_ms + if plausible { seen.offset_ms.abs_diff(good.offset_ms) } else { 0 });
+        let error_ms = good.error_ms.map(|_| error_ms + if plausible { seen.offset_ms.abs_diff(good.offset_ms) } else { 0 });
         ClockReading { offset_ms, quality: ClockQuality::Estimated, error_ms, source }
     }
 }
@@ -146,7 +147,7 @@ mod tests {
         let mut trust = Trust::new(false);
         let file = |offset_ms| Observed { offset_ms, by: Some(File), error_ms: None };
         check(&mut trust, 1, file(5000), (5000, Synchronised, None, File));
-        check(&mut trust, 1001, file(5000 + YEAR), (5000, Synchronised, Some(500), File));
+        check(&mut trust, 1001, file(5000 + YEAR), (5000, Synchronised, None, File));
         check(&mut trust, 1002, seen(5010, Some(Ntp)), (5010, Synchronised, Some(20), Ntp));
     }
 
