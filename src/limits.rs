@@ -30,6 +30,13 @@ pub const LOCAL_MESSAGES: usize = 1024;
 pub const STORE_CHANGES: usize = 256;
 /// Changes that the disk refused, kept to be stored when it works again. Full: the oldest goes, ends of commands last.
 pub const UNSTORED: usize = 4_096;
+/// Earlier boots that a first synchronisation corrects, each with an event. More, on a site that ran for months without:
+/// the oldest keep their estimate.
+pub const BOOTS_SETTLED: usize = 64;
+/// How far a boot has come is written so often, so that a later one knows the time at least to this; 24 small commits a day.
+pub const CLOCK_KEPT_EVERY: Duration = Duration::from_secs(3600);
+/// Offsets of clocks kept for whoever looks back. Full: the oldest go.
+pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 

@@ -243,7 +243,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         row(s, text(&l["id"]), state, &detail);
     }
     let clock = text(&d["clock"]["quality"]);
-    row(s, "clock", clock, if clock == "estimated" { "not known to be set from the network; messages say so" } else { "" });
+    row(s, "clock", clock, &clock_detail(&d["clock"]));
     let disk = format!(
         "{} of {}, {} written by the spool",
         bytes(number(&d["disk"]["bytes"])),
@@ -251,6 +251,22 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         bytes(number(&d["spool"]["bytes_written"]))
     );
     row(s, "disk", "good", &disk);
+}
+
+fn clock_detail(clock: &Value) -> String {
+    let mut detail = match (text(&clock["source"]), clock["error_ms"].as_u64()) {
+        ("rtc", _) => "the clock of this machine is trusted (gateway.trust_rtc)".into(),
+        (source @ ("ntp" | "file"), Some(ms)) if clock["quality"] == "synchronised" => {
+            format!("off by {} ms or less ({source})", count(ms))
+        }
+        ("ntp" | "file", Some(ms)) => format!("no time server for long; off by {} s or less, messages say so", count(ms / 1000)),
+        _ if clock["quality"] == "estimated" => "not known to be set from the network; messages say so".into(),
+        _ => String::new(),
+    };
+    if let Some(s) = clock["held_for_s"].as_u64() {
+        let _ = write!(detail, "; telemetry waits {s} s more for it, {} batches", count(number(&clock["held_batches"])));
+    }
+    detail
 }
 
 #[cfg(test)]
@@ -299,6 +315,31 @@ mod tests {
         let s = render(&d, &Out::plain(), false);
         let line = "meters       ◐ slow          99 % of line time, 3 of 4 online, RTU frames over TCP; more than it can carry, 1,200 polls missed";
         assert!(s.contains(line), "{s}");
+    }
+
+    #[test]
+    fn the_clock_says_who_keeps_it_and_what_waits_for_it() {
+        let check = |clock: Value, want: &str| {
+            let mut d = document();
+            d["clock"] = clock;
+            let s = render(&d, &Out::plain(), false);
+            let line = s.lines().find(|l| l.trim_start().starts_with("clock")).unwrap_or_default();
+            assert!(line.ends_with(want), "{line}");
+        };
+        check(json!({"quality": "synchronised", "source": "ntp", "error_ms": 2}), "● synchronised  off by 2 ms or less (ntp)");
+        check(
+            json!({"quality": "synchronised", "source": "rtc", "error_ms": null}),
+            "the clock of this machine is trusted (gateway.trust_rtc)",
+        );
+        check(json!({"quality": "estimated", "source": "guess"}), "◐ estimated     not known to be set from the network; messages say so");
+        check(
+            json!({"quality": "estimated", "source": "guess", "held_for_s": 40, "held_batches": 1200}),
+            "messages say so; telemetry waits 40 s more for it, 1,200 batches",
+        );
+        check(
+            json!({"quality": "estimated", "source": "ntp", "error_ms": 20_000}),
+            "no time server for long; off by 20 s or less, messages say so",
+        );
     }
 
     #[test]

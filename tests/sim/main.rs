@@ -9,6 +9,7 @@
 
 mod bus;
 mod check;
+mod clock;
 mod cloud;
 mod dice;
 mod disk;

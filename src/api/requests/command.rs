@@ -71,7 +71,7 @@ pub async fn answer(asked: &Json, sources: &Sources) -> Json {
         return refuse("stopping", "the daemon is stopping");
     }
     drop(door);
-    let reading = sources.clock.reading();
+    let (reading, _) = sources.store.clock();
     let mut seen = Vec::new();
     let end = timeout(within, async {
         loop {
