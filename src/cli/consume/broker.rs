@@ -3,6 +3,7 @@
 use crate::{
     cli::site::Trouble,
     config::{Secret, uplink::Tls},
+    system::clock::{Clock, built},
     uplink::{broker::Hello, client::Client},
 };
 use std::{path::PathBuf, time::Duration};
@@ -77,6 +78,7 @@ impl Args {
             password: password.map(Secret),
             keep_alive: Duration::from_secs(30),
             will: (String::new(), Vec::new()),
+            judged_at: Clock::Real.reading().wall(Clock::Real.now()).max(built()),
         })
     }
 

@@ -77,7 +77,12 @@ pub enum Known {
     Gap(Gap),
     Epoch(Began),
     Progress(Vec<Alive>),
-    Clock { offset_ms: i64, synchronised: bool },
+    /// `boot`: none is named by versions before; that of the envelope.
+    Clock {
+        boot: Option<u32>,
+        offset_ms: i64,
+        synchronised: bool,
+    },
     Other,
 }
 
@@ -172,7 +177,7 @@ impl Message {
     }
 
     pub fn is_estimated(&self) -> bool {
-        self.clock.quality == ClockQuality::Estimated
+        self.clock.quality != ClockQuality::Synchronised
     }
 }
 

@@ -305,7 +305,9 @@ impl Database {
                 self.db
                     .execute("UPDATE sequence SET joined = 0 WHERE gateway = ? AND epoch = ?", params![gateway, began.epoch.to_string()])?;
             }
-            Known::Clock { offset_ms, synchronised } => self.correct(m, *offset_ms, *synchronised)?,
+            Known::Clock { boot, offset_ms, synchronised } => {
+                self.correct((m.gateway.as_str(), boot.unwrap_or(m.clock.boot)), *offset_ms, *synchronised)?;
+            }
             Known::Other => {}
         }
         let device = event.members.get("device").and_then(serde_json::Value::as_str);
@@ -319,8 +321,7 @@ impl Database {
     }
 
     /// Times of this boot that were estimated move by the difference; with a synchronised clock they are right for good.
-    fn correct(&mut self, m: &Message, offset_ms: i64, synchronised: bool) -> rusqlite::Result<()> {
-        let (gateway, boot) = (m.gateway.as_str(), m.clock.boot);
+    fn correct(&mut self, (gateway, boot): (&str, u32), offset_ms: i64, synchronised: bool) -> rusqlite::Result<()> {
         self.db.execute(
             "INSERT INTO clock VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET offset_ms = excluded.offset_ms, synchronised = excluded.synchronised",
             params![gateway, boot, offset_ms, synchronised],

@@ -174,9 +174,9 @@ impl Lines {
 
     /// Times of this boot that were estimated are wrong by the difference.
     fn correct(&mut self, delivery: &Delivery<'_>, message: &Message) {
-        let boot = (message.gateway.as_str().to_owned(), message.clock.boot);
         for event in message.events() {
-            let Known::Clock { offset_ms, synchronised } = event.known else { continue };
+            let Known::Clock { boot, offset_ms, synchronised } = event.known else { continue };
+            let boot = (message.gateway.as_str().to_owned(), boot.unwrap_or(message.clock.boot));
             if self.estimated.contains_key(&boot) {
                 let body = json!({"gateway": boot.0, "boot": boot.1, "offset_ms": offset_ms, "synchronised": synchronised});
                 self.write_json(delivery.received_ms, "correction", &body);

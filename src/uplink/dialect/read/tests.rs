@@ -61,7 +61,11 @@ fn what_a_consumer_acts_on_is_typed() {
     assert_eq!((gap.from, gap.to, gap.samples, gap.replaced_by.unwrap().to), (100, 180, 4050, 903));
     assert_eq!(
         known(r#"{"type":"clock","at":1,"offset_ms":5,"before_ms":null,"synchronised":true}"#),
-        Known::Clock { offset_ms: 5, synchronised: true }
+        Known::Clock { boot: None, offset_ms: 5, synchronised: true }
+    );
+    assert_eq!(
+        known(r#"{"type":"clock","at":1,"boot":2,"offset_ms":5,"before_ms":null,"synchronised":false,"quality":"interval"}"#),
+        Known::Clock { boot: Some(2), offset_ms: 5, synchronised: false }
     );
     assert!(matches!(known(r#"{"type":"progress","at":1,"alive":[]}"#), Known::Progress(a) if a.is_empty()));
     assert_eq!(known(r#"{"type":"of a later version","at":1}"#), Known::Other);

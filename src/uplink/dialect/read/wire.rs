@@ -107,8 +107,8 @@ fn event(members: Map<String, Json>) -> Result<Event, Refused> {
         "epoch" => Known::Epoch(typed(&word, &members)?),
         "progress" => Known::Progress(typed::<Progress>(&word, &members)?.alive),
         "clock" => {
-            let Clock { offset_ms, synchronised } = typed(&word, &members)?;
-            Known::Clock { offset_ms, synchronised }
+            let Clock { boot, offset_ms, synchronised } = typed(&word, &members)?;
+            Known::Clock { boot, offset_ms, synchronised }
         }
         _ => Known::Other,
     };
@@ -132,6 +132,7 @@ struct Progress {
 
 #[derive(Deserialize)]
 struct Clock {
+    boot: Option<u32>,
     offset_ms: i64,
     synchronised: bool,
 }
