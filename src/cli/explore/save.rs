@@ -195,10 +195,10 @@ mod tests {
             [device.meter-1]\nline = \"bus\"\nunit = 7\npoll = \"5s\"\npoint.voltage = { register = \"input:0\", type = \"f32\" }\n";
         after_saving(meter, port("/dev/ttyUSB1"), &["meter-1 7 on bus: voltage power"]);
         let plc = "[device.plc]\ntcp = \"10.0.0.5:502\"\nunit = 7\npoll = \"5s\"\npoint.on = { register = \"input:0\", type = \"u16\" }\n";
-        after_saving(plc, tcp("10.0.0.5"), &["plc 7 on plc: on power"]);
+        after_saving(plc, tcp("10.0.0.5"), &["plc 7 on 10.0.0.5:502: on power"]);
         let other =
             "[device.unit-7]\ntcp = \"10.0.0.6:502\"\nunit = 7\npoll = \"5s\"\npoint.on = { register = \"input:0\", type = \"u16\" }\n";
-        after_saving(other, tcp("10.0.0.5"), &["unit-7 7 on unit-7: on", "unit-7-2 7 on unit-7-2: power"]);
+        after_saving(other, tcp("10.0.0.5"), &["unit-7 7 on 10.0.0.6:502: on", "unit-7-2 7 on 10.0.0.5:502: power"]);
     }
 
     #[test]
