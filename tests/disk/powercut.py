@@ -169,7 +169,7 @@ class Cut:
         mount.mkdir()
         gateway = sink = None
         try:
-            run("mount", "-o", "loop", self.image, mount)
+            self.mount(mount)
             sink = Sink()
             gateway = Gateway(folder, mount / "data", self.facts["ports"], sink.port)
             self.look(gateway, sink)
@@ -185,6 +185,15 @@ class Cut:
                 sink.close()
             subprocess.run(["umount", str(mount)], check=False, stderr=subprocess.DEVNULL)
             shutil.rmtree(folder, ignore_errors=True)
+
+    def mount(self, where):
+        """A file system that its own torn metadata made unmountable is repaired first, as every Debian does at boot."""
+        try:
+            run("mount", "-o", "loop", self.image, where)
+        except subprocess.CalledProcessError:
+            subprocess.run(["e2fsck", "-fy", str(self.image)], check=False, capture_output=True)
+            run("mount", "-o", "loop", self.image, where)
+            print(f"  cut {self.number} ({self.fate}): ext4 needed e2fsck before its mount", flush=True)
 
     def look(self, gateway, sink):
         facts, judge = self.facts, Judge()

@@ -27,8 +27,12 @@ pub struct Outcome {
 }
 
 pub fn run(seed: u64) -> Outcome {
+    carry_out(Plan::draw(seed))
+}
+
+pub fn carry_out(plan: Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(simulate(Plan::draw(seed)))
+    runtime.block_on(simulate(plan))
 }
 
 /// What ends a fault.
@@ -116,6 +120,12 @@ impl Driver {
     fn spool_full_since(&self, now: Boot) -> Option<Boot> {
         let healed = self.spool_healed.filter(|(_, at)| now - *at <= limits::WRITE_RETRY_MAX + Duration::from_millis(100));
         self.spool_full.or(healed.map(|(since, _)| since))
+    }
+
+    /// It may not have been written since the last time.
+    fn spool_fills(&mut self) {
+        let now = self.world.now();
+        self.spool_full = Some(self.spool_full_since(now).unwrap_or(now));
     }
 
     async fn start(&mut self) {
@@ -221,7 +231,7 @@ impl Driver {
             }
             Action::SpoolFull { for_ms } => {
                 disk::fill(self.dir.path(), disk::SPOOL, true);
-                self.spool_full.get_or_insert(self.world.now());
+                self.spool_fills();
                 self.later(for_ms, Heal::Spool);
             }
             // A disk that is full at the start lets no store open; that is not this fault.
@@ -233,7 +243,7 @@ impl Driver {
                 self.later(for_ms, Heal::State);
                 if self.plan.disk_max < 1 << 20 {
                     // At its limit the spool makes room only after the gap is written in the state's file.
-                    self.spool_full.get_or_insert(self.world.now());
+                    self.spool_fills();
                     self.later(for_ms, Heal::Spool);
                 }
             }
