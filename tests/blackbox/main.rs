@@ -25,6 +25,7 @@ mod daemon;
 mod dead;
 mod delivery;
 mod demo;
+mod endurance;
 mod faults;
 mod framed;
 mod links;

@@ -133,6 +133,12 @@ impl Driver {
         self.spool_full.or(healed.map(|(since, _)| since))
     }
 
+    /// It may not have been written since the last time.
+    fn spool_fills(&mut self) {
+        let now = self.world.now();
+        self.spool_full = Some(self.spool_full_since(now).unwrap_or(now));
+    }
+
     async fn start(&mut self) {
         let surroundings =
             Surroundings { world: &self.world, plan: &self.plan, dir: self.dir.path(), buses: &self.buses, cloud: &self.cloud };
@@ -236,7 +242,7 @@ impl Driver {
             }
             Action::SpoolFull { for_ms } => {
                 disk::fill(self.dir.path(), disk::SPOOL, true);
-                self.spool_full.get_or_insert(self.world.now());
+                self.spool_fills();
                 self.later(for_ms, Heal::Spool);
             }
             // A disk that is full at the start lets no store open; that is not this fault.
@@ -248,7 +254,7 @@ impl Driver {
                 self.later(for_ms, Heal::State);
                 if self.plan.disk_max < 1 << 20 {
                     // At its limit the spool makes room only after the gap is written in the state's file.
-                    self.spool_full.get_or_insert(self.world.now());
+                    self.spool_fills();
                     self.later(for_ms, Heal::Spool);
                 }
             }
