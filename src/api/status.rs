@@ -52,11 +52,12 @@ impl Sources {
         let now = self.clock.now();
         let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
         let spool = self.store.spool().figures(now);
-        let reading = self.clock.reading();
+        let (reading, _) = self.store.clock();
+        let held = self.store.held_until(now);
         let uplinks = (0..).map(UplinkIndex).zip(&self.uplinks).map(|(u, (id, required, f))| {
             let mut row = uplink(id, &f.borrow(), now);
             row["required"] = json!(required);
-            held(&mut row, &self.store.spool().figures_of(u, now));
+            backlog(&mut row, &self.store.spool().figures_of(u, now));
             row
         });
         let uplinks: Vec<Value> = uplinks.collect();
@@ -84,7 +85,11 @@ impl Sources {
             "lines": lines(&snapshot.lines, &figures, &snapshot.devices),
             "devices": counts(&snapshot.devices),
             "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
-            "clock": {"quality": reading.quality, "offset_ms": reading.offset_ms},
+            "clock": {
+                "quality": reading.quality, "source": reading.source, "offset_ms": reading.offset_ms, "error_ms": reading.error_ms,
+                "held_for_s": held.map(|until| (until - now).as_secs()),
+                "held_batches": held.map_or(0, |_| spool.waiting_batches),
+            },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
             "samples_in": snapshot.samples_in,
         });
@@ -123,7 +128,7 @@ fn uplink(id: &UplinkId, f: &UplinkFigures, now: Boot) -> Value {
     })
 }
 
-fn held(row: &mut Value, f: &UplinkSpool) {
+fn backlog(row: &mut Value, f: &UplinkSpool) {
     row["waiting"] = json!(f.waiting_samples);
     row["oldest_age_s"] = json!(f.oldest_age_ms.map(|ms| ms / 1000));
     row["samples_acknowledged"] = json!(f.acknowledged_samples);

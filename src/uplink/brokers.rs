@@ -55,7 +55,10 @@ impl<B: Broker> Broker for Brokers<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::uplink::{broker::Link, simulated::Simulated};
+    use crate::{
+        model::WallMs,
+        uplink::{broker::Link, simulated::Simulated},
+    };
     use std::time::Duration;
 
     fn hello() -> Hello {
@@ -65,6 +68,7 @@ mod tests {
             password: None,
             keep_alive: Duration::from_secs(30),
             will: ("g/state".into(), vec![]),
+            judged_at: WallMs(0),
         }
     }
 

@@ -61,7 +61,8 @@ pub struct Parts {
 pub async fn run(parts: Parts) {
     let of = &parts.config;
     let name = |host: &str, port: u16| Arc::from(format!("{host}:{port}"));
-    let others: Vec<_> = of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at))).collect();
+    let others: Vec<_> =
+        of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at.host.clone(), at.port, at.tls.clone()))).collect();
     let brokers = Brokers::new((name(&of.host, of.port), Client::new(of)), others);
     run_with(parts, brokers).await;
 }
@@ -104,7 +105,7 @@ impl<B: Broker> Pump<B> {
     async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.session += 1;
-            let since = self.clock.reading().wall(self.clock.now());
+            let since = self.wall();
             let hello = self.hello(since);
             let stop = self.stop.clone();
             let linked = tokio::select! {
@@ -165,6 +166,10 @@ impl<B: Broker> Pump<B> {
         self.board.down(why.to_string(), self.clock.now());
     }
 
+    fn wall(&self) -> WallMs {
+        self.store.clock().0.wall(self.clock.now())
+    }
+
     fn hello(&self, since: WallMs) -> Hello {
         let will = self.native.state(self.presence(false, since, Some("connection lost")));
         Hello {
@@ -173,6 +178,7 @@ impl<B: Broker> Pump<B> {
             password: self.config.password.clone(),
             keep_alive: self.config.keep_alive,
             will: (self.native.topic("state"), will),
+            judged_at: self.store.latest_known(self.clock.now()),
         }
     }
 

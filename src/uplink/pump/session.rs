@@ -147,9 +147,10 @@ impl<'a, B: Broker> Session<'a, B> {
     fn finished(&mut self, now: Boot) -> bool {
         if let Stage::Draining { until } = self.stage {
             let (store, u) = (&self.pump.store, self.pump.index);
-            let nothing_left = self.window.is_empty() && !store.spool().has_live(u) && !store.events().has_next(u);
+            let live = store.spool().has_live(u) && store.held_until(now).is_none();
+            let nothing_left = self.window.is_empty() && !live && !store.events().has_next(u);
             if nothing_left || now >= until {
-                let since = self.pump.clock.reading().wall(now);
+                let since = self.pump.wall();
                 self.send_state(false, since, Some("stopped"));
                 self.stage = Stage::Goodbye { until: now + GOODBYE };
             }
@@ -163,15 +164,18 @@ impl<'a, B: Broker> Session<'a, B> {
 
     fn due(&self, replay: Option<Boot>) -> Option<Boot> {
         match self.stage {
-            Stage::Serving => [self.devices.due(), replay, self.pump.leave_at].into_iter().flatten().min(),
+            Stage::Serving => {
+                let held = self.pump.store.held_until(self.pump.clock.now());
+                [self.devices.due(), replay, self.pump.leave_at, held].into_iter().flatten().min()
+            }
             Stage::Draining { until } | Stage::Goodbye { until } => Some(until),
         }
     }
 
     fn fill(&mut self, now: Boot) {
-        let Pump { cards, native, clock, .. } = &mut *self.pump;
+        let Pump { cards, native, store, .. } = &mut *self.pump;
         if self.devices.due().is_some_and(|due| now >= due) {
-            let reading = clock.reading();
+            let (reading, _) = store.clock();
             self.devices.refresh(native, &cards.borrow_and_update(), reading, now);
         }
         let serving = self.stage == Stage::Serving;
@@ -182,8 +186,10 @@ impl<'a, B: Broker> Session<'a, B> {
         if serving {
             self.pump.store.spool().let_late_ones_go(self.pump.index, now);
         }
+        // Telemetry waits some seconds after a boot for a clock that is set; state and events do not.
+        let free = self.pump.store.held_until(now).is_none();
         // What said that something waits and then had nothing is not asked again in this turn.
-        let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0, window: self.window.size() };
+        let mut asked = Waiting { events: true, live: free, backlog: serving && free, room: 0, window: self.window.size() };
         while self.has_room() {
             let (store, u) = (&self.pump.store, self.pump.index);
             let waiting = Waiting {
