@@ -123,36 +123,40 @@ impl Saver {
         let here = clocks.here();
         let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
         let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
-        let (mut meta, prepared) = {
+        let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
             let run = *core.runs.last().expect("our own run is always there");
-            // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
+            // All that was ever sealed is either saved or acknowledged up to there.
             let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }, prepared)
+            let (head, last) = prepared.as_ref().map_or((core.ring.head, 0), |(n, s)| (n + 1, s.last()));
+            let meta = (core.take_moved() || prepared.is_none()).then(|| Meta {
+                head,
+                epoch: run.epoch,
+                telemetry: telemetry.max(last),
+                cursors: core.written(),
+            });
+            (run.epoch, meta, prepared)
         };
-        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
-            meta.head = n + 1;
-            meta.telemetry = meta.telemetry.max(s.last());
-            Write {
-                slot: s.slot,
-                n: *n,
-                epoch: meta.epoch,
-                boot: here.id,
-                at: s.at,
-                first: s.first,
-                last: s.last(),
-                batches: batches.len(),
-                samples: batches.iter().map(|b| b.samples()).sum(),
-                body,
-            }
+        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| Write {
+            slot: s.slot,
+            n: *n,
+            epoch,
+            boot: here.id,
+            at: s.at,
+            first: s.first,
+            last: s.last(),
+            batches: batches.len(),
+            samples: batches.iter().map(|b| b.samples()).sum(),
+            body,
         });
-        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let result = self.disk.commit(write.as_ref(), meta.as_ref(), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
             if let Some((_, s)) = prepared {
                 core.ring.give_back(s.slot);
             }
+            core.not_said();
             return Err(e);
         }
         self.clock = boots.into_iter().next().or(self.clock.take());
