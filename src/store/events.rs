@@ -3,6 +3,8 @@
 //! What was just committed is handed over in RAM; when more waits than fits there, it is read back from state.db. The
 //! events of older epochs come first, because their rows do. Rows are deleted with the next commit.
 
+mod putting_back;
+
 use super::state::{Message, read_messages};
 use crate::{
     limits,

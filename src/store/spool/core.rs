@@ -98,6 +98,7 @@ pub struct Core {
     gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
+    pub replacing: replacing::Replacing,
 }
 
 impl Core {
@@ -122,6 +123,7 @@ impl Core {
             retry_at: None,
             gaps_retry_at: None,
             flush_at: None,
+            replacing: replacing::Replacing::default(),
         }
     }
 
@@ -330,4 +332,5 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 }
 
 mod backlog;
+pub mod replacing;
 mod saving;

@@ -2,6 +2,7 @@
 
 mod limits;
 mod model;
+mod replacing;
 mod size;
 mod suite;
 

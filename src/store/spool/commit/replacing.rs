@@ -1,0 +1,105 @@
+//! A batch goes and its parts come, in one transaction of spool.db, after the gap event in state.db.
+//!
+//! A crash before the transaction leaves the old batch, and a gap event that is followed by another one for the same
+//! number; a crash after it leaves the parts. Never both.
+
+use super::{Announce, Saver, Spool};
+use crate::{
+    model::{Boot, Receipt},
+    store::{
+        boots::{BootRow, Clocks},
+        spool::{
+            codec,
+            core::replacing::Reserved,
+            disk::{Disk, Meta, Write},
+            ring::Segment,
+        },
+    },
+};
+
+/// Rounds in one turn; what is left waits for the next one, so that commits fall due in between.
+const ROUNDS: usize = 64;
+
+impl Saver {
+    /// Carries out what was asked. Whether something was written.
+    pub(super) fn replace(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, announce: Announce) -> rusqlite::Result<bool> {
+        let mut wrote = false;
+        for _ in 0..ROUNDS {
+            if !spool.lock().replacing.wanted() {
+                break;
+            }
+            // In order of numbers: what is older is saved before.
+            wrote |= self.save(spool, clocks, now, announce)?;
+            let Some(reserved) = spool.lock().reserve() else { continue };
+            let gap: Vec<_> = reserved.gap.clone().into_iter().collect();
+            let told = gap.is_empty() || announce(gap, &self.gone);
+            let result = if told { self.write_parts(spool, clocks, now, &reserved, announce) } else { Err(untold()) };
+            if let Err(e) = result {
+                self.disk.series.rolled_back();
+                spool.lock().not_replaced(reserved);
+                return Err(e);
+            }
+            wrote = true;
+        }
+        Ok(wrote)
+    }
+
+    fn write_parts(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, of: &Reserved, announce: Announce) -> rusqlite::Result<()> {
+        let body = if of.parts.is_empty() { Vec::new() } else { codec::encode(&of.parts, |frame| self.disk.series.shape(frame)) };
+        self.make_room(spool, now, body.len(), announce)?;
+        let here = clocks.here();
+        let boots: Vec<BootRow> = (self.clock.as_ref() != Some(&here)).then(|| here.clone()).into_iter().collect();
+        let (segment, mut meta) = {
+            let mut core = spool.lock();
+            let segment = (!of.parts.is_empty()).then(|| super::prepare(&mut core, &of.parts, &body, now));
+            let run = *core.runs.last().expect("our own run is always there");
+            let mut after = core.ring.clone();
+            if let Some((n, seq, samples)) = core.retired(of) {
+                after.deliver(n, seq, samples);
+            }
+            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
+            (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, alive: after.alive() })
+        };
+        let write = segment.as_ref().map(|(n, s): &(u64, Segment)| {
+            // The list that goes with it knows nothing of this segment yet: from the end on all counts as alive.
+            meta.head = n + 1;
+            meta.telemetry = meta.telemetry.max(s.last());
+            Write {
+                slot: s.slot,
+                n: *n,
+                epoch: meta.epoch,
+                boot: here.id,
+                at: s.at,
+                first: s.first,
+                last: s.last(),
+                batches: of.parts.len(),
+                samples: of.parts.iter().map(|b| b.samples()).sum(),
+                body: &body,
+            }
+        });
+        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let mut core = spool.lock();
+        if let Err(e) = result {
+            if let Some((_, s)) = segment {
+                core.ring.give_back(s.slot);
+            }
+            return Err(e);
+        }
+        self.clock = Some(here);
+        self.gone.clear();
+        core.counts.commits += 1;
+        core.counts.bytes_written += Disk::cost(body.len());
+        let receipts = core.replaced(of, segment, now);
+        drop(core);
+        receipts.into_iter().for_each(Receipt::keep);
+        spool.tell();
+        Ok(())
+    }
+}
+
+fn untold() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+        Some("the gap event of a refused batch cannot be committed".into()),
+    )
+}
