@@ -39,6 +39,13 @@ pub const BATCH_SAMPLES: usize = 5_000;
 pub const MESSAGE_BYTES: usize = 128 * 1024;
 /// Batches in flight to one uplink. Also bounds what a lost connection sends twice.
 pub const UPLINK_IN_FLIGHT: usize = 32;
+/// Messages of one stream that a broker does not take, held to be tried again one by one. Full: nothing further of that
+/// stream is sent until one of them has ended.
+pub const SUSPECTS: usize = 32;
+/// A broker that takes smaller packets than this is refused: one sample with its envelope must fit.
+pub const PACKET_MIN: u32 = 4096;
+/// A command that could not be stored is brought again by connecting anew, so long after it came.
+pub const COMMAND_AGAIN: Duration = Duration::from_secs(30);
 /// A dead letter's body is cut here.
 pub const DEAD_LETTER_BYTES: usize = 4096;
 /// Dead letters kept. Full: the oldest goes.

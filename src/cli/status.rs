@@ -199,6 +199,9 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
+        if !matches!(state, "down" | "unknown") && !text(&u["reason"]).is_empty() {
+            let _ = write!(detail, "; but {}", text(&u["reason"]));
+        }
         let dropped = number(&d["spool"]["dropped"]);
         let _ = write!(
             detail,

@@ -4,6 +4,7 @@ pub mod broker;
 pub mod client;
 pub mod dialect;
 pub mod pump;
+pub mod replay;
 pub mod simulated;
 
 pub use pump::{Parts, run, run_with};

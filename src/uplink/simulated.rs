@@ -4,10 +4,10 @@
 //! connections refused or cut, acknowledgements late, lost, reversed or doubled. Nothing in it draws a random number or
 //! reads a clock other than tokio's, so the same script gives the same run.
 
-use super::broker::{Arrived, Broker, Hello, Link, Lost, Message, NoLink, Welcome};
+use super::broker::{Arrived, Broker, Hello, Link, Lost, Message, NoLink, Refusal, Welcome};
 use bytes::Bytes;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,6 +29,27 @@ pub struct Faults {
     pub cut_after: Option<u64>,
     /// Open publishes wait at most so long before the link is given up, as the real client's watchdog does.
     pub patience: Option<Duration>,
+    /// What it does with messages that this says yes to.
+    pub poison: Option<(Poison, Dislike)>,
+    /// Said to every client, as MQTT 5 does.
+    pub welcome: Welcome,
+}
+
+/// Whether a message on this topic is one that the broker does not take.
+#[derive(Clone)]
+pub struct Poison(pub Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>);
+
+impl std::fmt::Debug for Poison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Poison")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dislike {
+    Refuse(Refusal),
+    Close,
+    NeverAcknowledge,
 }
 
 /// One message as it reached the broker.
@@ -145,10 +166,20 @@ impl Broker for Simulated {
         let number = inner.links;
         inner.up = Some(number);
         inner.will = Some(hello.will.clone());
+        let welcome = Welcome { resumed: number > 1, ..inner.faults.welcome };
         drop(inner);
-        let link =
-            SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
-        Ok((link, Welcome { resumed: number > 1 }))
+        let link = SimulatedLink {
+            broker: self.clone(),
+            number,
+            last_id: 0,
+            sent: 0,
+            open: VecDeque::new(),
+            subscribed: None,
+            ended: false,
+            refusals: BTreeMap::new(),
+            closing: false,
+        };
+        Ok((link, welcome))
     }
 }
 
@@ -161,6 +192,9 @@ pub struct SimulatedLink {
     open: VecDeque<(u16, Option<Instant>, Instant)>,
     subscribed: Option<bool>,
     ended: bool,
+    refusals: BTreeMap<u16, Refusal>,
+    /// It read what it does not take.
+    closing: bool,
 }
 
 impl SimulatedLink {
@@ -184,19 +218,19 @@ impl SimulatedLink {
             }
         }
         let reverse = inner.faults.reverse;
-        let cut = inner.faults.cut_after.is_some_and(|n| self.sent >= n);
+        let cut = self.closing || inner.faults.cut_after.is_some_and(|n| self.sent >= n);
         let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (.., sent))| *sent + patience);
         drop(inner);
         let due = |(_, at, _): &(u16, Option<Instant>, Instant)| at.is_some_and(|at| at <= now);
         let any_due = self.open.iter().position(due);
         let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, _)| at.is_some())) } else { any_due };
         if let Some((id, ..)) = answered.and_then(|n| self.open.remove(n)) {
-            return Ok(Ok(Arrived::Acknowledged(id)));
+            return Ok(Ok(self.refusals.remove(&id).map_or(Arrived::Acknowledged(id), |why| Arrived::Refused(id, why))));
         }
         // Answers that are already on their way arrive before the end does.
         if cut || give_up.is_some_and(|at| now >= at) {
             self.broker.cut();
-            return Err(if cut { Lost::Closed } else { Lost::Silent(Duration::ZERO) });
+            return Err(if cut { Lost::Closed } else { Lost::Unacknowledged(give_up.map_or(Duration::ZERO, |_| Duration::from_secs(45))) });
         }
         Ok(Err(self.open.iter().filter_map(|(_, at, _)| *at).chain(give_up).min()))
     }
@@ -209,7 +243,25 @@ impl Link for SimulatedLink {
         let faults = inner.faults.clone();
         self.sent += 1;
         // What is published after the cut never arrives.
-        if inner.up != Some(self.number) || faults.cut_after.is_some_and(|n| self.sent > n) {
+        if self.closing || inner.up != Some(self.number) || faults.cut_after.is_some_and(|n| self.sent > n) {
+            return self.last_id;
+        }
+        let dislike = faults.poison.as_ref().filter(|(Poison(is_bad), _)| is_bad(topic, body)).map(|(_, how)| *how);
+        if let Some(how) = dislike {
+            drop(inner);
+            let now = Instant::now();
+            let answer = match how {
+                Dislike::Refuse(why) => {
+                    self.refusals.insert(self.last_id, why);
+                    Some(now + faults.answer_after)
+                }
+                Dislike::Close => {
+                    self.closing = true;
+                    None
+                }
+                Dislike::NeverAcknowledge => None,
+            };
+            self.open.push_back((self.last_id, answer, now));
             return self.last_id;
         }
         inner.total += 1;

@@ -16,6 +16,7 @@ mod judge;
 mod mqtt;
 mod process;
 mod turn;
+mod versions;
 mod wait;
 
 mod check;

@@ -3,7 +3,7 @@
 use super::{Desk, id, secret, things};
 use crate::{
     config::{
-        Dialect, Uplink,
+        Dialect, Mqtt, Uplink,
         keys::{Keys, Placed},
         problem::Code,
         source::Place,
@@ -15,8 +15,20 @@ use crate::{
 };
 use std::{path::PathBuf, time::Duration};
 
-const KEYS: &[&str] =
-    &["url", "tls", "username", "password", "client_id", "dialect", "required", "topic_prefix", "linger", "reconnect_max", "keep_alive"];
+const KEYS: &[&str] = &[
+    "url",
+    "tls",
+    "username",
+    "password",
+    "client_id",
+    "dialect",
+    "required",
+    "topic_prefix",
+    "linger",
+    "reconnect_max",
+    "keep_alive",
+    "version",
+];
 
 pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) -> Option<Uplink> {
     let all = if root.has("uplink") { things(root, "uplink", desk) } else { Vec::new() };
@@ -70,6 +82,8 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
     }
     let client_id = keys.text("client_id", &mut desk.out);
     let dialect = dialect(keys, desk);
+    let versions = [("3.1.1", Mqtt::V311), ("5", Mqtt::V5)];
+    let version = keys.word("version", &versions, &mut desk.out).unwrap_or_default();
     if keys.flag("required", &mut desk.out) == Some(false) {
         desk.out
             .error(Code::NotInVersion, keys.value_at("required"), keys.key("required"), "an optional uplink is not in this version")
@@ -92,6 +106,7 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
         password,
         client_id,
         dialect: dialect?,
+        version,
         topic_prefix,
         linger,
         reconnect_max,

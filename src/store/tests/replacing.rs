@@ -175,7 +175,9 @@ fn a_disk_that_refuses_leaves_the_batch_and_its_numbers_are_a_gap_of_nothing() {
 fn a_letter_comes_back_with_the_moments_of_its_boot() {
     let mut b = Bench::new();
     let boot = b.store.handle.shared.clocks.here().id;
-    b.store.spool().restore(boot, frames(9, 2, Boot::from_ms(5)), b.now);
+    let (receipt, told) = receipts();
+    b.store.spool().restore(boot, frames(9, 2, Boot::from_ms(5)), receipt(3), b.now);
+    assert_eq!(told.try_recv(), Ok((3, Settled::Kept)), "durable");
     let back = b.store.spool().next_backlog().unwrap();
     assert_eq!((back.sealed.boot, back.sealed.key.seq, back.sealed.frames[0].rows[0].at), (boot, 1, Boot::from_ms(5)));
     b.save();

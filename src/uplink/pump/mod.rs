@@ -14,30 +14,34 @@
 mod board;
 mod devices;
 mod downlink;
+mod exam;
 mod session;
 mod window;
 
 use super::{
-    broker::{Broker, Hello, NoLink},
+    broker::{Broker, Hello, Lost, NoLink, Welcome},
     client::Client,
     dialect::{Native, Presence},
 };
 use crate::{
     config,
-    logic::backoff::Backoff,
-    model::{DeviceCard, Epoch, GatewayId, UplinkFigures, Urgent, WallMs},
+    logic::{
+        backoff::Backoff,
+        suspects::{Blame, Suspects},
+    },
+    model::{DeviceCard, Epoch, GatewayId, Stream, UplinkFigures, Urgent, WallMs},
     store::Store,
     system::clock::Clock,
 };
 use board::Board;
 use downlink::Downlink;
 use session::{End, Session};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A link that the broker closes this soon after accepting it: most often a second client with the same id.
-const USURPED: std::time::Duration = std::time::Duration::from_secs(2);
+const USURPED: Duration = Duration::from_secs(2);
 
 /// What an uplink is made of.
 pub struct Parts {
@@ -79,6 +83,9 @@ struct Pump<B> {
     backoff: Backoff,
     /// Counts connection attempts: a will belongs to the birth of the same session.
     session: u64,
+    suspects: Suspects,
+    /// Why the last message was not taken: its parts are tried in the same way.
+    blame: Blame,
 }
 
 impl<B: Broker> Pump<B> {
@@ -89,7 +96,22 @@ impl<B: Broker> Pump<B> {
         let board = Board::new(config.id.clone(), figures, clock.now());
         // Different for every run, and the same in a simulation that starts the same.
         let backoff = Backoff::new(config.reconnect_max, epoch.0 ^ clock.now().0);
-        Pump { config, epoch, store, cards, clock, stop, broker, native, board, downlink, backoff, session: 0 }
+        Pump {
+            config,
+            epoch,
+            store,
+            cards,
+            clock,
+            stop,
+            broker,
+            native,
+            board,
+            downlink,
+            backoff,
+            session: 0,
+            suspects: Suspects::default(),
+            blame: Blame::Content,
+        }
     }
 
     async fn run(mut self) {
@@ -105,7 +127,7 @@ impl<B: Broker> Pump<B> {
             };
             match linked {
                 Ok((link, welcome)) => {
-                    if self.serve(link, welcome.resumed, since).await {
+                    if self.serve(link, welcome, since).await {
                         break;
                     }
                 }
@@ -124,24 +146,34 @@ impl<B: Broker> Pump<B> {
     }
 
     /// One link, from birth to its end. `true`: stopped in order.
-    async fn serve(&mut self, link: B::Link, resumed: bool, since: WallMs) -> bool {
+    async fn serve(&mut self, link: B::Link, welcome: Welcome, since: WallMs) -> bool {
         let began = self.clock.now();
         self.board.up(began);
-        self.downlink.connected(resumed, began);
-        let session = Session::new(self, link);
+        self.downlink.connected(welcome.resumed, began);
+        let session = Session::new(self, link, welcome, began);
         let (end, useful) = session.run(since).await;
         self.store.spool().return_unacknowledged();
         self.store.events().return_unacknowledged();
         let now = self.clock.now();
-        self.backoff.ended(now - began, useful);
+        // A link on which nothing is ever acknowledged was not a good one, however long it lasted.
+        let mute = !useful && matches!(end, End::Lost(Lost::Unacknowledged(_)));
+        self.backoff.ended(if mute { Duration::ZERO } else { now - began }, useful);
         match end {
             End::Stopped => return true,
-            End::Lost(super::broker::Lost::Closed) if now - began < USURPED => {
+            End::Lost(Lost::Closed) if now - began < USURPED && !self.suspects.is_wary() => {
                 let id = &self.config.client_id;
                 self.board
                     .down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);
             }
+            End::Lost(_) if mute => self.board.down("the broker acknowledges nothing; everything is kept here and sent again".into(), now),
+            End::Lost(Lost::Closed) if self.suspects.is_stuck(Stream::Telemetry) => {
+                let topic = self.native.topic("telemetry");
+                self.board.down(format!("the broker closes the connection on every message on {topic}; check its access rules"), now);
+            }
             End::Lost(why) => self.board.down(why.to_string(), now),
+            End::CommandNotKept => {
+                self.board.down("a command could not be stored; connected anew so that the broker brings it again".into(), now)
+            }
             End::TooManyCommands => self.board.down("more commands came than can be open at once; the broker keeps the rest".into(), now),
         }
         false

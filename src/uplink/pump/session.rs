@@ -4,13 +4,14 @@ use super::{
     Pump,
     devices::Devices,
     downlink::TooMany,
+    exam::Exam,
     window::{Sent, Window},
 };
 use crate::{
     logic::replay::{Choice, Replay, Waiting},
-    model::{Boot, WallMs},
+    model::{Boot, Stream, WallMs},
     system::tap::TAP,
-    uplink::broker::{Arrived, Broker, Link, Lost, UNSENT_MAX},
+    uplink::broker::{Arrived, Broker, Link, Lost, Refusal, UNSENT_MAX, Welcome},
 };
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum End {
     Stopped,
     Lost(Lost),
     TooManyCommands,
+    /// One could not be stored; on a new link it comes again.
+    CommandNotKept,
 }
 
 impl From<Lost> for End {
@@ -47,14 +50,16 @@ enum Stage {
 }
 
 pub struct Session<'a, B: Broker> {
-    pump: &'a mut Pump<B>,
-    link: B::Link,
-    window: Window,
+    pub(super) pump: &'a mut Pump<B>,
+    pub(super) link: B::Link,
+    pub(super) window: Window,
+    pub(super) exam: Exam,
+    pub(super) began: Boot,
     replay: Replay,
     devices: Devices,
     stage: Stage,
     /// The message being written. Kept for its memory.
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     topics: Topics,
     /// Anything of the spool was acknowledged on this link.
     useful: bool,
@@ -67,12 +72,14 @@ struct Topics {
 }
 
 impl<'a, B: Broker> Session<'a, B> {
-    pub fn new(pump: &'a mut Pump<B>, link: B::Link) -> Session<'a, B> {
+    pub fn new(pump: &'a mut Pump<B>, link: B::Link, welcome: Welcome, began: Boot) -> Session<'a, B> {
         let topic = |last| pump.native.topic(last);
         let topics = Topics { state: topic("state"), telemetry: topic("telemetry"), event: topic("event") };
         Session {
             link,
-            window: Window::default(),
+            window: Window { receive_max: welcome.receive_max, ..Window::default() },
+            exam: Exam { max_packet: welcome.max_packet.and_then(|max| usize::try_from(max).ok()), ..Exam::default() },
+            began,
             replay: Replay::default(),
             devices: Devices::default(),
             stage: Stage::Serving,
@@ -86,10 +93,18 @@ impl<'a, B: Broker> Session<'a, B> {
     /// Until the link is lost or everything is said. The second: whether anything was acknowledged.
     pub async fn run(mut self, since: WallMs) -> (End, bool) {
         self.greet(since);
-        let end = match self.serve().await {
+        let served = self.serve().await;
+        if let Err(end) = &served {
+            self.ended(end, self.pump.clock.now());
+        }
+        let end = match served {
             Ok(()) => {
                 self.link.close().await;
                 End::Stopped
+            }
+            Err(End::CommandNotKept) => {
+                self.link.close().await;
+                End::CommandNotKept
             }
             Err(end) => end,
         };
@@ -114,6 +129,9 @@ impl<'a, B: Broker> Session<'a, B> {
             for id in self.pump.downlink.settled(now) {
                 self.link.acknowledge(id);
             }
+            if self.pump.downlink.asks_again(now) {
+                return Err(End::CommandNotKept);
+            }
             if self.finished(now) {
                 return Ok(());
             }
@@ -122,7 +140,7 @@ impl<'a, B: Broker> Session<'a, B> {
             self.pump.board.show();
 
             let room = self.has_room();
-            let due = self.due();
+            let due = [self.due(), self.exam_due(now), self.pump.downlink.again_at()].into_iter().flatten().min();
             let Pump { store, cards, downlink, clock, .. } = &mut *self.pump;
             tokio::select! {
                 biased;
@@ -152,7 +170,10 @@ impl<'a, B: Broker> Session<'a, B> {
     }
 
     fn has_room(&self) -> bool {
-        self.window.room() > 0 && self.link.unsent() < UNSENT_MAX && !matches!(self.stage, Stage::Goodbye { .. })
+        self.window.room() > 0
+            && self.window.len() < self.pump.suspects.quota_room(self.pump.clock.now())
+            && self.link.unsent() < UNSENT_MAX
+            && !matches!(self.stage, Stage::Goodbye { .. })
     }
 
     fn due(&self) -> Option<Boot> {
@@ -173,15 +194,18 @@ impl<'a, B: Broker> Session<'a, B> {
             let Some(part) = self.devices.next() else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
+        if serving && self.examine(now) {
+            return;
+        }
         // What said that something waits and then had nothing is not asked again in this turn.
         let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0 };
         while self.has_room() {
             let store = &self.pump.store;
             let waiting = Waiting {
-                events: asked.events && store.events().has_next(),
-                live: asked.live && store.spool().has_live(),
-                backlog: asked.backlog && store.spool().has_backlog(),
-                room: self.window.room(),
+                events: asked.events && self.takes_more(Stream::Event) && store.events().has_next(),
+                live: asked.live && self.takes_more(Stream::Telemetry) && store.spool().has_live(),
+                backlog: asked.backlog && self.takes_more(Stream::Telemetry) && store.spool().has_backlog(),
+                room: self.window.room_in_all(),
             };
             let Some(choice) = self.replay.choose(waiting) else { break };
             match (self.send(choice), choice) {
@@ -214,6 +238,12 @@ impl<'a, B: Broker> Session<'a, B> {
                 })
             }
         };
+        if let Some(Sent::Telemetry(key) | Sent::Events(key)) = sent
+            && self.is_set_aside(key, choice, &body)
+        {
+            self.body = body;
+            return true;
+        }
         if let Some(sent) = sent {
             let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
             let id = self.link.publish(topic, &body, false);
@@ -227,13 +257,33 @@ impl<'a, B: Broker> Session<'a, B> {
         sent.is_some()
     }
 
+    /// A suspect waits for its turn; what is larger than the broker takes is parted.
+    fn is_set_aside(&mut self, key: crate::model::Key, choice: Choice, body: &[u8]) -> bool {
+        if self.is_held(key) {
+            return true;
+        }
+        let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
+        let fits = self.fits(topic, body);
+        if !fits && self.hold(key) {
+            self.not_taken(key, Refusal::TooLarge, self.pump.clock.now());
+        }
+        !fits
+    }
+
+    pub(super) fn topic(&self, stream: Stream) -> &str {
+        match stream {
+            Stream::Telemetry => &self.topics.telemetry,
+            Stream::Event => &self.topics.event,
+        }
+    }
+
     fn send_state(&mut self, online: bool, since: WallMs, reason: Option<&str>) {
         let body = self.pump.native.state(self.pump.presence(online, since, reason));
         let topic = self.topics.state.clone();
         self.put(&topic, &body, true, Sent::State);
     }
 
-    fn put(&mut self, topic: &str, body: &[u8], retain: bool, what: Sent) {
+    pub(super) fn put(&mut self, topic: &str, body: &[u8], retain: bool, what: Sent) {
         let id = self.link.publish(topic, body, retain);
         self.book(id, what, topic.len() + body.len());
     }
@@ -247,6 +297,7 @@ impl<'a, B: Broker> Session<'a, B> {
         let now = self.pump.clock.now();
         match arrived {
             Arrived::Acknowledged(id) => self.acknowledged(id, now),
+            Arrived::Refused(id, why) => self.refused(id, why, now),
             Arrived::Message(message) => {
                 self.pump.downlink.message(message, now).map_err(|TooMany| End::TooManyCommands)?;
             }
@@ -271,6 +322,9 @@ impl<'a, B: Broker> Session<'a, B> {
             }
             Sent::Events(key) => self.pump.store.events().acknowledged(key),
             Sent::State | Sent::Devices => return,
+        }
+        if let Sent::Telemetry(key) | Sent::Events(key) = what {
+            self.was_taken(key, at, now);
         }
         self.useful = true;
     }

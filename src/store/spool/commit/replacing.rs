@@ -30,10 +30,10 @@ impl Saver {
             }
             // In order of numbers: what is older is saved before.
             wrote |= self.save(spool, clocks, now, announce)?;
-            let Some(reserved) = spool.lock().reserve() else { continue };
+            let Some(mut reserved) = spool.lock().reserve() else { continue };
             let gap: Vec<_> = reserved.gap.clone().into_iter().collect();
             let told = gap.is_empty() || announce(gap, &self.gone);
-            let result = if told { self.write_parts(spool, clocks, now, &reserved, announce) } else { Err(untold()) };
+            let result = if told { self.write_parts(spool, clocks, now, &mut reserved, announce) } else { Err(untold()) };
             if let Err(e) = result {
                 self.disk.series.rolled_back();
                 spool.lock().not_replaced(reserved);
@@ -44,7 +44,7 @@ impl Saver {
         Ok(wrote)
     }
 
-    fn write_parts(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, of: &Reserved, announce: Announce) -> rusqlite::Result<()> {
+    fn write_parts(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, of: &mut Reserved, announce: Announce) -> rusqlite::Result<()> {
         let body = if of.parts.is_empty() { Vec::new() } else { codec::encode(&of.parts, |frame| self.disk.series.shape(frame)) };
         self.make_room(spool, now, body.len(), announce)?;
         let here = clocks.here();

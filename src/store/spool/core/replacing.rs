@@ -29,6 +29,8 @@ struct Request {
     parts: Vec<Vec<Frame>>,
     lost: u64,
     reason: String,
+    /// Kept when the parts are durable.
+    receipts: Vec<Receipt>,
 }
 
 /// A request that has its numbers.
@@ -59,14 +61,17 @@ impl Replacing {
 }
 
 impl Core {
-    /// The batch is offered to nobody from now on. Not in flight: nothing happens.
+    /// The batch is offered to nobody from now on. Neither in flight nor returned from there: nothing happens.
     fn ask(&mut self, old: Key, parts: Vec<Vec<Frame>>, lost: u64, reason: String) -> bool {
         let Some(place) = self.place(old) else { return false };
-        let Some(batch) = self.batches.get_mut(&place).filter(|b| b.standing == Standing::InFlight) else { return false };
+        // With the connection lost meanwhile it may wait to be sent again.
+        let waits = self.again.contains(&place);
+        let Some(batch) = self.batches.get_mut(&place).filter(|b| waits || b.standing == Standing::InFlight) else { return false };
         let Some(boot) = batch.sealed.as_ref().map(|sealed| sealed.boot) else { return false };
         // Late, but not in the list of what is sent again.
         batch.standing = Standing::Again;
-        self.replacing.requests.push_back(Request { old: Some(old), boot, parts, lost, reason });
+        self.again.remove(&place);
+        self.replacing.requests.push_back(Request { old: Some(old), boot, parts, lost, reason, receipts: Vec::new() });
         true
     }
 
@@ -128,7 +133,7 @@ impl Core {
     }
 
     /// The parts are durable and the old batch is not. Gives the receipts of the old one.
-    pub fn replaced(&mut self, reserved: &Reserved, segment: Option<(u64, Segment)>, now: Boot) -> Vec<Receipt> {
+    pub fn replaced(&mut self, reserved: &mut Reserved, segment: Option<(u64, Segment)>, now: Boot) -> Vec<Receipt> {
         self.replacing.reserved = None;
         let ours = self.ours();
         let n = segment.as_ref().map(|(n, _)| *n);
@@ -154,14 +159,16 @@ impl Core {
             self.again.insert(place);
             self.replacing.parts.insert(place);
         }
-        let Some(place) = reserved.request.old.and_then(|key| self.place(key)) else { return Vec::new() };
-        let Some(batch) = self.forget(place) else { return Vec::new() };
+        let mut receipts = std::mem::take(&mut reserved.request.receipts);
+        let Some(place) = reserved.request.old.and_then(|key| self.place(key)) else { return receipts };
+        let Some(mut batch) = self.forget(place) else { return receipts };
+        receipts.append(&mut batch.receipts);
         self.counts.waiting_samples = self.counts.waiting_samples.saturating_sub(batch.samples);
         self.counts.dropped_samples += reserved.request.lost;
         if let Some(n) = batch.segment {
             self.ring.deliver(n, place.1, batch.samples);
         }
-        batch.receipts
+        receipts
     }
 
     /// The first part that waits, marked as in flight.
@@ -197,9 +204,10 @@ impl Spool {
         asked
     }
 
-    /// Frames that were put aside come back, under a new number of this epoch, as they were stamped on that boot.
-    pub fn restore(&self, boot: BootIndex, frames: Vec<Frame>, now: Boot) {
-        let request = Request { old: None, boot, parts: vec![frames], lost: 0, reason: String::new() };
+    /// Frames that were put aside come back, under a new number of this epoch, as they were stamped on that boot. The
+    /// receipt is kept when they are durable.
+    pub fn restore(&self, boot: BootIndex, frames: Vec<Frame>, receipt: Receipt, now: Boot) {
+        let request = Request { old: None, boot, parts: vec![frames], lost: 0, reason: String::new(), receipts: vec![receipt] };
         self.lock().replacing.requests.push_back(request);
         (self.bell)(now, now);
         self.tell();
