@@ -89,20 +89,21 @@ impl Writer {
 
     /// The jobs as one transaction. All of them fail or none.
     fn group(&mut self, jobs: Vec<Job>, now: Boot, after: &mut After) {
-        let here = self.shared.clocks.here();
-        let work: Vec<Work> = jobs
-            .iter()
-            .filter_map(|job| match job {
+        let clocks = self.shared.clocks.unwritten();
+        let news = (!clocks.is_empty()).then_some(Work::Clock(&clocks));
+        let work: Vec<Work> = news
+            .into_iter()
+            .chain(jobs.iter().filter_map(|job| match job {
                 Job::Submit(changes, _) => Some(Work::Changes(changes)),
                 Job::Accept(command, _) => Some(Work::Accept(command)),
-                Job::Clock => Some(Work::Clock(&here)),
-                Job::Close(_) => None,
-            })
+                Job::Clock | Job::Close(_) => None,
+            }))
             .collect();
         let gaps = self.shared.spool.lock().gaps.take();
         let owed = gaps.iter().cloned().map(|gap| gap.event(now)).collect();
         match self.commit(&work, owed) {
             Ok(mut accepted) => {
+                self.shared.clocks.written(&clocks);
                 accepted.reverse();
                 for job in jobs {
                     match job {
@@ -181,6 +182,7 @@ impl Writer {
         let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
+        let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new());
         let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
             tracing::error!(error = %e, "the clean stop could not be written to state.db");

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     config,
+    model::WallMs,
     uplink::broker::{Broker, Hello, Lost, NoLink, Welcome},
 };
 use std::{io, time::Duration};
@@ -40,6 +41,11 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone(), version: uplink.version }
     }
 
+    /// For who reads from a broker and is no uplink.
+    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
+        Client { host, port, tls, version: config::Mqtt::V311 }
+    }
+
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
         let name = |why: String| NoLink::Name { host: self.host.clone(), why };
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|e| name(e.to_string()))?;
@@ -54,9 +60,9 @@ impl Client {
         Err(last)
     }
 
-    async fn wire(&self, stream: TcpStream) -> Result<Box<dyn Wire>, NoLink> {
+    async fn wire(&self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let (connector, name) = (tls::connector(tls)?, tls::server_name(&self.host)?);
+        let (connector, name) = (tls::connector(tls, judged_at)?, tls::server_name(&self.host)?);
         let stream = connector.connect(name, stream).await.map_err(|e| NoLink::Tls(e.to_string()))?;
         Ok(Box::new(stream))
     }
@@ -70,7 +76,7 @@ impl Broker for Client {
         prepare(&stream, hello.keep_alive);
         let greet = async {
             let version = self.version;
-            let mut session = Session::new(self.wire(stream).await?, hello.keep_alive, version);
+            let mut session = Session::new(self.wire(stream, hello.judged_at).await?, hello.keep_alive, version);
             session.queue(|out| packets::connect(version, hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e)))?;
             match session.packet().await? {
                 Heard::Greeting(greeting) => {

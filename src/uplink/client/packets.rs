@@ -25,7 +25,8 @@ fn connect_v4(hello: &Hello, out: &mut BytesMut) -> Result<(), Error> {
     let mut packet = Connect::new(&hello.client_id);
     packet.clean_session = false;
     packet.keep_alive = seconds(hello.keep_alive);
-    packet.last_will = Some(LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true));
+    // A topic has at least one character: without one there is no will.
+    packet.last_will = (!hello.will.0.is_empty()).then(|| LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true));
     match (&hello.username, &hello.password) {
         (Some(user), Some(password)) => {
             packet.set_credentials(user, password.0.clone().into_bytes());
@@ -54,13 +55,13 @@ fn connect_v5(hello: &Hello, out: &mut BytesMut) -> Result<(), rumqttc5::mqttbyt
         clean_start: false,
         properties: Some(properties),
     };
-    let will = LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true, None);
+    let will = (!hello.will.0.is_empty()).then(|| LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true, None));
     let auth = match (hello.username.clone(), &hello.password) {
         (Some(username), Some(password)) => ConnectAuth::UsernamePassword { username, password: password.0.clone().into_bytes().into() },
         (Some(username), None) => ConnectAuth::Username { username },
         (None, _) => ConnectAuth::None,
     };
-    packet.write(&Some(will), &auth, out).map(drop)
+    packet.write(&will, &auth, out).map(drop)
 }
 
 /// PUBLISH at QoS 1, without the two copies that a packet structure would cost.

@@ -57,7 +57,7 @@ fn value(json: &Json) -> Option<Value> {
 mod tests {
     use super::*;
     use crate::{
-        model::{ClockQuality, ClockReading, Epoch, GatewayId, Key, Sealed, Stream},
+        model::{ClockReading, Epoch, GatewayId, Key, Sealed, Stream},
         uplink::dialect::Native,
     };
 
@@ -74,7 +74,7 @@ mod tests {
         let sealed = Sealed { key, boot: BootIndex(5), frames };
         let mut native = Native::new(GatewayId::parse("plant-7").unwrap(), "0.1.0", "p");
         let mut body = Vec::new();
-        native.telemetry(&sealed, true, ClockReading { offset_ms: 1_795_255_130_000, quality: ClockQuality::Estimated }, &mut body);
+        native.telemetry(&sealed, true, ClockReading::estimated(1_795_255_130_000), &mut body);
         assert_eq!(telemetry(&body), Some((BootIndex(5), sealed.frames)));
         for cut in 0..body.len() {
             assert_eq!(telemetry(&body[..cut]), None);

@@ -50,10 +50,14 @@ pub struct Exam {
     /// When the newest message was sent that was taken, by stream: to tell silence about one from silence.
     taken: BTreeMap<Stream, Boot>,
     /// Bytes of a packet, as the broker says.
-    pub max_packet: Option<usize>,
+    max_packet: Option<usize>,
 }
 
 impl Exam {
+    pub fn new(max_packet: Option<u32>) -> Exam {
+        Exam { max_packet: max_packet.and_then(|max| usize::try_from(max).ok()), ..Exam::default() }
+    }
+
     fn is_full(&self, stream: Stream) -> bool {
         self.held.keys().filter(|key| key.stream == stream).count() >= limits::SUSPECTS
     }

@@ -31,10 +31,14 @@ impl Sent {
 pub struct Window {
     open: BTreeMap<u16, (Sent, Boot)>,
     /// What the broker takes at once, if it says.
-    pub receive_max: Option<u16>,
+    receive_max: Option<u16>,
 }
 
 impl Window {
+    pub fn new(receive_max: Option<u16>) -> Window {
+        Window { receive_max, ..Window::default() }
+    }
+
     /// How many more may be sent.
     pub fn room(&self) -> usize {
         let most = self.receive_max.map_or(usize::MAX, usize::from).min(limits::UPLINK_IN_FLIGHT);

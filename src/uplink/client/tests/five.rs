@@ -101,8 +101,10 @@ async fn serve(mut io: TcpStream, five: Five, seen: &Mutex<SeenFive>) -> std::io
                 Err(_) => break,
             }
         }
-        let most = &mut seen.lock().unwrap().open_at_most;
-        *most = open.len().max(*most);
+        {
+            let most = &mut seen.lock().unwrap().open_at_most;
+            *most = open.len().max(*most);
+        }
         for ack in open {
             for _ in 0..five.pubacks {
                 ack.write(&mut out).unwrap();
