@@ -8,7 +8,7 @@ use crate::{
     config::{self, Config, Secrets, Surroundings},
     engine,
     model::{Receipt, Settled},
-    store::{self, Backing, Change, DeadLetterRow, Options, Store},
+    store::{self, Backing, Change, DeadLetterRow, Holder, Options, Store},
     system::clock::Clock,
     uplink,
 };
@@ -222,6 +222,7 @@ fn replay(config: &Config, found: &[DeadLetterRow], done: &mut Vec<i64>, failed:
         clock,
         backing: Backing::Inline,
         linger: engine::linger(config),
+        uplinks: Holder::all(&config.uplinks),
         epoch_seed: None,
     };
     let (store, _) = Store::open(options).map_err(|e| e.to_string())?;

@@ -13,7 +13,7 @@
 
 use crate::model::WallMs;
 use bytes::Bytes;
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// With more than this queued nothing further is published: on a slow link the window counts bytes as well.
 pub const UNSENT_MAX: usize = 2 * crate::limits::MESSAGE_BYTES;
@@ -141,6 +141,12 @@ pub struct Message {
 pub trait Broker: Send {
     type Link: Link;
     fn connect(&mut self, hello: &Hello) -> impl Future<Output = Result<(Self::Link, Welcome), NoLink>> + Send;
+    /// The one that `connect` tried last, for people, and whether it is the one that is wanted.
+    fn in_use(&self) -> (Arc<str>, bool) {
+        (Arc::default(), true)
+    }
+    /// A link ended; whether anything was acknowledged on it.
+    fn ended(&mut self, _useful: bool) {}
 }
 
 pub trait Link: Send {

@@ -11,9 +11,13 @@ pub fn replay(store: &Store, letter: &DeadLetterRow, receipt: Receipt, now: Boot
     if !letter.topic.ends_with("/telemetry") {
         return Err("only telemetry comes back: a command has expired, and an event has its gap");
     }
+    let name = letter.source.strip_prefix("uplink ").unwrap_or_default();
+    let Some(of) = store.spool().uplink_named(name) else {
+        return Err("its uplink is not in the configuration any more");
+    };
     let Some((boot, frames)) = back::telemetry(&letter.body) else {
         return Err("its content was cut, so it cannot be sent");
     };
-    store.spool().restore(boot, frames, receipt, now);
+    store.spool().restore(of, boot, frames, receipt, now);
     Ok(())
 }

@@ -132,6 +132,7 @@ impl Dropped {
                     to: seq,
                     samples: count,
                     reason: "too many events waited for the cloud".into(),
+                    uplink: None,
                     replaced_by: None,
                 }),
             }

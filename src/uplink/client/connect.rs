@@ -41,9 +41,9 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone(), version: uplink.version }
     }
 
-    /// For who reads from a broker and is no uplink.
-    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
-        Client { host, port, tls, version: config::Mqtt::V311 }
+    /// To a further broker of an uplink, or for who reads from a broker and is no uplink.
+    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>, version: config::Mqtt) -> Client {
+        Client { host, port, tls, version }
     }
 
     async fn tcp(&self) -> Result<TcpStream, NoLink> {

@@ -75,7 +75,7 @@ impl<B: Broker> Session<'_, B> {
             return true;
         }
         while !self.exam.is_full(Stream::Telemetry)
-            && let Some(part) = self.pump.store.spool().next_part()
+            && let Some(part) = self.pump.store.spool().next_part(self.pump.index)
         {
             let key = part.sealed.key;
             self.pump.suspects.part_of(key, self.pump.blame, now);
@@ -161,8 +161,8 @@ impl<B: Broker> Session<'_, B> {
 
     pub fn hold(&mut self, key: Key) -> bool {
         let found = match key.stream {
-            Stream::Telemetry => self.pump.store.spool().in_flight(key).map(Held::Batch),
-            Stream::Event => self.pump.store.events().in_flight(key).map(Held::Events),
+            Stream::Telemetry => self.pump.store.spool().in_flight(self.pump.index, key).map(Held::Batch),
+            Stream::Event => self.pump.store.events().in_flight(self.pump.index, key).map(Held::Events),
         };
         let Some(found) = found else { return false };
         self.exam.held.insert(key, found);
@@ -186,7 +186,7 @@ impl<B: Broker> Session<'_, B> {
 
     /// PUBACK with a reason (MQTT 5).
     pub fn refused(&mut self, id: u16, why: Refusal, now: Boot) {
-        let Some((what, _)) = self.window.acknowledged(id) else { return };
+        let Some((what, _)) = self.window.acknowledged(id, now) else { return };
         let (Sent::Telemetry(key) | Sent::Events(key)) = what else {
             return self
                 .pump
@@ -197,8 +197,8 @@ impl<B: Broker> Session<'_, B> {
             self.exam.held.remove(&key);
             self.exam.trying = self.exam.trying.filter(|trying| *trying != key);
             match key.stream {
-                Stream::Telemetry => self.pump.store.spool().put_back(key),
-                Stream::Event => self.pump.store.events().put_back(key),
+                Stream::Telemetry => self.pump.store.spool().put_back(self.pump.index, key),
+                Stream::Event => self.pump.store.events().put_back(self.pump.index, key),
             }
             let wait = self.pump.suspects.quota(now);
             return self.pump.board.remark(format!("the broker takes nothing now: {why}; tried again in {} s", wait.as_secs()));
@@ -226,7 +226,7 @@ impl<B: Broker> Session<'_, B> {
                 tracing::info!(%uplink, seq = key.seq, samples = sealed.samples(), why = %why, "not taken by the broker; sent again in two parts");
                 let reason = format!("uplink {uplink} does not take it: {why}; sent again in parts");
                 self.exam.held.remove(&key);
-                self.pump.store.spool().replace(key, parts.to_vec(), 0, reason, now);
+                self.pump.store.spool().replace(self.pump.index, key, parts.to_vec(), 0, reason, now);
             }
             (Verdict::Condemn, _) => {
                 self.exam.held.remove(&key);
@@ -256,20 +256,24 @@ impl<B: Broker> Session<'_, B> {
             if out.events.iter().any(|e| !matches!(e.kind, EventKind::Gap { .. })) {
                 let Key { epoch, stream, seq } = key;
                 let (samples, reason) = (out.events.len() as u64, format!("put aside as a dead letter: {why}"));
-                changes.push(event(EventKind::Gap { epoch, stream, from: seq, to: seq, samples, reason, replaced_by: None }));
+                // To the others it comes.
+                let uplink = (self.pump.store.spool().uplinks() > 1).then(|| uplink.clone());
+                changes.push(event(EventKind::Gap { epoch, stream, from: seq, to: seq, samples, reason, uplink, replaced_by: None }));
             }
         }
-        let store = self.pump.store.clone();
+        let (store, of) = (self.pump.store.clone(), self.pump.index);
         // Not awaited: the pump must not wait for the disk. At most as many as there are suspects.
         tokio::spawn(async move {
             let after = store.clone();
             let done = move |result: Result<(), _>| {
                 let kept = result.is_ok();
                 match key.stream {
-                    Stream::Telemetry if kept => _ = after.spool().replace(key, Vec::new(), 1, "put aside as a dead letter".into(), now),
-                    Stream::Telemetry => after.spool().put_back(key),
-                    Stream::Event if kept => after.events().acknowledged(key),
-                    Stream::Event => after.events().put_back(key),
+                    Stream::Telemetry if kept => {
+                        _ = after.spool().replace(of, key, Vec::new(), 1, "put aside as a dead letter".into(), now)
+                    }
+                    Stream::Telemetry => after.spool().put_back(of, key),
+                    Stream::Event if kept => after.events().acknowledged(of, key),
+                    Stream::Event => after.events().put_back(of, key),
                 }
             };
             store.submit(changes, done).await;

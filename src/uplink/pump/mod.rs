@@ -20,16 +20,17 @@ mod window;
 
 use super::{
     broker::{Broker, Hello, Lost, NoLink, Welcome},
+    brokers::Brokers,
     client::Client,
     dialect::{Native, Presence},
 };
 use crate::{
-    config,
+    config, limits,
     logic::{
         backoff::Backoff,
         suspects::{Blame, Suspects},
     },
-    model::{DeviceCard, Epoch, GatewayId, Stream, UplinkFigures, Urgent, WallMs},
+    model::{Boot, DeviceCard, Epoch, GatewayId, Stream, UplinkFigures, UplinkIndex, Urgent, WallMs},
     store::Store,
     system::clock::Clock,
 };
@@ -46,6 +47,8 @@ const USURPED: Duration = Duration::from_secs(2);
 /// What an uplink is made of.
 pub struct Parts {
     pub config: config::Uplink,
+    /// Its place among the holders that the store was opened with.
+    pub index: UplinkIndex,
     pub gateway: GatewayId,
     pub version: &'static str,
     /// Of this run of the process, as `Restored` names it.
@@ -60,8 +63,12 @@ pub struct Parts {
 
 /// Connects for ever. On stop it sends what is in RAM and unsent for at most 1.5 s, says goodbye and ends.
 pub async fn run(parts: Parts) {
-    let client = Client::new(&parts.config);
-    run_with(parts, client).await;
+    let of = &parts.config;
+    let name = |host: &str, port: u16| Arc::from(format!("{host}:{port}"));
+    let others: Vec<_> =
+        of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at.host.clone(), at.port, at.tls.clone(), of.version))).collect();
+    let brokers = Brokers::new((name(&of.host, of.port), Client::new(of)), others);
+    run_with(parts, brokers).await;
 }
 
 /// The same on any broker: the simulation brings its own.
@@ -71,6 +78,7 @@ pub async fn run_with<B: Broker>(parts: Parts, broker: B) {
 
 struct Pump<B> {
     config: config::Uplink,
+    index: UplinkIndex,
     epoch: Epoch,
     store: Store,
     cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
@@ -86,11 +94,13 @@ struct Pump<B> {
     suspects: Suspects,
     /// Why the last message was not taken: its parts are tried in the same way.
     blame: Blame,
+    /// On another broker than the preferred one: when that is tried again.
+    leave_at: Option<Boot>,
 }
 
 impl<B: Broker> Pump<B> {
     fn new(parts: Parts, broker: B) -> Pump<B> {
-        let Parts { config, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
+        let Parts { config, index, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
         let native = Native::new(gateway, version, &config.topic_prefix);
         let downlink = Downlink::new(config.id.clone(), native.topic("command"), urgent, store.clone());
         let board = Board::new(config.id.clone(), figures, clock.now());
@@ -98,6 +108,7 @@ impl<B: Broker> Pump<B> {
         let backoff = Backoff::new(config.reconnect_max, epoch.0 ^ clock.now().0);
         Pump {
             config,
+            index,
             epoch,
             store,
             cards,
@@ -111,6 +122,7 @@ impl<B: Broker> Pump<B> {
             session: 0,
             suspects: Suspects::default(),
             blame: Blame::Content,
+            leave_at: None,
         }
     }
 
@@ -125,6 +137,9 @@ impl<B: Broker> Pump<B> {
                 () = stop.cancelled() => break,
                 linked = self.broker.connect(&hello) => linked,
             };
+            let (name, preferred) = self.broker.in_use();
+            self.leave_at = (!preferred).then(|| self.clock.now() + limits::BROKER_RETURN);
+            self.board.broker(name);
             match linked {
                 Ok((link, welcome)) => {
                     if self.serve(link, welcome, since).await {
@@ -152,14 +167,16 @@ impl<B: Broker> Pump<B> {
         self.downlink.connected(welcome.resumed, began);
         let session = Session::new(self, link, welcome, began);
         let (end, useful) = session.run(since).await;
-        self.store.spool().return_unacknowledged();
-        self.store.events().return_unacknowledged();
+        self.store.spool().return_unacknowledged(self.index);
+        self.store.events().return_unacknowledged(self.index);
+        self.broker.ended(useful);
         let now = self.clock.now();
         // A link on which nothing is ever acknowledged was not a good one, however long it lasted.
         let mute = !useful && matches!(end, End::Lost(Lost::Unacknowledged(_)));
         self.backoff.ended(if mute { Duration::ZERO } else { now - began }, useful);
         match end {
-            End::Stopped => return true,
+            // Else it left for the preferred broker.
+            End::Stopped => return self.stop.is_cancelled(),
             End::Lost(Lost::Closed) if now - began < USURPED && !self.suspects.is_wary() => {
                 let id = &self.config.client_id;
                 self.board
@@ -204,6 +221,8 @@ impl<B: Broker> Pump<B> {
     }
 }
 
+#[cfg(test)]
+mod long_link;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! emptied when the link goes, so nothing of one link can be released by another.
 
 use crate::{
-    limits,
+    logic::flight::{Flight, Open},
     model::{Boot, Key, Stream},
 };
 use std::collections::BTreeMap;
@@ -27,33 +27,35 @@ impl Sent {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
-    open: BTreeMap<u16, (Sent, Boot)>,
-    /// What the broker takes at once, if it says.
-    receive_max: Option<u16>,
+    open: BTreeMap<u16, (Sent, Boot, usize)>,
+    bytes: usize,
+    flight: Flight,
 }
 
 impl Window {
-    pub fn new(receive_max: Option<u16>) -> Window {
-        Window { receive_max, ..Window::default() }
+    pub fn new(receive_max: Option<u16>, now: Boot) -> Window {
+        Window { open: BTreeMap::new(), bytes: 0, flight: Flight::new(receive_max, now) }
+    }
+
+    fn now_open(&self) -> Open {
+        Open { messages: self.open.len(), bytes: self.bytes }
     }
 
     /// How many more may be sent.
     pub fn room(&self) -> usize {
-        let most = self.receive_max.map_or(usize::MAX, usize::from).min(limits::UPLINK_IN_FLIGHT);
-        most.saturating_sub(self.open.len())
+        self.flight.room(self.now_open())
     }
 
-    /// The same, as if the window had its usual size: one that is smaller than the places kept free for what is new would
-    /// never send the backlog.
-    pub fn room_in_all(&self) -> usize {
-        let small = self.receive_max.is_some_and(|max| usize::from(max) < limits::UPLINK_IN_FLIGHT);
-        if small && self.room() > 0 { limits::UPLINK_IN_FLIGHT } else { self.room() }
+    /// Whether the backlog may have one of them.
+    pub fn takes_backlog(&self) -> bool {
+        self.flight.takes_backlog(self.now_open())
     }
 
-    pub fn len(&self) -> usize {
-        self.open.len()
+    /// How many may be open at present.
+    pub fn size(&self) -> usize {
+        self.flight.size()
     }
 
     pub fn is_empty(&self) -> bool {
@@ -62,13 +64,13 @@ impl Window {
 
     /// Birth or the device list are open.
     pub fn has_greeting(&self) -> bool {
-        self.open.values().any(|(what, _)| matches!(what, Sent::State | Sent::Devices))
+        self.open.values().any(|(what, ..)| matches!(what, Sent::State | Sent::Devices))
     }
 
     /// What of the store is open, and when it was sent, oldest first.
     pub fn in_order(&self) -> Vec<(Key, Boot)> {
         let mut all: Vec<(Boot, u16, Key)> = Vec::new();
-        for (id, (what, at)) in &self.open {
+        for (id, (what, at, _)) in &self.open {
             if let Sent::Telemetry(key) | Sent::Events(key) = what {
                 all.push((*at, *id, *key));
             }
@@ -77,12 +79,21 @@ impl Window {
         all.into_iter().map(|(at, _, key)| (key, at)).collect()
     }
 
-    pub fn sent(&mut self, id: u16, what: Sent, now: Boot) {
-        self.open.insert(id, (what, now));
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn sent(&mut self, id: u16, what: Sent, bytes: usize, now: Boot) {
+        self.bytes += bytes;
+        self.open.insert(id, (what, now, bytes));
     }
 
     /// What this acknowledges, and when that was sent. `None`: nothing that is open.
-    pub fn acknowledged(&mut self, id: u16) -> Option<(Sent, Boot)> {
-        self.open.remove(&id)
+    pub fn acknowledged(&mut self, id: u16, now: Boot) -> Option<(Sent, Boot)> {
+        let open = self.now_open();
+        let (what, at, bytes) = self.open.remove(&id)?;
+        self.bytes -= bytes;
+        self.flight.answered(at, now, bytes, open);
+        Some((what, at))
     }
 }

@@ -97,7 +97,7 @@ impl Received {
     /// Samples that gap events gave up, by life.
     pub fn gapped(&self, epochs: &[String]) -> BTreeMap<usize, u64> {
         let mut out = BTreeMap::new();
-        for (_, gap) in self.of_type("gap").filter(|(_, g)| g["stream"] == "telemetry") {
+        for (_, gap) in self.of_type("gap").filter(|(_, g)| g["stream"] == "telemetry" && is_ours(g)) {
             if let Some(life) = epochs.iter().position(|e| gap["epoch"] == e.as_str()) {
                 *out.entry(life).or_default() += gap["samples"].as_u64().unwrap_or(0);
             }
@@ -146,10 +146,15 @@ fn repeats(log: &Log, received: &Received, figures: &mut Figures, wrong: &mut Ve
     }
 }
 
+/// One that names another uplink is about what only that one loses.
+fn is_ours(gap: &Json) -> bool {
+    gap["uplink"].is_null() || gap["uplink"] == "cloud"
+}
+
 /// Each epoch says which one came before and how far that got, and up to there nothing is missing without a gap.
 fn epochs(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String>) {
     let mut gaps: BTreeSet<(bool, Key)> = BTreeSet::new();
-    for (_, gap) in received.of_type("gap") {
+    for (_, gap) in received.of_type("gap").filter(|(_, g)| is_ours(g)) {
         let Some(life) = log.epochs.iter().position(|e| gap["epoch"] == e.as_str()) else { continue };
         let (from, to) = (gap["from"].as_u64().unwrap_or(1), gap["to"].as_u64().unwrap_or(0));
         gaps.extend((from..=to).map(|seq| (gap["stream"] == "event", (life, seq))));

@@ -1,4 +1,4 @@
-//! A batch goes and its parts come, in one transaction of spool.db, after the gap event in state.db.
+//! A batch goes and its parts come, for one uplink, in one transaction of spool.db, after the gap events in state.db.
 //!
 //! A crash before the transaction leaves the old batch, and a gap event that is followed by another one for the same
 //! number; a crash after it leaves the parts. Never both.
@@ -15,6 +15,7 @@ use crate::{
             ring::Segment,
         },
     },
+    system::trust,
 };
 
 /// Rounds in one turn; what is left waits for the next one, so that commits fall due in between.
@@ -31,8 +32,7 @@ impl Saver {
             // In order of numbers: what is older is saved before.
             wrote |= self.save(spool, clocks, now, announce)?;
             let Some(mut reserved) = spool.lock().reserve() else { continue };
-            let gap: Vec<_> = reserved.gap.clone().into_iter().collect();
-            let told = gap.is_empty() || announce(gap, &self.gone);
+            let told = reserved.gaps.is_empty() || announce(reserved.gaps.clone(), &self.gone);
             let result = if told { self.write_parts(spool, clocks, now, &mut reserved, announce) } else { Err(untold()) };
             if let Err(e) = result {
                 self.disk.series.rolled_back();
@@ -48,20 +48,17 @@ impl Saver {
         let body = if of.parts.is_empty() { Vec::new() } else { codec::encode(&of.parts, |frame| self.disk.series.shape(frame)) };
         self.make_room(spool, now, body.len(), announce)?;
         let here = clocks.here();
-        let boots: Vec<BootRow> = (self.clock.as_ref() != Some(&here)).then(|| here.clone()).into_iter().collect();
+        let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
+        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
         let (segment, mut meta) = {
             let mut core = spool.lock();
             let segment = (!of.parts.is_empty()).then(|| super::prepare(&mut core, &of.parts, &body, now));
             let run = *core.runs.last().expect("our own run is always there");
-            let mut after = core.ring.clone();
-            if let Some((n, seq, samples)) = core.retired(of) {
-                after.deliver(n, seq, samples);
-            }
             let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, alive: after.alive() })
+            let cursors = core.written_with(of, segment.as_ref());
+            (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors })
         };
         let write = segment.as_ref().map(|(n, s): &(u64, Segment)| {
-            // The list that goes with it knows nothing of this segment yet: from the end on all counts as alive.
             meta.head = n + 1;
             meta.telemetry = meta.telemetry.max(s.last());
             Write {
@@ -85,7 +82,7 @@ impl Saver {
             }
             return Err(e);
         }
-        self.clock = Some(here);
+        self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
         core.counts.bytes_written += Disk::cost(body.len());
