@@ -57,8 +57,9 @@ impl Saver {
         }
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
         let result = if replace { result.and_then(|wrote| Ok(self.replace(spool, clocks, now, announce)? || wrote)) } else { result };
-        // A cursor alone is written where nothing else took it along.
-        let result = result.and_then(|wrote| if flush && !wrote { self.write(spool, clocks, None) } else { Ok(()) });
+        // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
+        // what each uplink had of those before it.
+        let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         self.outcome(spool, now, &result);
         result.is_ok()
     }

@@ -576,3 +576,18 @@ fn events_wait_for_the_slowest_and_an_optional_one_far_behind_is_named() {
         assert!(told >= 50, "{told}");
     });
 }
+
+#[tokio::test]
+async fn a_clean_stop_keeps_what_each_uplink_has() {
+    let mut p = Pair::new(|_| {});
+    p.seal(5, 3);
+    p.take(A);
+    submit(&p.store, vec![Change::Event(event(1))]).await.unwrap();
+    [A, B].map(|u| p.store.events().next(u).map(|m| p.store.events().acknowledged(u, m.key)));
+    p.store.close().await;
+    drop(p.store);
+    let store = Pair::open(&p.dir, CONFIGURATIONS[0], |_| {});
+    assert_eq!((store.spool().has_backlog(A), store.spool().has_backlog(B)), (false, true));
+    submit(&store, vec![Change::Event(event(2))]).await.unwrap();
+    assert!([A, B].iter().all(|u| store.events().next(*u).is_some()), "rows that are gone give no number away twice");
+}
