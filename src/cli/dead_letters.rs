@@ -86,7 +86,8 @@ fn list(global: &Global, out: &Out, which: &Which) -> ExitCode {
     let shown = Which { limit: Some(which.limit.unwrap_or(50)), ..which.clone() };
     let Some(answer) = ask(global, out, &request("list", &[], &shown)) else { return ExitCode::from(EXIT_UNREACHABLE) };
     if out.json {
-        out.say(&answer.to_string());
+        let letters: Vec<Value> = answer["letters"].as_array().into_iter().flatten().map(with_time).collect();
+        out.say(&json!({"v": 1, "letters": letters}).to_string());
         return ExitCode::SUCCESS;
     }
     let letters = answer["letters"].as_array().map_or(&[][..], Vec::as_slice);
@@ -99,6 +100,16 @@ fn list(global: &Global, out: &Out, which: &Which) -> ExitCode {
         out.next(&format!("fieldgate dead-letters show {id}"));
     }
     ExitCode::SUCCESS
+}
+
+/// Its time for people and scripts.
+fn with_time(letter: &Value) -> Value {
+    let mut shown = letter.clone();
+    if let Some(fields) = shown.as_object_mut() {
+        let at = fields.remove("at_ms").and_then(|at| at.as_i64());
+        fields.insert("at".into(), at.map(moment::rfc3339).into());
+    }
+    shown
 }
 
 fn table(letters: &[Value]) -> String {
@@ -126,7 +137,9 @@ fn show(global: &Global, out: &Out, id: i64) -> ExitCode {
         return unknown(out, id);
     }
     if out.json {
-        out.say(&letter.to_string());
+        let mut shown = with_time(letter);
+        shown["v"] = 1.into();
+        out.say(&shown.to_string());
         return ExitCode::SUCCESS;
     }
     let text = |key: &str| letter[key].as_str().unwrap_or_default();
@@ -263,6 +276,8 @@ mod tests {
             wall: crate::model::WallMs(1_795_255_200_000),
         }]);
         let shown = table(letters["letters"].as_array().unwrap());
+        let json = with_time(&letters["letters"][0]);
+        assert_eq!((json["at"].as_str(), json.get("at_ms")), (Some("2026-11-21T10:00:00.000Z"), None));
         let lines: Vec<&str> = shown.lines().collect();
         assert_eq!(lines[0].split_whitespace().collect::<Vec<_>>(), ["ID", "AT", "SOURCE", "TOPIC", "REASON"]);
         assert!(lines[1].starts_with("17  20") && lines[1].ends_with("closes the connection on it"), "{shown}");

@@ -86,6 +86,8 @@ pub struct Suspects {
     streams: BTreeMap<Stream, Standing>,
     /// Open at each of the last closes.
     common: BTreeSet<Key>,
+    /// The last close came before birth was acknowledged, with messages open: it says nothing about them.
+    hasty: bool,
     /// Since the quota was used up nothing was taken: the next wait, and until when.
     quota: Option<(Duration, Boot)>,
 }
@@ -153,6 +155,7 @@ impl Suspects {
     /// It was taken.
     pub fn accepted(&mut self, key: Key, now: Boot) {
         self.quota = None;
+        self.hasty = false;
         self.common.remove(&key);
         if let Some(standing) = self.streams.get_mut(&key.stream) {
             *standing = Standing::default();
@@ -188,9 +191,14 @@ impl Suspects {
         None
     }
 
+    /// The connection was closed with these open beside birth: next time birth goes alone.
+    pub fn closed_early(&mut self, open: &[Key]) {
+        self.hasty |= !open.is_empty();
+    }
+
     /// Something may close connections: birth is to be acknowledged before anything else is sent.
     pub fn is_wary(&self) -> bool {
-        !self.common.is_empty() || self.all.values().any(|s| s.blame == Blame::Closes)
+        self.hasty || !self.common.is_empty() || self.all.values().any(|s| s.blame == Blame::Closes)
     }
 
     /// The suspect to be tried now, of those that the pump holds: the newest part of those tried least.

@@ -291,11 +291,11 @@ impl<B: Broker> Session<'_, B> {
     }
 
     fn closed(&mut self, now: Boot) {
+        let open: Vec<Key> = self.window.in_order().into_iter().map(|(key, _)| key).collect();
         // What is not ours to blame was open as well.
         if self.window.has_greeting() {
-            return;
+            return self.pump.suspects.closed_early(&open);
         }
-        let open: Vec<Key> = self.window.in_order().into_iter().map(|(key, _)| key).collect();
         let exam = self.exam.trying.and_then(|key| Some((key, self.exam.held.get(&key)?.samples())));
         if let Some((key, verdict)) = self.pump.suspects.closed(&open, exam, now)
             && let Some(held) = self.exam.held.get(&key).cloned()

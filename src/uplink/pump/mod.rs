@@ -91,6 +91,8 @@ struct Pump<B> {
     backoff: Backoff,
     /// Counts connection attempts: a will belongs to the birth of the same session.
     session: u64,
+    /// Birth was acknowledged on the last link.
+    greeted: bool,
     suspects: Suspects,
     /// Why the last message was not taken: its parts are tried in the same way.
     blame: Blame,
@@ -120,6 +122,7 @@ impl<B: Broker> Pump<B> {
             downlink,
             backoff,
             session: 0,
+            greeted: false,
             suspects: Suspects::default(),
             blame: Blame::Content,
             leave_at: None,
@@ -165,6 +168,7 @@ impl<B: Broker> Pump<B> {
         let began = self.clock.now();
         self.board.up(began);
         self.downlink.connected(welcome.resumed, began);
+        self.greeted = false;
         let session = Session::new(self, link, welcome, began);
         let (end, useful) = session.run(since).await;
         self.store.spool().return_unacknowledged(self.index);
@@ -177,7 +181,7 @@ impl<B: Broker> Pump<B> {
         match end {
             // Else it left for the preferred broker.
             End::Stopped => return self.stop.is_cancelled(),
-            End::Lost(Lost::Closed) if now - began < USURPED && !self.suspects.is_wary() => {
+            End::Lost(Lost::Closed) if now - began < USURPED && !(self.greeted && self.suspects.is_wary()) => {
                 let id = &self.config.client_id;
                 self.board
                     .down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);

@@ -345,7 +345,11 @@ impl<'a, B: Broker> Session<'a, B> {
                 }
             }
             Sent::Events(key) => self.pump.store.events().acknowledged(self.pump.index, key),
-            Sent::State | Sent::Devices => return,
+            Sent::State => {
+                self.pump.greeted = true;
+                return;
+            }
+            Sent::Devices => return,
         }
         if let Sent::Telemetry(key) | Sent::Events(key) = what {
             self.was_taken(key, at, now);
