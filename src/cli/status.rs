@@ -126,7 +126,10 @@ fn verdict(d: &Value) -> String {
         ));
     }
     if number(&d["spool"]["dropped"]) > 0 {
-        says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
+        says.push(format!(
+            "{} samples were dropped or put aside; gap events and dead letters say why",
+            count(number(&d["spool"]["dropped"]))
+        ));
     }
     if says.is_empty() { "all well".into() } else { says.join("; ") }
 }

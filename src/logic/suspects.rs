@@ -10,8 +10,8 @@
 //! for a single sample, and only when the broker took another message of the same stream in between. So a broker that
 //! refuses everything gets nothing put aside: it is not the data's fault.
 //!
-//! Effort: a message of n samples with one bad one is parted at most log2(n) + 2 times, and each part is sent at most
-//! three times. Without any witness at most [`UNPROVEN`] parts are made, and what waits is tried again every minute.
+//! Effort: each parting halves what is suspected, and a part is sent at most three times. Without any witness at most
+//! [`UNPROVEN`] parts are made, and what waits is tried again every minute.
 //!
 //! Absent on purpose: the messages. The pump holds them and says what became of each.
 

@@ -37,7 +37,10 @@ pub struct Faults {
 
 /// Whether a message on this topic is one that the broker does not take.
 #[derive(Clone)]
-pub struct Poison(pub Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>);
+pub struct Poison(pub Arc<IsBad>);
+
+/// By topic and body.
+pub type IsBad = dyn Fn(&str, &[u8]) -> bool + Send + Sync;
 
 impl std::fmt::Debug for Poison {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

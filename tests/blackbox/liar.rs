@@ -129,7 +129,8 @@ fn serve(mut stream: TcpStream, of: &Shared) -> io::Result<()> {
             }
             8 => {
                 let (high, low) = (body[0], body[1]);
-                stream.write_all(if five { &[0x90, 4, high, low, 0, 1][..] } else { &[0x90, 3, high, low, 1] })?;
+                let granted = if five { vec![0x90, 4, high, low, 0, 1] } else { vec![0x90, 3, high, low, 1] };
+                stream.write_all(&granted)?;
             }
             12 => stream.write_all(&[0xd0, 0])?,
             14 => return Ok(()),

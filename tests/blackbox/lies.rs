@@ -171,7 +171,10 @@ fn a_payload_that_is_refused_is_found_on_one_connection_and_can_be_replayed() {
     crate::wait::until("every number accounted for", secs(20), || liar.seen().missing().is_empty().then_some(()));
     let letter = assert_one_letter(&gateway, "0x99");
     assert_whole(&liar.seen(), sent, usize::try_from(sent - 1).expect("few"));
-    let (connects, not_taken) = (liar.told().connects.len(), liar.told().not_taken);
+    let (connects, not_taken) = {
+        let told = liar.told();
+        (told.connects.len(), told.not_taken)
+    };
     eprintln!("{not_taken} refusals, {connects} connection, {} messages", liar.told().publishes);
     assert_eq!(connects, 1, "a refusal costs no connection");
     assert!(not_taken < 20, "{not_taken} refusals");

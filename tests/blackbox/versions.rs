@@ -17,6 +17,7 @@ fn mqtt_5_delivers_over_a_restart_of_the_broker() {
     let mut gateway = Gateway::started("five", &(config + &counting_device("d0", devices.ports[0], 4, "200ms")));
     cloud.wait_online();
     cloud.wait("a first value", secs(20), |s| (!s.counters("d0").is_empty()).then_some(()));
+    broker.kill();
     broker.restart();
     let before = cloud.seen().counters("d0").len();
     cloud.wait("values after the restart", secs(30), |s| (s.counters("d0").len() > before + 5).then_some(()));

@@ -66,7 +66,7 @@ pub fn read(version: Mqtt, buffer: &mut BytesMut) -> Result<Option<Heard>, Lost>
             Err(E4::InsufficientBytes(_)) => return Ok(None),
             Err(e) => (Err(Lost::Garbled(e.to_string())), matches!(e, E4::PayloadSizeLimitExceeded(_))),
         },
-        Mqtt::V5 => match V5::read(buffer, Some(PACKET_BYTES as u32)) {
+        Mqtt::V5 => match V5::read(buffer, u32::try_from(PACKET_BYTES).ok()) {
             Ok(packet) => (Ok(v5(packet)), false),
             Err(E5::InsufficientBytes(_)) => return Ok(None),
             Err(e) => (Err(Lost::Garbled(format!("{e:?}"))), matches!(e, E5::PayloadSizeLimitExceeded { .. })),

@@ -223,8 +223,8 @@ impl Session {
             return Err(Lost::Silent(self.patience()));
         }
         if !self.open.is_empty() && now >= self.oldest_since + self.patience() {
-            // With a sign of life since, the broker is there and does not do what it is for.
-            let alive = self.heard > self.oldest_since;
+            // With a sign of life since, and no ping open, the broker is there and does not do what it is for.
+            let alive = self.heard > self.oldest_since && self.ping.is_none();
             return Err(if alive { Lost::Unacknowledged(self.patience()) } else { Lost::Silent(self.patience()) });
         }
         if self.ping.is_none() && now >= self.heard.min(self.spoke) + self.keep_alive {
