@@ -240,8 +240,8 @@ fn replay(config: &Config, found: &[DeadLetterRow], done: &mut Vec<i64>, failed:
     };
     let (store, _) = Store::open(options).map_err(|e| e.to_string())?;
     for letter in found.iter().rev() {
-        let (tell, told) = mpsc::channel();
-        let receipt = Receipt::new(1, std::sync::Arc::new(move |_, how| _ = tell.send(how)));
+        let (tell, told) = mpsc::sync_channel(1);
+        let receipt = Receipt::new(1, std::sync::Arc::new(move |_, how| _ = tell.try_send(how)));
         let handed = if letter.source.starts_with("uplink ") {
             uplink::replay::replay(&store, letter, receipt, clock.now())
         } else {
