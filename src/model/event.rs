@@ -3,7 +3,7 @@
 //! An event is stored in the transaction that makes the change it reports, and sent only after that commit. Times are
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
-use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, Stream, Value};
+use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, StoreState, Stream, Value};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -104,5 +104,11 @@ pub enum EventKind {
         offset_ms: i64,
         before_ms: Option<i64>,
         synchronised: bool,
+    },
+    /// A database cannot be written, is written again, or was damaged and begun anew.
+    Store {
+        file: String,
+        state: StoreState,
+        detail: String,
     },
 }

@@ -101,6 +101,22 @@ impl EventQueue {
         }
     }
 
+    /// The connection that reads on: to be let go and opened again when another file takes the place of this one.
+    pub(super) fn reader(&self, change: impl FnOnce(&mut Connection)) {
+        change(&mut self.lock().reader);
+    }
+
+    /// What is known without the disk.
+    pub(super) fn in_ram(&self) -> Vec<Message> {
+        let inner = self.lock();
+        inner.in_flight.values().chain(&inner.waiting).cloned().collect()
+    }
+
+    /// Of rows that a damaged file has lost.
+    pub(super) fn owe(&self, gaps: Vec<Event>) {
+        self.lock().owed.extend(gaps);
+    }
+
     /// What the next transaction takes along.
     pub(super) fn take_along(&self) -> Along {
         let mut inner = self.lock();

@@ -20,13 +20,18 @@ mod change;
 mod db;
 mod error;
 mod events;
+mod health;
 mod inbox;
+mod omen;
 mod open;
+mod quarantine;
 mod queries;
+mod sound;
 mod spool;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wear;
 mod writer;
 
 pub use change::{Accepted, Backing, Before, Change, Options, Restored, RestoredDevice};
@@ -35,7 +40,7 @@ pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
 pub use spool::{Outgoing, Spool};
 
-use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId, Learned};
+use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId, Learned, StoreHealth, Wear};
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
 use std::{
@@ -119,6 +124,16 @@ impl Store {
         &self.handle.shared.events
     }
 
+    /// How both files are.
+    pub fn health(&self) -> Vec<StoreHealth> {
+        self.handle.shared.board.shown()
+    }
+
+    /// What the store has cost the disk, over restarts.
+    pub fn wear(&self) -> Wear {
+        self.handle.shared.board.wear()
+    }
+
     /// Inline only: runs the commits that are due, and says when the next one is. Sealing a batch runs them too.
     pub fn poll(&self, now: Boot) -> Option<Boot> {
         let Driver::Inline(writer) = &self.handle.driver else {
@@ -170,19 +185,19 @@ impl Store {
 
     /// The newest transitions of a device, newest first. These three read from the disk: some milliseconds.
     pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
-        self.handle.queries.history(device, limit)
+        self.handle.shared.queries.history(device, limit)
     }
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        self.handle.queries.commands(limit)
+        self.handle.shared.queries.commands(limit)
     }
 
     /// What was found out about devices and lines.
     pub fn learned(&self) -> Result<Vec<Learned>, StoreError> {
-        self.handle.queries.learned()
+        self.handle.shared.queries.learned()
     }
 
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
-        self.handle.queries.dead_letters(limit)
+        self.handle.shared.queries.dead_letters(limit)
     }
 }

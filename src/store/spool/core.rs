@@ -330,4 +330,5 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 }
 
 mod backlog;
+mod rescue;
 mod saving;

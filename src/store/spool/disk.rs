@@ -11,11 +11,14 @@ use crate::{
     model::{Boot, BootIndex, ClockQuality, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{StoreError, boots::BootRow, db},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+
+mod salvage;
+pub use salvage::{Salvage, is_whole};
 
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql")];
 const PAGE: u64 = 4096;
@@ -203,24 +206,44 @@ impl Disk {
 
 fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> rusqlite::Result<Found> {
     db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
-    let (file, head, epoch, telemetry, alive) = db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
-        Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, r.get::<_, Vec<u8>>(4)?))
-    })?;
-    let alive = Alive::read(&alive).unwrap_or_default();
-    let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
+    let meta = load_meta(&db)?;
+    let gone = gone.filter(|(of, _)| *of == meta.file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
-    let mut found = Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
-    read_segments(&found.disk.db, alive, gone, &mut found.runs, &mut found.ring)?;
-    found.ring.head = found.ring.head.max(head.cast_unsigned());
+    let disk = Disk { db, path: path.to_owned(), series, sizes, file: meta.file };
+    let mut found = Found { disk, ring: Ring::default(), runs: Vec::new(), boots };
+    read_segments(&found.disk.db, meta.alive(), gone, &mut found.runs, &mut found.ring)?;
+    found.ring.head = found.ring.head.max(meta.head);
     found.shrink()?;
-    let epoch = Epoch(epoch.cast_unsigned());
-    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == epoch) {
-        run.highest = run.highest.max(telemetry.cast_unsigned());
-    } else if telemetry > 0 {
-        found.runs.push(Run { epoch, boot: BootIndex(0), highest: telemetry.cast_unsigned() });
+    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == meta.epoch) {
+        run.highest = run.highest.max(meta.telemetry);
+    } else if meta.telemetry > 0 {
+        found.runs.push(Run { epoch: meta.epoch, boot: BootIndex(0), highest: meta.telemetry });
     }
     Ok(found)
+}
+
+/// The row of the table `meta`.
+struct MetaRow {
+    file: i64,
+    head: u64,
+    epoch: Epoch,
+    telemetry: u64,
+    alive: Vec<u8>,
+}
+
+impl MetaRow {
+    fn alive(&self) -> Alive {
+        Alive::read(&self.alive).unwrap_or_default()
+    }
+}
+
+fn load_meta(db: &Connection) -> rusqlite::Result<MetaRow> {
+    db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
+        let (head, epoch, telemetry): (i64, i64, i64) = (r.get(1)?, r.get(2)?, r.get(3)?);
+        let (epoch, telemetry) = (Epoch(epoch.cast_unsigned()), telemetry.cast_unsigned());
+        Ok(MetaRow { file: r.get(0)?, head: head.cast_unsigned().min(1 << 62), epoch, telemetry, alive: r.get(4)? })
+    })
 }
 
 impl Found {
@@ -236,36 +259,87 @@ impl Found {
     }
 }
 
+/// A row of the table `segment`, without its body.
+struct SegmentRow {
+    slot: u32,
+    n: u64,
+    epoch: Epoch,
+    boot: BootIndex,
+    at: Boot,
+    first: u64,
+    last: u64,
+    batches: u32,
+    samples: u32,
+    bytes: u32,
+}
+
+const SEGMENT_ROW: &str = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment";
+
+impl SegmentRow {
+    /// Of a damaged file a row may hold anything; counting over such numbers would never end.
+    const fn is_plausible(&self) -> bool {
+        const MOST: u64 = 1 << 62;
+        let span = self.last.saturating_sub(self.first);
+        self.slot < 1 << 28
+            && self.n < MOST
+            && self.last < MOST
+            && self.first <= self.last
+            && span < 1 << 20
+            && self.batches as u64 <= span + 1
+    }
+}
+
+fn segment_row(r: &Row) -> rusqlite::Result<SegmentRow> {
+    let number = |column: usize| r.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(SegmentRow {
+        slot: r.get(0)?,
+        n: number(1)?,
+        epoch: Epoch(number(2)?),
+        boot: BootIndex(r.get(3)?),
+        at: Boot(number(4)?),
+        first: number(5)?,
+        last: number(6)?,
+        batches: r.get(7)?,
+        samples: r.get(8)?,
+        bytes: r.get(9)?,
+    })
+}
+
 fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {
-    let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
-    let mut all = db.prepare(sql)?;
+    let mut all = db.prepare(&format!("{SEGMENT_ROW} ORDER BY n"))?;
     let mut rows = all.query([])?;
     while let Some(r) = rows.next()? {
-        let (slot, n, bytes): (u32, u64, u32) = (r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(9)?);
-        let epoch = Epoch(r.get::<_, i64>(2)?.cast_unsigned());
-        let (first, last) = (r.get::<_, i64>(5)?.cast_unsigned(), r.get::<_, i64>(6)?.cast_unsigned());
-        let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
-        let run = run_of(runs, epoch, BootIndex(r.get(3)?));
-        runs[run].highest = runs[run].highest.max(last);
-        let delivered = alive.delivered.remove(&n).unwrap_or_default();
-        let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-        if left == 0 || !alive.contains(n) || gone.contains(&n) {
-            ring.free(slot, bytes.max(1));
-            continue;
-        }
-        let segment = Segment {
-            at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
-            first,
-            slot,
-            epoch: u32::try_from(run).unwrap_or(0),
-            span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-            left,
-            samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
-            bytes,
-        };
-        ring.insert(n, segment, delivered);
+        take_row(&segment_row(r)?, &mut alive, gone, runs, ring);
     }
     Ok(())
+}
+
+/// Into the ring, or among the free slots.
+fn take_row(row: &SegmentRow, alive: &mut Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) {
+    let SegmentRow { slot, n, epoch, boot, at, first, last, batches, samples, bytes } = *row;
+    if !row.is_plausible() {
+        tracing::error!(slot, n, first, last, batches, "a row of spool.db is garbage; it is left out");
+        return;
+    }
+    let run = run_of(runs, epoch, boot);
+    runs[run].highest = runs[run].highest.max(last);
+    let delivered = alive.delivered.remove(&n).unwrap_or_default();
+    let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
+    if left == 0 || !alive.contains(n) || gone.contains(&n) {
+        ring.free(slot, bytes.max(1));
+        return;
+    }
+    let segment = Segment {
+        at,
+        first,
+        slot,
+        epoch: u32::try_from(run).unwrap_or(0),
+        span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
+        left,
+        samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
+        bytes,
+    };
+    ring.insert(n, segment, delivered);
 }
 
 fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
@@ -322,12 +396,13 @@ impl Unread {
 #[derive(Debug)]
 pub struct Reader {
     db: Connection,
+    path: PathBuf,
     dictionary: Dictionary,
 }
 
 impl Reader {
     pub fn open(disk: &Disk) -> Result<Reader, StoreError> {
-        Ok(Reader { db: db::reader(&disk.path)?, dictionary: disk.series.dictionary.clone() })
+        Ok(Reader { db: db::reader(&disk.path)?, path: disk.path.clone(), dictionary: disk.series.dictionary.clone() })
     }
 
     pub fn segment(&self, n: u64, slot: u32, epoch: Epoch) -> Result<Vec<Sealed>, Unread> {

@@ -17,10 +17,14 @@ pub mod gaps;
 mod ring;
 mod series;
 
-use super::boots::Clocks;
-use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, event::Alive};
+use super::{
+    boots::Clocks,
+    db,
+    health::{Board, Db},
+};
+use crate::model::{Boot, Epoch, Frame, Key, Receipt, Sealed, SpoolFigures, event::Alive};
 use core::{Core, Next};
-use disk::Reader;
+use disk::{Reader, Unread};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 
@@ -42,6 +46,7 @@ pub struct Spool {
     bell: Bell,
     clocks: Arc<Clocks>,
     disk_max: u64,
+    board: Arc<Board>,
 }
 
 impl std::fmt::Debug for Spool {
@@ -51,8 +56,12 @@ impl std::fmt::Debug for Spool {
 }
 
 impl Spool {
-    pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64) -> Spool {
-        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify: Notify::new(), bell, clocks, disk_max }
+    pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64, board: Arc<Board>) -> Spool {
+        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify: Notify::new(), bell, clocks, disk_max, board }
+    }
+
+    pub(super) fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
@@ -108,7 +117,7 @@ impl Spool {
         let Some((slot, epoch)) = core.ring.get(n).map(|s| (s.slot, core.epoch_of(s.epoch))) else {
             return false;
         };
-        match self.reader.lock().unwrap_or_else(PoisonError::into_inner).segment(n, slot, epoch) {
+        match self.read(n, slot, epoch) {
             Ok(batches) => {
                 core.loaded(n, batches);
                 true
@@ -127,6 +136,26 @@ impl Spool {
                 false
             }
         }
+    }
+
+    /// After an I/O error SQLite may call a sound file malformed, so only a fresh connection is believed; and then the
+    /// writer looks at the file.
+    fn read(&self, n: u64, slot: u32, epoch: Epoch) -> Result<Vec<Sealed>, Unread> {
+        let mut reader = self.reader();
+        match reader.segment(n, slot, epoch) {
+            Err(Unread::Sql(e)) if db::is_damaged(&e) => {}
+            other => return other,
+        }
+        if !reader.begin_anew() {
+            return Err(Unread::Sql(rusqlite::Error::InvalidQuery));
+        }
+        let again = reader.segment(n, slot, epoch);
+        if let Err(Unread::Sql(e)) = &again
+            && db::is_damaged(e)
+        {
+            self.board.suspect(Db::Spool, format!("segment {n} cannot be read: {e}"), false);
+        }
+        again
     }
 
     pub fn has_live(&self) -> bool {

@@ -1,8 +1,8 @@
 //! Boots, epochs, and how the last run ended.
 
-use super::State;
+use super::{State, to_json};
 use crate::{
-    model::{BootIndex, ClockQuality, ClockReading, Epoch},
+    model::{BootIndex, ClockQuality, ClockReading, Epoch, Wear},
     store::{Before, boots::BootRow, spool::disk::Gone},
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
@@ -70,6 +70,17 @@ pub fn set_gone(tx: &Transaction, file: i64, segments: &[u64]) -> rusqlite::Resu
     Ok(())
 }
 
+/// What the store has cost the disk, as last written.
+pub fn wear(db: &Connection) -> rusqlite::Result<Wear> {
+    let text: Option<String> = db.query_row("SELECT value FROM meta WHERE key = 'wear'", [], |r| r.get(0)).optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+pub fn set_wear(tx: &Transaction, wear: &Wear) -> rusqlite::Result<()> {
+    tx.prepare_cached("REPLACE INTO meta (key, value) VALUES ('wear', ?1)")?.execute([to_json(wear)?])?;
+    Ok(())
+}
+
 /// A run that begins.
 #[derive(Debug, Clone)]
 pub struct Begin {
@@ -77,10 +88,31 @@ pub struct Begin {
     pub window: Duration,
 }
 
+/// The rows of this run in a file that was made of a damaged one, if it lost them.
+pub fn begin_again(db: &mut Connection, begin: &Begin, epoch: Epoch, event: u64) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    let known: bool = tx.query_row("SELECT exists (SELECT 1 FROM boot WHERE id = ?1)", [begin.boot.id.0], |r| r.get(0))?;
+    if !known {
+        set_clock(&tx, &begin.boot)?;
+    }
+    let window = i64::try_from(begin.window.as_millis()).unwrap_or(i64::MAX);
+    let epoch = epoch.0.cast_signed();
+    tx.execute("INSERT OR IGNORE INTO epoch (epoch, boot, window_ms) VALUES (?1, ?2, ?3)", params![epoch, begin.boot.id.0, window])?;
+    tx.execute("UPDATE epoch SET event = max(event, ?2) WHERE epoch = ?1", params![epoch, event.cast_signed()])?;
+    tx.commit()
+}
+
 impl State {
     /// Draws an epoch that was never used and commits it, before anything is sent under it. `draw` gives 64 random bits
     /// for a count of runs.
-    pub fn begin(&mut self, begin: &Begin, mut draw: impl FnMut(u64) -> std::io::Result<u64>) -> rusqlite::Result<std::io::Result<Epoch>> {
+    ///
+    /// `used`: epochs that the spool still holds. A state.db that was lost knows none of them.
+    pub fn begin(
+        &mut self,
+        begin: &Begin,
+        used: impl Fn(Epoch) -> bool,
+        mut draw: impl FnMut(u64) -> std::io::Result<u64>,
+    ) -> rusqlite::Result<std::io::Result<Epoch>> {
         let tx = self.db.transaction()?;
         let mut count: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM epoch", [], |r| r.get(0))?;
         let epoch = loop {
@@ -89,7 +121,7 @@ impl State {
                 Err(e) => return Ok(Err(e)),
             };
             let known: bool = tx.query_row("SELECT exists (SELECT 1 FROM epoch WHERE epoch = ?1)", [epoch.cast_signed()], |r| r.get(0))?;
-            if !known {
+            if !known && !used(Epoch(epoch)) {
                 break epoch;
             }
             count += 1;
@@ -103,12 +135,14 @@ impl State {
         tx.execute("DELETE FROM epoch WHERE id <= ?1", [tx.last_insert_rowid() - EPOCHS_KEPT])?;
         tx.commit()?;
         (self.epoch, self.boot) = (Epoch(epoch), begin.boot.id);
+        self.begun = Some(begin.clone());
         Ok(Ok(Epoch(epoch)))
     }
 
     /// A clean end: everything is durable. Without it the next run says what may be lost.
-    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64]) -> rusqlite::Result<()> {
+    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64], wear: &Wear) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        set_wear(&tx, wear)?;
         self.outbox.delete(&tx, acknowledged)?;
         tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
         tx.commit()

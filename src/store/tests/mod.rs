@@ -1,5 +1,6 @@
 //! The store as its users see it. Each test of the suite runs against both back ends.
 
+mod faults;
 mod limits;
 mod model;
 mod size;
@@ -26,7 +27,7 @@ fn dir() -> TempDir {
 }
 
 fn options(dir: &Path, backing: Backing) -> Options {
-    let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20 };
+    let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20, card_endurance: 1 << 42 };
     Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, epoch_seed: None }
 }
 

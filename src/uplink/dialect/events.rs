@@ -24,6 +24,7 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Progress { .. } => "progress",
         EventKind::DeadLetter { .. } => "dead_letter",
         EventKind::Clock { .. } => "clock",
+        EventKind::Store { .. } => "store",
     }
 }
 
@@ -80,6 +81,9 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         }
         EventKind::Clock { offset_ms, before_ms, synchronised } => {
             o.number("offset_ms", offset_ms).number("before_ms", before_ms).flag("synchronised", *synchronised);
+        }
+        EventKind::Store { file, state, detail } => {
+            o.word("file", file).word("state", state.word()).text("detail", detail);
         }
     }
 }

@@ -191,6 +191,10 @@ fn events_exactly() {
         r#"{"type":"dead_letter","at":1795255200000,"source":"uplink cloud","reason":"not JSON","count":1}"#,
     );
     check(EventKind::Clock { offset_ms: 1_795_254_200_000, before_ms: Some(1_700_000_000_000), synchronised: true }, CLOCK_EVENT);
+    check(
+        EventKind::Store { file: "spool.db".into(), state: crate::model::StoreState::ReadOnly, detail: "no \"luck\"".into() },
+        r#"{"type":"store","at":1795255200000,"file":"spool.db","state":"read_only","detail":"no \"luck\""}"#,
+    );
 }
 
 fn command_event() -> EventKind {
