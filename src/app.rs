@@ -132,6 +132,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         clock,
         started,
         epoch: epoch.to_string(),
+        card_endurance: config.buffer.card_endurance,
     });
     match control::bind(&config.gateway.socket()) {
         Ok(listener) => {
