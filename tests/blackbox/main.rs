@@ -24,6 +24,7 @@ mod daemon;
 mod dead;
 mod delivery;
 mod demo;
+mod disk;
 mod faults;
 mod framed;
 mod links;
