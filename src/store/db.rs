@@ -93,9 +93,11 @@ pub fn trouble(error: &rusqlite::Error) -> Trouble {
     use rusqlite::Error as E;
     match error {
         E::SqliteFailure(e, _) if e.extended_code == RAISED => Trouble::Failing,
-        E::ToSqlConversionFailure(_) | E::FromSqlConversionFailure(..) | E::IntegralValueOutOfRange(..) | E::InvalidColumnType(..) => {
-            Trouble::Content
-        }
+        E::ToSqlConversionFailure(_)
+        | E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnType(..)
+        | E::Utf8Error(..) => Trouble::Content,
         _ => match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
             Some(ErrorCode::DiskFull) => Trouble::Full,
@@ -104,6 +106,11 @@ pub fn trouble(error: &rusqlite::Error) -> Trouble {
             _ => Trouble::Failing,
         },
     }
+}
+
+/// Rows that hold what no program of ours has written are damage as well, where a whole file is read.
+pub fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(trouble(error), Trouble::Damaged | Trouble::Content)
 }
 
 pub fn is_damaged(error: &rusqlite::Error) -> bool {

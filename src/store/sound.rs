@@ -52,7 +52,7 @@ pub fn state(path: &Path, caps: Caps, o: &Options) -> Result<FoundState, StoreEr
     let why = match checked {
         Checked::Damaged(why) => why,
         _ => match twice(|| State::load(path, caps)) {
-            Err(StoreError::Open { source, .. }) if db::is_damaged(&source) => source.to_string(),
+            Err(StoreError::Open { source, .. }) if db::is_unreadable(&source) => source.to_string(),
             other => return other.map(|found| FoundState { found, replaced: None, gaps: Vec::new() }),
         },
     };
@@ -87,7 +87,7 @@ pub fn spool(path: &Path, sizes: Sizes, gone: Option<&Gone>) -> Result<FoundSpoo
     adopt(path, disk::is_whole)?;
     let new_file = random().map_err(StoreError::Random)?.cast_signed();
     let why = match twice(|| Disk::load(path, sizes, new_file, gone)) {
-        Err(StoreError::Open { source, .. }) if db::is_damaged(&source) => source.to_string(),
+        Err(StoreError::Open { source, .. }) if db::is_unreadable(&source) => source.to_string(),
         other => return other.map(|found| FoundSpool { found, news: None, gaps: Vec::new(), mend: None }),
     };
     tracing::error!(file = %path.display(), error = why, "database damaged; what can be read is carried into a new one");
@@ -106,7 +106,7 @@ pub fn spool(path: &Path, sizes: Sizes, gone: Option<&Gone>) -> Result<FoundSpoo
 /// After an I/O error SQLite may call a sound file malformed: a fresh connection has to say the same.
 fn twice<T>(load: impl Fn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     match load() {
-        Err(StoreError::Open { source, .. }) if db::is_damaged(&source) => load(),
+        Err(StoreError::Open { source, .. }) if db::is_unreadable(&source) => load(),
         other => other,
     }
 }
