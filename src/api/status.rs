@@ -54,7 +54,8 @@ impl Sources {
         let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
         let spool = self.store.spool().figures(now);
         let health = self.store.health();
-        let reading = self.clock.reading();
+        let (reading, _) = self.store.clock();
+        let held = self.store.held_until(now);
         let uplinks: Vec<Value> = self.uplink.iter().map(|(id, f)| uplink(id, &f.borrow(), now)).collect();
         let well = !snapshot.devices.iter().any(|d| d.state == State::Offline)
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
@@ -81,7 +82,11 @@ impl Sources {
             "lines": lines(&snapshot.lines, &figures, &snapshot.devices),
             "devices": counts(&snapshot.devices),
             "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
-            "clock": {"quality": reading.quality, "offset_ms": reading.offset_ms},
+            "clock": {
+                "quality": reading.quality, "source": reading.source, "offset_ms": reading.offset_ms, "error_ms": reading.error_ms,
+                "held_for_s": held.map(|until| (until - now).as_secs()),
+                "held_batches": held.map_or(0, |_| spool.waiting_batches),
+            },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
             "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
             "wear": wear(self.store.wear(), self.card_endurance),

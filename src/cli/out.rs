@@ -20,6 +20,8 @@ pub struct Out {
     /// The same for stderr.
     pub color_err: bool,
     pub ascii: bool,
+    /// Columns of the terminal that a table has to fit; `None`: piped, or all of it is wanted.
+    pub width: Option<usize>,
 }
 
 /// Sixteen ANSI colours only, so that the reader's theme rules.
@@ -48,12 +50,13 @@ impl Out {
             let l = l.to_ascii_lowercase();
             l.contains("utf-8") || l.contains("utf8")
         });
-        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color, color_err, ascii: global.ascii || !utf8 }
+        let (ascii, width) = (global.ascii || !utf8, if global.wide { None } else { width(std::io::stdout()) });
+        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color, color_err, ascii, width }
     }
 
     /// For tests and for parts that only need plain text.
     pub fn plain() -> Out {
-        Out { json: false, quiet: false, verbose: 0, color: false, color_err: false, ascii: false }
+        Out { json: false, quiet: false, verbose: 0, color: false, color_err: false, ascii: false, width: None }
     }
 
     pub fn paint(&self, paint: Paint, text: &str) -> String {
@@ -92,9 +95,10 @@ impl Out {
         }
     }
 
-    /// A table: on a terminal that is too narrow its lines end in `…`; piped, nothing is cut.
+    /// Lines that do not wrap: on a terminal that is too narrow they end in `…`; piped, nothing is cut. Columns leave before,
+    /// by [`Table`](super::table::Table).
     pub fn table(&self, text: &str) {
-        self.say(&match width(std::io::stdout()) {
+        self.say(&match self.width {
             Some(wide) => text.lines().map(|line| cut(line, wide, self.ascii)).collect::<Vec<_>>().join("\n"),
             None => text.to_owned(),
         });

@@ -3,6 +3,7 @@
 use super::{
     EXIT_UNREACHABLE, Global, Out,
     out::{Paint, age, bytes, count},
+    table::{Table, left},
 };
 use crate::{api::control, config};
 use serde_json::{Value, json};
@@ -80,9 +81,11 @@ fn list(v: &Value) -> &[Value] {
 pub fn render(d: &Value, out: &Out, all: bool) -> String {
     let mut s = String::new();
     let id = text(&d["gateway"]["id"]);
-    let _ = writeln!(s, "{} {}", out.glyph(text(&d["verdict"])), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
-    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let crowded = list(&d["lines"]).iter().any(is_overloaded);
+    // All answer, and not as often as they were to.
+    let word = if crowded && d["verdict"] == "well" { "slow" } else { text(&d["verdict"]) };
+    let _ = writeln!(s, "{} {}", out.glyph(word), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
+    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all && !crowded;
     if quiet {
         let _ = writeln!(s, "  {}", well(d));
@@ -109,6 +112,10 @@ fn verdict(d: &Value) -> String {
         0 => {}
         1 => says.push("1 device needs you".into()),
         n => says.push(format!("{n} devices need you")),
+    }
+    for line in list(&d["lines"]).iter().filter(|l| l["state"] != "down" && is_overloaded(l)) {
+        let id = text(&line["id"]);
+        says.push(format!("line {id} has more than it can carry, fieldgate plan --line {id} says what to change"));
     }
     for up in list(&d["uplinks"]).iter().filter(|u| u["state"] == "down") {
         says.push(format!("{} is down, keeping everything here", text(&up["id"])));
@@ -160,11 +167,13 @@ fn waiting(d: &Value) -> String {
 }
 
 fn table(s: &mut String, devices: &[Value], out: &Out, most: usize) {
-    let width = devices.iter().map(|e| text(&e["id"]).len()).max().unwrap_or(0);
+    let mut table = Table::headless(&[left("DEVICE"), left("STATE").least(11), left("WHY").text(20).least(38), left("LINE").rank(1)]);
     for e in devices.iter().take(most) {
         let state = text(&e["state"]);
-        let _ = writeln!(s, "  {} {:width$}  {:<11}  {:<38} {}", out.glyph(state), text(&e["id"]), state, why(e), text(&e["line"]));
+        let cells = [text(&e["id"]).to_owned(), state.to_owned(), why(e), text(&e["line"]).to_owned()];
+        table.row(format!("  {} ", out.glyph(state)), cells);
     }
+    s.push_str(&table.text(out));
     if devices.len() > most {
         let _ = writeln!(s, "  … {} more; --all shows them", devices.len() - most);
     }
@@ -243,7 +252,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         row(s, text(&l["id"]), state, &detail);
     }
     let clock = text(&d["clock"]["quality"]);
-    row(s, "clock", clock, if clock == "estimated" { "not known to be set from the network; messages say so" } else { "" });
+    row(s, "clock", clock, &clock_detail(&d["clock"]));
     let disk = format!(
         "{} of {}, {} written by the spool",
         bytes(number(&d["disk"]["bytes"])),
@@ -277,6 +286,22 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
     }
 }
 
+fn clock_detail(clock: &Value) -> String {
+    let mut detail = match (text(&clock["source"]), clock["error_ms"].as_u64()) {
+        ("rtc", _) => "the clock of this machine is trusted (gateway.trust_rtc)".into(),
+        (source @ ("ntp" | "file"), Some(ms)) if clock["quality"] == "synchronised" => {
+            format!("off by {} ms or less ({source})", count(ms))
+        }
+        ("ntp" | "file", Some(ms)) => format!("no time server for long; off by {} s or less, messages say so", count(ms / 1000)),
+        _ if clock["quality"] == "estimated" => "not known to be set from the network; messages say so".into(),
+        _ => String::new(),
+    };
+    if let Some(s) = clock["held_for_s"].as_u64() {
+        let _ = write!(detail, "; telemetry waits {s} s more for it, {} batches", count(number(&clock["held_batches"])));
+    }
+    detail
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +324,18 @@ mod tests {
         assert!(s.contains("catching up   connected for 2 min, answers in 84 ms; 6,150 waiting, nothing dropped"), "{s}");
         assert!(s.contains("58 % of line time, 3 of 4 online"), "{s}");
         assert!(s.lines().all(|l| l.chars().count() <= 100), "{s}");
+    }
+
+    #[test]
+    fn an_overloaded_line_is_named_by_the_verdict_with_its_remedy() {
+        let mut d = document();
+        (d["verdict"], d["exceptions"], d["devices"]) = (json!("well"), json!([]), json!({"online": 4, "offline": 0}));
+        d["lines"][0]["utilisation"] = json!(0.99);
+        d["lines"][0]["missed"] = json!(1200);
+        let s = render(&d, &Out::plain(), false);
+        let first = "◐ plant-7: line meters has more than it can carry, fieldgate plan --line meters says what to change";
+        assert_eq!(s.lines().next(), Some(first), "{s}");
+        assert!(!s.contains("all well"), "{s}");
     }
 
     #[test]
@@ -328,6 +365,31 @@ mod tests {
         assert!(s.contains("state.db     ✕ read only     for 1 min: attempt to write a readonly database"), "{s}");
         assert!(s.contains("quarantined   for 5 s: malformed; kept as spool.db.corrupt-1"), "{s}");
         assert!(s.contains("8,640 flushes a day; 3,000 days on a card of"), "{s}");
+    }
+
+    #[test]
+    fn the_clock_says_who_keeps_it_and_what_waits_for_it() {
+        let check = |clock: Value, want: &str| {
+            let mut d = document();
+            d["clock"] = clock;
+            let s = render(&d, &Out::plain(), false);
+            let line = s.lines().find(|l| l.trim_start().starts_with("clock")).unwrap_or_default();
+            assert!(line.ends_with(want), "{line}");
+        };
+        check(json!({"quality": "synchronised", "source": "ntp", "error_ms": 2}), "● synchronised  off by 2 ms or less (ntp)");
+        check(
+            json!({"quality": "synchronised", "source": "rtc", "error_ms": null}),
+            "the clock of this machine is trusted (gateway.trust_rtc)",
+        );
+        check(json!({"quality": "estimated", "source": "guess"}), "◐ estimated     not known to be set from the network; messages say so");
+        check(
+            json!({"quality": "estimated", "source": "guess", "held_for_s": 40, "held_batches": 1200}),
+            "messages say so; telemetry waits 40 s more for it, 1,200 batches",
+        );
+        check(
+            json!({"quality": "estimated", "source": "ntp", "error_ms": 20_000}),
+            "no time server for long; off by 20 s or less, messages say so",
+        );
     }
 
     #[test]

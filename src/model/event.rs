@@ -3,7 +3,10 @@
 //! An event is stored in the transaction that makes the change it reports, and sent only after that commit. Times are
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
-use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, StoreState, Stream, Value};
+use super::{
+    Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State,
+    StoreState, Stream, Value,
+};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -99,11 +102,16 @@ pub enum EventKind {
         reason: String,
         count: u64,
     },
-    /// The boot clock's offset to wall time changed.
+    /// A boot clock's offset to wall time became known or changed.
     Clock {
+        /// Of this boot. Events of an older version say nothing: of the one in which it happened.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<BootIndex>,
         offset_ms: i64,
         before_ms: Option<i64>,
         synchronised: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reading: Option<ClockReading>,
     },
     /// A database cannot be written, is written again, or was damaged and begun anew.
     Store {
@@ -111,4 +119,17 @@ pub enum EventKind {
         state: StoreState,
         detail: String,
     },
+}
+
+impl EventKind {
+    pub fn clock(change: &ClockChange) -> EventKind {
+        let ClockChange { boot, before, after } = *change;
+        EventKind::Clock {
+            boot: Some(boot),
+            offset_ms: after.offset_ms,
+            before_ms: before.map(|b| b.offset_ms),
+            synchronised: after.is_synchronised(),
+            reading: Some(after),
+        }
+    }
 }

@@ -25,5 +25,5 @@ pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, Order
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
 pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
 pub use status::{DeviceCard, DeviceFigures, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkState};
-pub use time::{Boot, BootIndex, ClockQuality, ClockReading, WallMs};
+pub use time::{Boot, BootIndex, ClockChange, ClockQuality, ClockReading, ClockSource, WallMs};
 pub use value::{Quality, Reading, Value};

@@ -86,12 +86,11 @@ impl Omen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::ClockQuality;
 
     #[test]
     fn the_next_run_knows_since_when_the_disk_failed() {
         let dir = tempfile::tempdir().unwrap();
-        let clock = ClockReading { offset_ms: 1_000_000, quality: ClockQuality::Synchronised };
+        let clock = ClockReading::synchronised(1_000_000);
         let (mut omen, before) = Omen::open(dir.path());
         assert_eq!(before, None);
         omen.tell(true, "boot-1", Boot::from_ms(5000), clock);

@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, StoreState},
+    model::{Boot, BootIndex, StoreState},
     system::clock::boot_uuid,
 };
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::Path,
@@ -103,9 +104,9 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
-    let here = BootRow { id: index, uuid, clock: o.clock.reading() };
-    let clocks = Arc::new(Clocks::new(here.clone(), &state.boots, &spool.boots));
     let now = o.clock.now();
+    let here = BootRow { id: index, uuid, clock: o.clock.reading(), seen: o.clock.now() };
+    let clocks = Arc::new(Clocks::new(here.clone(), &state.boots, &spool.boots, &last_moments(&spool)));
 
     let fail = |source| StoreError::Open { path: state_path.clone(), source };
     let in_spool = |epoch| spool.runs.iter().any(|r| r.epoch == epoch);
@@ -124,7 +125,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     };
     let before = before.or_else(forgotten).map(|(before, clean)| if clean { before } else { honest(before) });
     let mut db = state.state;
-    let begin = Begin { boot: here, window: o.buffer.window + o.linger };
+    let begin = Begin { boot: clocks.here(), window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
     let epoch = db.begin(&begin, in_spool, draw).map_err(fail)?.map_err(StoreError::Random)?;
 
@@ -213,6 +214,17 @@ fn bell(backing: Backing, inbox: &Arc<Inbox>, inline: &Arc<OnceLock<Weak<Mutex<W
             })
         }
     }
+}
+
+/// How far each boot came at least, by what it left in the spool.
+fn last_moments(spool: &Found) -> BTreeMap<BootIndex, Boot> {
+    let mut last = BTreeMap::new();
+    for (_, segment) in spool.ring.from(0) {
+        let Some(run) = spool.runs.get(segment.epoch as usize) else { continue };
+        let at: &mut Boot = last.entry(run.boot).or_default();
+        *at = segment.at.max(*at);
+    }
+    last
 }
 
 /// The newest number of that epoch that the spool knows of.

@@ -148,15 +148,15 @@ impl Writer {
 
     /// The jobs as one transaction. All of them fail or none, but for what cannot be stored for its own sake.
     fn group(&mut self, jobs: Vec<Job>, now: Boot, after: &mut After) {
-        let here = self.shared.clocks.here();
-        let work: Vec<Work> = jobs
-            .iter()
-            .filter_map(|job| match job {
+        let clocks = self.shared.clocks.unwritten();
+        let news = (!clocks.is_empty()).then_some(Work::Clock(&clocks));
+        let work: Vec<Work> = news
+            .into_iter()
+            .chain(jobs.iter().filter_map(|job| match job {
                 Job::Submit(changes, _) => Some(Work::Changes(changes)),
                 Job::Accept(command, _) => Some(Work::Accept(command)),
-                Job::Clock => Some(Work::Clock(&here)),
-                Job::Close(_) => None,
-            })
+                Job::Clock | Job::Close(_) => None,
+            }))
             .collect();
         let held = self.shared.board.is_held();
         let gaps = if held { Vec::new() } else { self.shared.spool.lock().gaps.take() };
@@ -164,6 +164,7 @@ impl Writer {
         match self.commit(&work, owed, now) {
             Ok(mut accepted) => {
                 self.shared.board.hold(false);
+                self.shared.clocks.written(&clocks);
                 accepted.reverse();
                 for job in jobs {
                     match job {
@@ -210,14 +211,15 @@ impl Writer {
         if held || !(gaps_due || clock_due || news_due) {
             return;
         }
-        let here = self.shared.clocks.here();
-        let work: Vec<Work> = clock_due.then_some(Work::Clock(&here)).into_iter().collect();
+        let clocks = self.shared.clocks.unwritten();
+        let work: Vec<Work> = (!clocks.is_empty()).then_some(Work::Clock(&clocks)).into_iter().collect();
         let gaps = self.shared.spool.lock().gaps.take();
         if self.commit(&work, gaps.iter().cloned().map(|gap| gap.event(now)).collect(), now).is_err() {
             self.owe(gaps, now);
             self.places.news_at = now + limits::WRITE_RETRY_MIN;
             self.clock_owed = self.clock_owed.map(|_| now + limits::WRITE_RETRY_MIN);
-        } else if clock_due {
+        } else {
+            self.shared.clocks.written(&clocks);
             self.clock_owed = None;
         }
     }
@@ -295,6 +297,7 @@ impl Writer {
         let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
+        let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new(), now);
         self.measure(now);
         let ended = if all { self.state.end(last, &along.done, &self.total.now(now)) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {

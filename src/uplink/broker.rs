@@ -11,6 +11,7 @@
 //!
 //! Absent on purpose: resending and waiting for room in the window. The pump decides both.
 
+use crate::model::WallMs;
 use bytes::Bytes;
 use std::{future::Future, time::Duration};
 
@@ -24,8 +25,10 @@ pub struct Hello {
     pub username: Option<String>,
     pub password: Option<crate::config::Secret>,
     pub keep_alive: Duration,
-    /// Retained, QoS 1: published by the broker when this link dies.
+    /// Retained, QoS 1: published by the broker when this link dies. An empty topic: none.
     pub will: (String, Vec<u8>),
+    /// Certificates are judged as of this time: the latest that is known to have come.
+    pub judged_at: WallMs,
 }
 
 /// What the broker said to [`Hello`].

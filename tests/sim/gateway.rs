@@ -211,7 +211,13 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         ..Line::new(LineId::parse(id).expect("fits"), transport)
     });
     Config {
-        gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
+        gateway: Identity {
+            id: GatewayId::parse("sim").expect("fits"),
+            data_dir: dir.into(),
+            run_dir: dir.into(),
+            clock_hold: Duration::from_secs(60),
+            trust_rtc: false,
+        },
         lines: lines.collect(),
         devices: devices(plan),
         framed: vec![],

@@ -54,7 +54,13 @@ fn config() -> Config {
     };
     use config::mqtt::Unknown::{Quarantine, Refuse, Register};
     Config {
-        gateway: Gateway { id: GatewayId::parse("g").unwrap(), data_dir: "/nowhere".into(), run_dir: "/nowhere".into() },
+        gateway: Gateway {
+            id: GatewayId::parse("g").unwrap(),
+            data_dir: "/nowhere".into(),
+            run_dir: "/nowhere".into(),
+            clock_hold: Duration::ZERO,
+            trust_rtc: false,
+        },
         lines: vec![],
         devices: vec![meter],
         framed: Vec::new(),

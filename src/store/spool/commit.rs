@@ -14,6 +14,7 @@ use crate::{
     limits,
     model::{Boot, Receipt, Sealed},
     store::boots::{BootRow, Clocks},
+    system::trust,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -144,7 +145,8 @@ impl Saver {
 
     fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
         let here = clocks.here();
-        let boots: Vec<BootRow> = (self.clock.as_ref() != Some(&here)).then(|| here.clone()).into_iter().collect();
+        let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
+        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
         let (mut meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
@@ -174,7 +176,7 @@ impl Saver {
             }
             return Err(e);
         }
-        self.clock = Some(here);
+        self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
         core.counts.bytes_written += Disk::cost(segment.map_or(0, |(_, body, _)| body.len()));

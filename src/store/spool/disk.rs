@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, ClockQuality, ClockReading, DeviceId, Epoch, PointId, Sealed},
+    model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{StoreError, boots::BootRow, db},
 };
 use rusqlite::{Connection, Row, params};
@@ -119,7 +119,7 @@ impl Disk {
     fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         for b in boots {
-            let quality = u8::from(b.clock.quality == ClockQuality::Synchronised);
+            let quality = u8::from(b.clock.is_synchronised());
             tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, quality) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
                 b.id.0,
                 b.uuid,
@@ -352,8 +352,9 @@ fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
 fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
     let rows = all.query_map([], |r| {
-        let quality = if r.get::<_, i64>(3)? == 1 { ClockQuality::Synchronised } else { ClockQuality::Estimated };
-        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: ClockReading { offset_ms: r.get(2)?, quality } })
+        // The whole truth is in state.db; this is for a spool whose state was lost.
+        let of = if r.get::<_, i64>(3)? == 1 { ClockReading::synchronised } else { ClockReading::estimated };
+        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: of(r.get(2)?), seen: Boot(0) })
     })?;
     rows.collect()
 }

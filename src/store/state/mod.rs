@@ -30,7 +30,11 @@ use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
 use std::path::{Path, PathBuf};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql"), include_str!("../migrations/state_002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/state_001.sql"),
+    include_str!("../migrations/state_002.sql"),
+    include_str!("../migrations/state_clock.sql"),
+];
 
 /// Row limits that tests make small.
 #[derive(Debug, Clone, Copy)]
@@ -75,7 +79,7 @@ struct Stamp {
 pub enum Work<'a> {
     Changes(&'a [Change]),
     Accept(&'a Command),
-    Clock(&'a BootRow),
+    Clock(&'a [BootRow]),
     Wear(&'a Wear),
     /// Segments of the spool file that the gap events of this transaction announce as gone.
     Gone(i64, &'a [u64]),
@@ -233,7 +237,7 @@ fn apply(
             accepted.push(Ok(commands::accept(tx, command, stamp, caps.commands)?));
             Ok(())
         }
-        Work::Clock(row) => epochs::set_clock(tx, row),
+        Work::Clock(rows) => rows.iter().try_for_each(|row| epochs::set_clock(tx, row)),
         Work::Wear(wear) => epochs::set_wear(tx, wear),
         Work::Gone(file, segments) => epochs::set_gone(tx, *file, segments),
     }

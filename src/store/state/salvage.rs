@@ -14,9 +14,10 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::{collections::BTreeMap, path::Path};
 
 /// Those without which something would be done twice or never be told come first.
-const TABLES: [(&str, &str); 8] = [
+const TABLES: [(&str, &str); 9] = [
     ("meta", "key, value"),
-    ("boot", "id, uuid, offset_ms, synchronised"),
+    ("boot", "id, uuid, offset_ms, synchronised, seen, quality, source, error_ms"),
+    ("clock", "id, boot, at, offset_ms, quality, source, error_ms"),
     ("epoch", "id, epoch, boot, window_ms, telemetry, event, clean"),
     ("command", "n, id, source, device, boot, received, wall_ms, phase, body, outcome, ended_wall_ms"),
     ("event", "id, epoch, seq, boot, events, minor, body"),

@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::{
-    model::{ClockQuality, ClockReading, DeadLetter, Epoch, StoreState, Stream},
+    model::{ClockReading, DeadLetter, Epoch, StoreState, Stream},
     store::{health::Db, quarantine::beside},
 };
 use std::{
@@ -137,7 +137,7 @@ impl House {
 fn garbage(path: &Path, from: u64, len: usize) {
     use std::os::unix::fs::FileExt;
     let file = fs::OpenOptions::new().write(true).open(path).unwrap();
-    let bytes: Vec<u8> = (0..len).map(|n| (n * 7 + n / 256 * 13 + 5) as u8).collect();
+    let bytes: Vec<u8> = (0..len).map(|n| u8::try_from((n * 7 + n / 256 * 13 + 5) % 256).unwrap_or(0)).collect();
     file.write_all_at(&bytes, from).unwrap();
 }
 
@@ -415,7 +415,7 @@ fn a_clock_that_could_not_be_written_is_written_later() {
     let mut house = House::new();
     let db = rusqlite::Connection::open(house.path("state.db")).unwrap();
     db.execute_batch("ALTER TABLE boot RENAME TO elsewhere").unwrap();
-    let reading = ClockReading { offset_ms: 77_000, quality: ClockQuality::Synchronised };
+    let reading = ClockReading::synchronised(77_000);
     house.store().set_clock(reading);
     db.execute_batch("ALTER TABLE elsewhere RENAME TO boot").unwrap();
     house.pass(1500);

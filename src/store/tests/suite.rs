@@ -27,6 +27,7 @@ on_both! {
     a_newer_schema_is_refused => newer;
     a_damaged_file_is_moved_aside => damaged_file;
     clocks_are_remembered => clocks;
+    the_first_good_offset_counts_for_the_whole_boot_also_backwards => backwards;
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -135,7 +136,7 @@ async fn jump_ahead(backing: Backing) {
     let done = Change::CommandDone { id: a.id.clone(), device: a.device.clone(), outcome: outcome.clone(), at: Boot(9) };
     submit(&store, vec![done]).await.unwrap();
     let years = 800 * 86_400_000;
-    store.set_clock(ClockReading { offset_ms: years, quality: crate::model::ClockQuality::Synchronised });
+    store.set_clock(ClockReading::synchronised(years));
     assert_eq!(accept(&store, b).await, Accepted::New);
     assert_eq!(accept(&store, a).await, Accepted::Again(Some(outcome)), "it would be executed a second time");
 }
@@ -344,10 +345,9 @@ async fn damaged_file(backing: Backing) {
 }
 
 async fn clocks(backing: Backing) {
-    use crate::model::{ClockQuality, ClockReading};
     let dir = dir();
     let (store, restored) = open(dir.path(), backing);
-    let reading = ClockReading { offset_ms: 123_456, quality: ClockQuality::Synchronised };
+    let reading = ClockReading::synchronised(123_456);
     store.set_clock(reading);
     assert_eq!(store.clock_of(restored.boot), reading);
     submit(&store, vec![]).await.unwrap();
@@ -360,4 +360,42 @@ async fn clocks(backing: Backing) {
     assert_ne!(again.boot, restored.boot);
     assert_eq!(store.clock_of(restored.boot), reading);
     assert_eq!(store.offsets().len(), 2);
+}
+
+/// Three runs of the process: two in one boot that learns its clock in the second, one after a power cut.
+async fn backwards(backing: Backing) {
+    use crate::model::ClockQuality;
+    let dir = dir();
+    let now = Clock::Real.now();
+    let (store, first) = open(dir.path(), backing);
+    store.spool().append(frames(1, 1, now), vec![], now);
+    store.set_clock(ClockReading::estimated(-5));
+    pass(&store, Duration::from_millis(700)).await;
+    submit(&store, vec![]).await.unwrap();
+    drop(store);
+    let (store, second) = open(dir.path(), backing);
+    assert_eq!(first.boot, second.boot);
+    assert_eq!(store.clock().0, ClockReading::estimated(-5), "as it was told");
+    let changes = store.set_clock(ClockReading { error_ms: Some(7), ..ClockReading::synchronised(123_456) });
+    assert_eq!(changes.iter().map(|c| (c.boot, c.before.map(|b| b.offset_ms))).collect::<Vec<_>>(), [(first.boot, Some(-5))]);
+    let late = store.spool().next_backlog().unwrap();
+    let of = store.clock_of(late.sealed.boot);
+    assert_eq!((of.offset_ms, of.quality, of.error_ms), (123_456, ClockQuality::Synchronised, Some(7)), "what the run before spooled");
+    store.close().await;
+    drop(store);
+    let db = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    let offsets: Vec<(i64, String)> = db
+        .prepare("SELECT offset_ms, quality FROM clock WHERE offset_ms IN (-5, 123456) ORDER BY id")
+        .unwrap()
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(offsets, [(-5, "estimated".into()), (123_456, "synchronised".into())]);
+    db.execute("UPDATE boot SET uuid = 'another'", []).unwrap();
+    drop(db);
+    let (store, third) = open(dir.path(), backing);
+    assert_ne!(third.boot, first.boot);
+    let of = store.clock_of(first.boot);
+    assert_eq!((of.offset_ms, of.quality), (123_456, ClockQuality::Synchronised));
 }

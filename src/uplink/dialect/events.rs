@@ -79,8 +79,14 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         EventKind::DeadLetter { source, reason, count } => {
             o.text("source", source).text("reason", reason).number("count", count);
         }
-        EventKind::Clock { offset_ms, before_ms, synchronised } => {
+        EventKind::Clock { boot, offset_ms, before_ms, synchronised, reading } => {
+            if let Some(boot) = boot {
+                o.number("boot", boot.0);
+            }
             o.number("offset_ms", offset_ms).number("before_ms", before_ms).flag("synchronised", *synchronised);
+            if let Some(r) = reading {
+                o.word("quality", r.quality.word()).number("error_ms", r.error_ms).word("source", r.source.word());
+            }
         }
         EventKind::Store { file, state, detail } => {
             o.word("file", file).word("state", state.word()).text("detail", detail);

@@ -95,7 +95,7 @@ impl<B: Broker> Pump<B> {
     async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.session += 1;
-            let since = self.clock.reading().wall(self.clock.now());
+            let since = self.wall();
             let hello = self.hello(since);
             let stop = self.stop.clone();
             let linked = tokio::select! {
@@ -151,6 +151,10 @@ impl<B: Broker> Pump<B> {
         self.board.down(why.to_string(), self.clock.now());
     }
 
+    fn wall(&self) -> WallMs {
+        self.store.clock().0.wall(self.clock.now())
+    }
+
     fn hello(&self, since: WallMs) -> Hello {
         let will = self.native.state(self.presence(false, since, Some("connection lost")));
         Hello {
@@ -159,6 +163,7 @@ impl<B: Broker> Pump<B> {
             password: self.config.password.clone(),
             keep_alive: self.config.keep_alive,
             will: (self.native.topic("state"), will),
+            judged_at: self.store.latest_known(self.clock.now()),
         }
     }
 

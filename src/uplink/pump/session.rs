@@ -141,9 +141,10 @@ impl<'a, B: Broker> Session<'a, B> {
     fn finished(&mut self, now: Boot) -> bool {
         if let Stage::Draining { until } = self.stage {
             let store = &self.pump.store;
-            let nothing_left = self.window.is_empty() && !store.spool().has_live() && !store.events().has_next();
+            let live = store.spool().has_live() && store.held_until(now).is_none();
+            let nothing_left = self.window.is_empty() && !live && !store.events().has_next();
             if nothing_left || now >= until {
-                let since = self.pump.clock.reading().wall(now);
+                let since = self.pump.wall();
                 self.send_state(false, since, Some("stopped"));
                 self.stage = Stage::Goodbye { until: now + GOODBYE };
             }
@@ -157,15 +158,18 @@ impl<'a, B: Broker> Session<'a, B> {
 
     fn due(&self) -> Option<Boot> {
         match self.stage {
-            Stage::Serving => self.devices.due(),
+            Stage::Serving => {
+                let held = self.pump.store.held_until(self.pump.clock.now());
+                [self.devices.due(), held].into_iter().flatten().min()
+            }
             Stage::Draining { until } | Stage::Goodbye { until } => Some(until),
         }
     }
 
     fn fill(&mut self, now: Boot) {
-        let Pump { cards, native, clock, .. } = &mut *self.pump;
+        let Pump { cards, native, store, .. } = &mut *self.pump;
         if self.devices.due().is_some_and(|due| now >= due) {
-            let reading = clock.reading();
+            let (reading, _) = store.clock();
             self.devices.refresh(native, &cards.borrow_and_update(), reading, now);
         }
         let serving = self.stage == Stage::Serving;
@@ -173,8 +177,10 @@ impl<'a, B: Broker> Session<'a, B> {
             let Some(part) = self.devices.next() else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
+        // Telemetry waits some seconds after a boot for a clock that is set; state and events do not.
+        let free = self.pump.store.held_until(now).is_none();
         // What said that something waits and then had nothing is not asked again in this turn.
-        let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0 };
+        let mut asked = Waiting { events: true, live: free, backlog: serving && free, room: 0 };
         while self.has_room() {
             let store = &self.pump.store;
             let waiting = Waiting {

@@ -8,7 +8,7 @@ use crate::{
         UplinkState, Urgent, Value,
     },
     store::{Backing, Change, Options, Store},
-    system::clock::Clock,
+    system::clock::{Clock, Wall},
     uplink::{broker::Broker, client::Client, simulated::Simulated},
 };
 use std::{sync::Arc, time::Duration};
@@ -59,8 +59,18 @@ impl Rig {
 
     /// In real time, with the real client.
     pub fn real(config: Uplink) -> Rig {
+        Rig::real_at(config, Clock::Real)
+    }
+
+    pub fn real_at(config: Uplink, clock: Clock) -> Rig {
         let client = Client::new(&config);
-        Rig::with(config, client, Simulated::default(), Clock::Real)
+        Rig::with(config, client, Simulated::default(), clock)
+    }
+
+    /// In virtual time, with a wall clock that can be stepped and a boot that is this old.
+    pub fn stepped(wall: &'static Wall, base: Boot) -> Rig {
+        let broker = Simulated::default();
+        Rig::with(uplink(), broker.clone(), broker, Clock::Stepped { start: Instant::now(), base, wall })
     }
 
     fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {

@@ -7,7 +7,7 @@
 use super::{Disk, Found, MIGRATIONS, Meta, Reader, Sizes, Unread, load_meta, run_of};
 use crate::{
     limits,
-    model::{BootIndex, DeviceId, Epoch, PointId, Sealed},
+    model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{
         StoreError,
         boots::BootRow,
@@ -251,10 +251,8 @@ impl Disk {
         let boots = readable_boots(&db).into_iter().map(|(id, uuid, offset_ms, quality)| BootRow {
             id: BootIndex(id),
             uuid,
-            clock: crate::model::ClockReading {
-                offset_ms,
-                quality: if quality == 1 { crate::model::ClockQuality::Synchronised } else { crate::model::ClockQuality::Estimated },
-            },
+            clock: if quality == 1 { ClockReading::synchronised(offset_ms) } else { ClockReading::estimated(offset_ms) },
+            seen: Boot(0),
         });
         let boots = boots.collect();
         let series = Series::new(readable_names(&db, sizes.series), sizes.series);
