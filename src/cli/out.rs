@@ -138,23 +138,35 @@ pub fn width(stream: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
 
 /// The line in so many columns. Colours take none.
 pub fn cut(line: &str, wide: usize, ascii: bool) -> String {
-    let (mut shown, mut colour, mut out, mut last) = (0, false, String::new(), 0);
-    for c in line.chars() {
-        match c {
-            '\x1b' => colour = true,
-            'm' if colour => colour = false,
-            _ if colour => {}
-            _ if shown == wide => {
-                // The last column says that there is more, and no colour runs on.
-                out.truncate(last);
-                out.push(if ascii { '>' } else { '…' });
-                return if line.contains('\x1b') { out + "\x1b[0m" } else { out };
-            }
-            _ => (last, shown) = (out.len(), shown + 1),
+    let (mut shown, mut out, mut last) = (0, String::new(), 0);
+    for (c, is_shown) in characters(line) {
+        if is_shown && shown == wide {
+            // The last column says that there is more, and no colour runs on.
+            out.truncate(last);
+            out.push(if ascii { '>' } else { '…' });
+            return if line.contains('\x1b') { out + "\x1b[0m" } else { out };
+        }
+        if is_shown {
+            (last, shown) = (out.len(), shown + 1);
         }
         out.push(c);
     }
     out
+}
+
+/// Columns that the text takes.
+pub fn columns(text: &str) -> usize {
+    characters(text).filter(|(_, is_shown)| *is_shown).count()
+}
+
+/// Each with whether it takes a column: colours take none.
+fn characters(text: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut colour = false;
+    text.chars().map(move |c| {
+        let was = colour;
+        colour = c == '\x1b' || was && c != 'm';
+        (c, !was && !colour)
+    })
 }
 
 /// For JSON: what stands on several lines of a screen.

@@ -5,7 +5,7 @@
 
 use super::{
     Out,
-    out::{Paint, cut},
+    out::{Paint, columns, cut},
 };
 
 #[derive(Debug, Clone, Copy)]
@@ -68,7 +68,7 @@ impl Table {
     /// All of it.
     pub fn text(&self, out: &Out) -> String {
         let fit = self.fit(out);
-        let lead = self.rows.iter().map(|(lead, _)| shown(lead)).max().unwrap_or(0);
+        let lead = self.rows.iter().map(|(lead, _)| columns(lead)).max().unwrap_or(0);
         let mut lines = Vec::new();
         if !self.is_headless {
             lines.push(out.paint(Paint::Dim, &self.line(&fit, &" ".repeat(lead), &self.heads(), out)));
@@ -101,7 +101,7 @@ impl Table {
     fn fit(&self, out: &Out) -> Vec<Option<usize>> {
         let natural: Vec<usize> = self.columns.iter().enumerate().map(|(n, c)| self.natural(n, c)).collect();
         let Some(wide) = out.width else { return natural.into_iter().map(Some).collect() };
-        let lead = self.rows.iter().map(|(lead, _)| shown(lead)).max().unwrap_or(2);
+        let lead = self.rows.iter().map(|(lead, _)| columns(lead)).max().unwrap_or(2);
         let mut stays = vec![true; natural.len()];
         let least = |n: usize| self.columns[n].shrink.map_or(natural[n], |least| least.min(natural[n]));
         let need = |stays: &[bool]| {
@@ -123,8 +123,8 @@ impl Table {
     }
 
     fn natural(&self, n: usize, column: &Column) -> usize {
-        let cells = self.rows.iter().filter_map(|(_, cells)| cells.get(n)).map(|c| shown(c)).max().unwrap_or(0);
-        let head = if self.is_headless { 0 } else { shown(column.head) };
+        let cells = self.rows.iter().filter_map(|(_, cells)| cells.get(n)).map(|c| columns(c)).max().unwrap_or(0);
+        let head = if self.is_headless { 0 } else { columns(column.head) };
         cells.max(head).max(column.least)
     }
 
@@ -137,7 +137,7 @@ impl Table {
                 line.push_str("  ");
             }
             let cell = if column.shrink.is_some() && out.width.is_some() { cut(cell, width, out.ascii) } else { cell.clone() };
-            let blank = " ".repeat(width.saturating_sub(shown(&cell)));
+            let blank = " ".repeat(width.saturating_sub(columns(&cell)));
             line = if column.right { line + &blank + &cell } else { line + &cell + &blank };
         }
         line.truncate(line.trim_end().len());
@@ -148,24 +148,6 @@ impl Table {
         let gone: Vec<String> = self.columns.iter().zip(fit).filter(|(_, w)| w.is_none()).map(|(c, _)| c.head.to_lowercase()).collect();
         (!gone.is_empty()).then(|| format!("not shown for want of room: {}; --wide shows all", gone.join(", ")))
     }
-}
-
-/// Columns that the text takes; colours take none.
-fn shown(text: &str) -> usize {
-    let mut colour = false;
-    text.chars()
-        .filter(|c| match c {
-            '\x1b' => {
-                colour = true;
-                false
-            }
-            'm' if colour => {
-                colour = false;
-                false
-            }
-            _ => !colour,
-        })
-        .count()
 }
 
 #[cfg(test)]
@@ -185,7 +167,7 @@ mod tests {
         let text = table().text(&Out { width, ..Out::plain() });
         assert_eq!(text, want, "{width:?}");
         let wide = width.unwrap_or(usize::MAX);
-        assert!(text.lines().take(3).all(|l| shown(l) <= wide), "{text}");
+        assert!(text.lines().take(3).all(|l| columns(l) <= wide), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use fieldgate::drivers::modbus::rtu::crc16;
 use serde_json::Value as Json;
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output},
 };
@@ -115,27 +115,33 @@ fn a_scan_finds_units_of_three_speeds_on_one_line() {
     assert!(took < least * 1.25 + 8.0 * 3.0, "{took} s, minimum {least} s");
 }
 
-/// A serial server that passes RTU frames through, with one unit behind it that refuses every register.
-fn serial_server(unit: u8) -> u16 {
+/// A server for which each connection is served by a thread of its own; its port.
+fn served(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((host(), 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     std::thread::spawn(move || {
-        for mut peer in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut bytes = [0; 256];
-                while let Ok(count @ 1..) = peer.read(&mut bytes) {
-                    let (body, sum) = bytes[..count].split_at(count.saturating_sub(2));
-                    // What is no RTU frame of the unit goes over the bus and nobody answers.
-                    if body.first() == Some(&unit) && crc16(body).to_le_bytes() == sum {
-                        let mut reply = vec![unit, body[1] | 0x80, 2];
-                        reply.extend(crc16(&reply).to_le_bytes());
-                        let _ = peer.write_all(&reply);
-                    }
-                }
-            });
+        for peer in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(peer));
         }
     });
     port
+}
+
+/// A serial server that passes RTU frames through, with one unit behind it that refuses every register.
+fn serial_server(unit: u8) -> u16 {
+    served(move |mut peer| {
+        let mut bytes = [0; 256];
+        while let Ok(count @ 1..) = peer.read(&mut bytes) {
+            let (body, sum) = bytes[..count].split_at(count.saturating_sub(2));
+            // What is no RTU frame of the unit goes over the bus and nobody answers.
+            if body.first() == Some(&unit) && crc16(body).to_le_bytes() == sum {
+                let mut reply = vec![unit, body[1] | 0x80, 2];
+                reply.extend(crc16(&reply).to_le_bytes());
+                let _ = peer.write_all(&reply);
+            }
+        }
+    })
 }
 
 #[test]
@@ -157,29 +163,22 @@ fn a_scan_of_a_network_finds_units_in_either_framing() {
 
 /// A SunSpec gateway: it takes a second for its first answer to anybody.
 fn slow_gateway(unit: u8) -> u16 {
-    let listener = TcpListener::bind((host(), 0)).expect("a free port");
-    let port = listener.local_addr().expect("it is bound").port();
-    std::thread::spawn(move || {
-        for mut peer in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let (mut bytes, mut is_awake) = ([0; 260], false);
-                while let Ok(count @ 8..) = peer.read(&mut bytes) {
-                    let is_mbap = bytes[2..4] == [0, 0] && usize::from(bytes[5]) + 6 == count;
-                    if !is_mbap || bytes[6] != unit {
-                        continue;
-                    }
-                    if !std::mem::replace(&mut is_awake, true) {
-                        pause(std::time::Duration::from_secs(1));
-                    }
-                    let reply = [bytes[0], bytes[1], 0, 0, 0, 3, unit, bytes[7] | 0x80, 2];
-                    if peer.write_all(&reply).is_err() {
-                        return;
-                    }
-                }
-            });
+    served(move |mut peer| {
+        let (mut bytes, mut is_awake) = ([0; 260], false);
+        while let Ok(count @ 8..) = peer.read(&mut bytes) {
+            let is_mbap = bytes[2..4] == [0, 0] && usize::from(bytes[5]) + 6 == count;
+            if !is_mbap || bytes[6] != unit {
+                continue;
+            }
+            if !std::mem::replace(&mut is_awake, true) {
+                pause(std::time::Duration::from_secs(1));
+            }
+            let reply = [bytes[0], bytes[1], 0, 0, 0, 3, unit, bytes[7] | 0x80, 2];
+            if peer.write_all(&reply).is_err() {
+                return;
+            }
         }
-    });
-    port
+    })
 }
 
 #[test]

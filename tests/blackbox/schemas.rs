@@ -49,6 +49,7 @@ fn by_shape(message: Json) -> Json {
         m if m.get("stream").is_some() => (m["stream"].as_str().unwrap_or_default().to_owned(), None),
         m if m.get("parts").is_some() => ("devices".into(), None),
         m if m.get("session").is_some() => ("state".into(), None),
+        m if m.get("offset_ms").is_some() => ("telemetry".into(), Some("#/$defs/clock")),
         _ => ("command".into(), None),
     };
     json!({"schema": schema, "at": at, "message": message})

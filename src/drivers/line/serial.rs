@@ -38,8 +38,8 @@ use thread_priority::{
 use tokio_util::sync::CancellationToken;
 
 /// On a line that answers faster than this, readings wait so long for the next ones: each handing over wakes the engine, and
-/// at 115200 baud that cost as much as the bus itself. Below the batch's own wait for company (`linger`).
-const COMPANY: Duration = Duration::from_millis(25);
+/// at 115200 baud that cost as much as the bus itself. The batch counts it in its own wait for company (`linger`).
+const COMPANY: Duration = Duration::from_millis(60);
 /// A door that is full is tried again after this.
 const STALL: Duration = Duration::from_millis(2);
 /// Longest sleep without a look at the world.

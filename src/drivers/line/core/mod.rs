@@ -90,6 +90,16 @@ enum Turn {
     Site,
 }
 
+impl Pick {
+    fn turn(self) -> Result<Turn, Boot> {
+        match self {
+            Pick::Poll(device) => Ok(Turn::Poll(device)),
+            Pick::Probe(device) => Ok(Turn::Probe(device)),
+            Pick::Wait(at) => Err(at),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Core {
     id: LineId,
@@ -336,11 +346,7 @@ impl Core {
         let polls_at = |device: usize| if devices[device].broadcast { NEVER } else { free_at(device) };
         // Nearly always, and twice per request: what is below costs a busy line more than its poll does.
         if self.orders.is_empty() && self.site.is_empty() && setups.is_empty() {
-            return match self.schedule.pick(now, polls_at, |device| self.probe_costs[device]) {
-                Pick::Poll(device) => Ok(Turn::Poll(device)),
-                Pick::Probe(device) => Ok(Turn::Probe(device)),
-                Pick::Wait(at) => Err(at),
-            };
+            return self.schedule.pick(now, polls_at, |device| self.probe_costs[device]).turn();
         }
         // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
         // request is a read if one is due.
@@ -371,11 +377,7 @@ impl Core {
             Ok(()) => return Ok(Turn::Site),
             Err(at) => at,
         };
-        match pick {
-            Pick::Poll(device) => Ok(Turn::Poll(device)),
-            Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(wake).min(site)),
-        }
+        pick.turn().map_err(|at| at.min(wake).min(site))
     }
 
     /// When the line was silent for long enough.
