@@ -92,6 +92,11 @@ pub const SALVAGE_STATE: Duration = Duration::from_secs(20);
 pub const CHECK_WITHIN: Duration = Duration::from_secs(2);
 /// Looking through spool.db after the start, at low priority, while everything runs. Over: the rest is not looked at.
 pub const CHECK_BEHIND: Duration = Duration::from_secs(120);
+/// A commit that takes longer is news: `status` and an event call the disk slow. Nothing is given up for it but what no longer
+/// fits in RAM.
+pub const SLOW_COMMIT: Duration = Duration::from_secs(1);
+/// So long without one and the disk is well again.
+pub const SLOW_OVER_AFTER: Duration = Duration::from_secs(60);
 /// The figures of wear go along with a commit at most this often. A kill forgets so much of them.
 pub const WEAR_EVERY: Duration = Duration::from_secs(600);
 /// The writer comes round at least this often, for the watchdog.

@@ -124,6 +124,7 @@ fn verdict(d: &Value) -> String {
         let name = text(&file["file"]);
         says.push(match text(&file["state"]) {
             "quarantined" => format!("{name} was damaged and begun anew"),
+            "slow" => format!("the disk of {name} is slow"),
             "full" => format!("the disk is full for {name}"),
             "read_only" => format!("the disk of {name} is read-only"),
             _ => format!("{name} cannot be written"),
@@ -263,7 +264,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
     for file in list(&d["store"]).iter().filter(|f| f["state"] != "ok") {
         let since = age(number(&file["since_s"]) * 1000);
         let state = text(&file["state"]);
-        let glyph = if state == "quarantined" { "slow" } else { "down" };
+        let glyph = if matches!(state, "quarantined" | "slow") { "slow" } else { "down" };
         let _ = writeln!(
             s,
             "  {:<12} {} {:<13} for {since}: {}",

@@ -7,6 +7,8 @@ use super::Boot;
 pub enum StoreState {
     #[default]
     Ok,
+    /// Commits take seconds; they still work.
+    Slow,
     /// Writes fail: an I/O error, a disk that is gone.
     Failing,
     /// No space is left.
@@ -21,6 +23,7 @@ impl StoreState {
     pub const fn word(self) -> &'static str {
         match self {
             StoreState::Ok => "ok",
+            StoreState::Slow => "slow",
             StoreState::Failing => "failing",
             StoreState::Full => "full",
             StoreState::ReadOnly => "read_only",
@@ -30,7 +33,7 @@ impl StoreState {
 
     /// Whether changes reach the disk.
     pub const fn is_written(self) -> bool {
-        matches!(self, StoreState::Ok | StoreState::Quarantined)
+        matches!(self, StoreState::Ok | StoreState::Slow | StoreState::Quarantined)
     }
 }
 

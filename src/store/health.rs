@@ -1,7 +1,10 @@
 //! How both files are, and what is owed about it: events that state.db has not taken yet, files to be looked at.
 
 use super::db::{self, Trouble};
-use crate::model::{Boot, Event, EventKind, StoreHealth, StoreState, Wear};
+use crate::{
+    limits,
+    model::{Boot, Event, EventKind, StoreHealth, StoreState, Wear},
+};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +32,10 @@ struct Inner {
     files: [StoreHealth; 2],
     owed: Vec<Event>,
     suspected: [Option<Suspicion>; 2],
+    /// Since when the writer waits for a file.
+    busy: [Option<Boot>; 2],
+    /// The end of the last commit that was slow.
+    slow_at: [Boot; 2],
     wear: Wear,
     /// Until the first event of the epoch is committed nothing else is told.
     held: bool,
@@ -49,15 +56,57 @@ pub struct Board(Mutex<Inner>);
 impl Board {
     pub fn new(now: Boot, wear: Wear) -> Board {
         let file = |db: Db| StoreHealth { file: db.name(), state: StoreState::Ok, since: now, detail: String::new() };
-        Board(Mutex::new(Inner { files: Db::BOTH.map(file), owed: Vec::new(), suspected: [None, None], wear, held: false }))
+        let (suspected, busy, slow_at) = ([None, None], [None; 2], [Boot(0); 2]);
+        Board(Mutex::new(Inner { files: Db::BOTH.map(file), owed: Vec::new(), suspected, busy, slow_at, wear, held: false }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub fn shown(&self) -> Vec<StoreHealth> {
-        self.lock().files.to_vec()
+    /// A commit that has not come back is shown before anybody can write an event about it.
+    pub fn shown(&self, now: Boot) -> Vec<StoreHealth> {
+        let inner = self.lock();
+        let hangs = |db: Db| inner.busy[db as usize].filter(|since| now.since(*since) >= limits::SLOW_COMMIT);
+        let one = |db: Db| match (&inner.files[db as usize], hangs(db)) {
+            (file, Some(since)) if file.state.is_written() => {
+                let detail = format!("a commit has been waiting for the disk for {} s", now.since(since).as_secs());
+                StoreHealth { file: file.file, state: StoreState::Slow, since, detail }
+            }
+            (file, _) => file.clone(),
+        };
+        Db::BOTH.map(one).into()
+    }
+
+    /// The writer turns to a file.
+    pub fn began(&self, db: Db, now: Boot) {
+        self.lock().busy[db as usize] = Some(now);
+    }
+
+    /// It is back, after so many commits that worked.
+    pub fn ended(&self, db: Db, commits: u64, now: Boot) {
+        let mut inner = self.lock();
+        let Some(since) = inner.busy[db as usize].take() else { return };
+        let each = now.since(since) / u32::try_from(commits.max(1)).unwrap_or(u32::MAX);
+        if commits == 0 || each < limits::SLOW_COMMIT {
+            return;
+        }
+        inner.slow_at[db as usize] = now;
+        if inner.files[db as usize].state == StoreState::Ok {
+            inner.change(db, StoreState::Slow, format!("a commit took {:.1} s", each.as_secs_f64()), now);
+        }
+    }
+
+    /// A disk that was slow long ago is well.
+    pub fn rested(&self, now: Boot) {
+        let mut inner = self.lock();
+        for db in Db::BOTH {
+            let quiet = now.since(inner.slow_at[db as usize]) >= limits::SLOW_OVER_AFTER;
+            if quiet && inner.busy[db as usize].is_none() && inner.files[db as usize].state == StoreState::Slow {
+                let detail = format!("no slow commit for {} s", limits::SLOW_OVER_AFTER.as_secs());
+                inner.change(db, StoreState::Ok, detail, now);
+            }
+        }
     }
 
     pub fn wear(&self) -> Wear {
@@ -193,7 +242,33 @@ mod tests {
             .collect();
         let spool = || "spool.db".to_owned();
         assert_eq!(told, [(spool(), StoreState::Failing, 2000), (spool(), StoreState::Full, 4000), (spool(), StoreState::Ok, 9000)]);
-        assert_eq!(board.shown()[1].detail, "written again after 5 s");
+        assert_eq!(board.shown(Boot(9_000_000))[1].detail, "written again after 5 s");
+    }
+
+    #[test]
+    fn a_commit_that_takes_seconds_is_shown_at_once_and_told_when_it_is_over() {
+        let board = Board::new(Boot(0), Wear::default());
+        let at = |s: u64| Boot::from_ms(s * 1000);
+        let state = |s| board.shown(at(s))[1].state;
+        board.began(Db::Spool, at(10));
+        board.ended(Db::Spool, 4, at(11));
+        assert_eq!(state(11), StoreState::Ok, "four commits in a second");
+        board.began(Db::Spool, at(20));
+        assert_eq!(state(20), StoreState::Ok);
+        let shown = board.shown(at(27));
+        assert_eq!((shown[1].state, shown[1].since, shown[0].state), (StoreState::Slow, at(20), StoreState::Ok));
+        assert_eq!(shown[1].detail, "a commit has been waiting for the disk for 7 s");
+        assert!(!board.owes(), "nobody could write it");
+        board.ended(Db::Spool, 1, at(28));
+        board.worked(Db::Spool, at(28));
+        assert_eq!((state(28), board.shown(at(28))[1].detail.as_str()), (StoreState::Slow, "a commit took 8.0 s"));
+        board.rested(at(87));
+        assert_eq!(state(87), StoreState::Slow);
+        board.rested(at(88));
+        assert_eq!((state(88), board.take_owed().len()), (StoreState::Ok, 2));
+        board.began(Db::State, at(90));
+        board.ended(Db::State, 0, at(99));
+        assert_eq!(board.shown(at(99))[0].state, StoreState::Ok, "what failed is told as a failure");
     }
 
     #[test]

@@ -126,7 +126,8 @@ impl Store {
 
     /// How both files are.
     pub fn health(&self) -> Vec<StoreHealth> {
-        self.handle.shared.board.shown()
+        let shared = &self.handle.shared;
+        shared.board.shown(shared.clock.now())
     }
 
     /// What the store has cost the disk, over restarts.

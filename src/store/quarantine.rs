@@ -54,6 +54,11 @@ pub fn identity(path: &Path) -> Option<(u64, u64)> {
     fs::metadata(path).ok().map(|m| (m.dev(), m.ino()))
 }
 
+/// Whether the file system refuses writes to this file, as ext4 does after an error.
+pub fn is_read_only(path: &Path) -> bool {
+    File::options().write(true).open(path).is_err_and(|e| e.kind() == io::ErrorKind::ReadOnlyFilesystem)
+}
+
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {
     match fs::rename(from, to) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Event, Wear},
+    model::{Boot, Event, StoreState, Wear},
     system::clock::Clock,
 };
 use std::{
@@ -141,7 +141,8 @@ impl Writer {
     fn measure(&mut self, now: Boot) {
         self.gauges.iter_mut().for_each(|gauge| self.total.add(gauge.look()));
         self.shared.board.set_wear(self.total.now(now));
-        let fails = self.shared.board.shown().iter().any(|file| !file.state.is_written());
+        self.shared.board.rested(now);
+        let fails = self.shared.board.shown(now).iter().any(|file| !file.state.is_written());
         let here = self.shared.clocks.here();
         self.omen.tell(fails, &here.uuid, now, here.clock);
     }
@@ -227,7 +228,9 @@ impl Writer {
     fn commit(&mut self, work: &[Work], events: Vec<Event>, now: Boot) -> Result<Committed, Arc<StoreError>> {
         let shared = Arc::clone(&self.shared);
         let wear = self.total.due(now);
+        shared.board.began(Db::State, shared.clock.now());
         let result = announce(&mut self.state, &shared, work, events, wear.as_ref());
+        shared.board.ended(Db::State, u64::from(result.is_ok()), shared.clock.now());
         self.outcome(Db::State, result.as_ref().err(), now);
         if result.is_ok() && wear.is_some() {
             self.total.written(now);
@@ -245,7 +248,12 @@ impl Writer {
             }
             return;
         };
-        self.shared.board.failed(db, error, now);
+        // SQLite calls a write that is refused so an I/O error.
+        if db::trouble(error) == Trouble::Failing && quarantine::is_read_only(&self.places.lock_path) {
+            self.shared.board.set(db, StoreState::ReadOnly, error.to_string(), now);
+        } else {
+            self.shared.board.failed(db, error, now);
+        }
         match db::trouble(error) {
             Trouble::Damaged => self.shared.board.suspect(db, error.to_string(), false),
             // What it says next may be the disk's fault.
@@ -267,18 +275,20 @@ impl Writer {
             told.is_ok()
         };
         let commits = shared.spool.lock().counts.commits;
+        shared.board.began(Db::Spool, shared.clock.now());
         let done = if all {
             saver.close(&shared.spool, &shared.clocks, now, &mut tell)
         } else {
             saver.turn(&shared.spool, &shared.clocks, now, false, &mut tell)
         };
-        let wrote = shared.spool.lock().counts.commits > commits;
+        let made = shared.spool.lock().counts.commits - commits;
+        shared.board.ended(Db::Spool, made, shared.clock.now());
         if let Err(e) = told {
             self.outcome(Db::State, Some(&e), now);
         }
         match self.saver.take_error() {
             Some(e) => self.outcome(Db::Spool, Some(&e), now),
-            None if wrote => self.outcome(Db::Spool, None, now),
+            None if made > 0 => self.outcome(Db::Spool, None, now),
             None => {}
         }
         done

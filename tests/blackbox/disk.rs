@@ -8,6 +8,9 @@ use crate::{
     process::Process,
     wait::{secs, until},
 };
+mod shim;
+mod weak;
+
 use serde_json::Value;
 use std::{
     fs,
@@ -44,11 +47,20 @@ struct Plant {
 }
 
 fn plant(id: &str) -> Plant {
+    plant_with(id, Gateway::start)
+}
+
+fn plant_with(id: &str, start: impl FnOnce(&mut Gateway)) -> Plant {
+    plant_of(Gateway::new(id, ""), id, start)
+}
+
+/// One device, polled ten times a second; `start` starts it.
+fn plant_of(mut gateway: Gateway, id: &str, start: impl FnOnce(&mut Gateway)) -> Plant {
     let devices = Devices::start(1);
     let broker = Mosquitto::start();
     let cloud = Cloud::watch(broker.port, id);
-    let config = uplink(broker.port) + &counting_device("d0", devices.ports[0], 50, "100ms");
-    let gateway = Gateway::started(id, &config);
+    gateway.configure(&(uplink(broker.port) + &counting_device("d0", devices.ports[0], 50, "100ms")));
+    start(&mut gateway);
     cloud.wait_online();
     Plant { gateway, cloud, broker, _devices: devices }
 }

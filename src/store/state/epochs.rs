@@ -54,6 +54,16 @@ pub fn set_clock(tx: &Transaction, row: &BootRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// What every start writes, tried and taken back: rows that nothing reads before may be the damaged ones.
+pub fn rehearse(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    let id = BootIndex(u32::MAX);
+    set_clock(&tx, &BootRow { id, uuid: String::new(), clock: ClockReading::estimated(0), seen: Boot(0) })?;
+    tx.execute("REPLACE INTO epoch (epoch, boot, window_ms) VALUES (0, ?1, 0)", [id.0])?;
+    tx.query_row("SELECT count(window_ms) FROM epoch", [], |_| Ok(()))?;
+    tx.rollback()
+}
+
 /// The last run that spoke, and whether it ended cleanly. Its telemetry number is only right if it did.
 ///
 /// A run that was killed before its first event and left nothing in the spool is passed over: the cloud never heard of

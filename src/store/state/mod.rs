@@ -109,8 +109,9 @@ pub struct Found {
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
-        let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
-        let load = || -> rusqlite::Result<_> {
+        let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut load = || -> rusqlite::Result<_> {
+            epochs::rehearse(&mut db)?;
             Ok((
                 epochs::boots(&db)?,
                 devices::all(&db)?,
