@@ -18,6 +18,7 @@
 mod boots;
 mod change;
 mod db;
+mod desk;
 mod error;
 mod events;
 mod health;
@@ -34,7 +35,7 @@ mod tests;
 mod wear;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Options, Restored, RestoredDevice};
+pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
@@ -142,6 +143,12 @@ impl Store {
         };
         self.run_inline(Vec::new(), now);
         writer.lock().unwrap_or_else(PoisonError::into_inner).due()
+    }
+
+    /// From now on a thread of its own reads what is sent back from the disk: a batch or an event that must be read first is
+    /// not there until `changed` has told. Once, before anything is sent. Not inline, where there are no threads.
+    pub fn read_beside(&self) -> Result<(), StoreError> {
+        self.handle.read_beside()
     }
 
     /// How long ago the writer last came round, whether with success or not. At most some seconds while it lives.

@@ -1,9 +1,10 @@
 //! From two files to a running store: boots, epoch, what was left, the writer.
 
 use super::{
-    Backing, Before, Options, Restored, Store, StoreError,
+    Backing, Before, Holder, Options, Restored, Store, StoreError,
     boots::{self, BootRow, Clocks},
     db,
+    desk::{self, Desk},
     events::EventQueue,
     health::{Board, Db},
     inbox::Inbox,
@@ -59,6 +60,7 @@ pub struct Handle {
     pub driver: Driver,
     /// `close` was called.
     pub closing: AtomicBool,
+    reader: Mutex<Option<(Arc<Desk>, JoinHandle<()>)>>,
     /// Held as long as the store is open: one daemon per data directory.
     _lock: File,
 }
@@ -81,6 +83,14 @@ impl Drop for Handle {
     /// Without `close` this is a kill: what was in RAM is lost. The files are closed when it returns.
     fn drop(&mut self) {
         self.shared.inbox.close();
+        if let Some((desk, reader)) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            desk.close();
+            let is_me = reader.thread().id() == std::thread::current().id();
+            // A stop waits for no disk.
+            if !is_me && !self.closing.load(Ordering::Relaxed) && reader.join().is_err() {
+                tracing::error!("the thread that reads has panicked");
+            }
+        }
         let Driver::Thread(thread) = &self.driver else { return };
         let Some(Thread { writer, ended }) = thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         // The last handle may have been in a callback: the writer cannot wait for itself.
@@ -95,12 +105,27 @@ impl Drop for Handle {
     }
 }
 
+impl Handle {
+    pub fn read_beside(&self) -> Result<(), StoreError> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.is_none() && matches!(self.driver, Driver::Thread(_)) {
+            let desk = Arc::new(Desk::new(self.shared.spool.uplinks()));
+            let thread = desk::serve(&desk, &self.shared).map_err(StoreError::Thread)?;
+            self.shared.spool.read_at(&desk);
+            self.shared.events.read_at(&desk);
+            *reader = Some((desk, thread));
+        }
+        Ok(())
+    }
+}
+
 pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError> {
     let lock = lock_directory(&o.data_dir)?;
     let (state_path, spool_path) = (o.data_dir.join("state.db"), o.data_dir.join("spool.db"));
     let FoundState { found: state, replaced: state_news, gaps: lost_events } = sound::state(&state_path, tuning.caps, o)?;
+    let holders = Holder::or_nobody(&o.uplinks);
     let FoundSpool { found: spool, news: spool_news, gaps: lost_segments, mend } =
-        sound::spool(&spool_path, tuning.sizes, state.gone.as_ref())?;
+        sound::spool(&spool_path, tuning.sizes, state.gone.as_ref(), &holders)?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
@@ -129,9 +154,9 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
     let epoch = db.begin(&begin, in_spool, draw).map_err(fail)?.map_err(StoreError::Random)?;
 
-    let Found { disk, ring, mut runs, .. } = spool;
+    let Found { disk, ring, cursors, mut runs, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
-    let mut core = Core::new(runs, ring, o.buffer.window, o.buffer.ack_within, tuning.room);
+    let mut core = Core::new(runs, ring, cursors, o.buffer.window, o.buffer.ack_within, tuning.room);
     let inbox = Arc::new(Inbox::new());
     let inline: Arc<OnceLock<Weak<Mutex<Writer>>>> = Arc::default();
     let board = Arc::new(Board::new(now, state.wear));
@@ -153,7 +178,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
             o.buffer.disk_max,
             Arc::clone(&board),
         ),
-        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch),
+        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &holders, &state.marks, tuning.caps.events),
         clocks,
         inbox,
         clock: o.clock,
@@ -172,7 +197,10 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let driver = start(o.backing, writer, &inline)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
     let restored = Restored { epoch, boot: index, before, devices, open_commands, learned, quarantined };
-    Ok((Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), _lock: lock }) }, restored))
+    Ok((
+        Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), reader: Mutex::new(None), _lock: lock }) },
+        restored,
+    ))
 }
 
 fn start(backing: Backing, writer: Writer, inline: &OnceLock<Weak<Mutex<Writer>>>) -> Result<Driver, StoreError> {

@@ -1,7 +1,7 @@
 //! Both files at the start: sound, or what can be read of them. Bounded in time, and without reading a single body.
 
 use super::{
-    Backing, Options, StoreError,
+    Backing, Holder, Options, StoreError,
     db::{self, Checked},
     health::Db,
     open::random,
@@ -83,21 +83,21 @@ pub fn state(path: &Path, caps: Caps, o: &Options) -> Result<FoundState, StoreEr
 }
 
 /// spool.db is opened as far as its rows can be read; the writer carries it over while everything runs.
-pub fn spool(path: &Path, sizes: Sizes, gone: Option<&Gone>) -> Result<FoundSpool, StoreError> {
+pub fn spool(path: &Path, sizes: Sizes, gone: Option<&Gone>, holders: &[Holder]) -> Result<FoundSpool, StoreError> {
     adopt(path, disk::is_whole)?;
     let new_file = random().map_err(StoreError::Random)?.cast_signed();
-    let why = match twice(|| Disk::load(path, sizes, new_file, gone)) {
+    let why = match twice(|| Disk::load(path, sizes, new_file, gone, holders)) {
         Err(StoreError::Open { source, .. }) if db::is_unreadable(&source) => source.to_string(),
         other => return other.map(|found| FoundSpool { found, news: None, gaps: Vec::new(), mend: None }),
     };
     tracing::error!(file = %path.display(), error = why, "database damaged; what can be read is carried into a new one");
-    match Disk::load_readable(path, sizes, new_file, gone) {
+    match Disk::load_readable(path, sizes, new_file, gone, holders) {
         Ok((found, gaps)) => return Ok(FoundSpool { found, news: None, gaps, mend: Some(why) }),
         Err(e @ StoreError::TooNew { .. }) => return Err(e),
         Err(error) => tracing::error!(%error, "nothing can be read of the damaged spool.db"),
     }
     let kept_as = quarantine::move_aside(path).map_err(|source| StoreError::Directory { path: path.to_owned(), source })?;
-    let found = Disk::load(path, sizes, new_file, gone)?;
+    let found = Disk::load(path, sizes, new_file, gone, holders)?;
     let name = kept_as.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let detail = format!("{why}; kept as {name}; nothing could be read of it");
     Ok(FoundSpool { found, news: Some(News { detail, kept_as: Some(kept_as) }), gaps: Vec::new(), mend: None })

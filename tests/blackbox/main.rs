@@ -40,4 +40,5 @@ mod site;
 mod sunspec;
 mod systemd;
 mod unplug;
+mod uplinks;
 mod writes;

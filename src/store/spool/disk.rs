@@ -2,14 +2,17 @@
 
 use super::{
     codec::{self, Corrupt},
-    core::Run,
+    core::{
+        Run,
+        cursor::{self, Cursor, Partial},
+    },
     ring::{Alive, Ring, Segment},
     series::{Dictionary, Series},
 };
 use crate::{
     limits,
     model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
-    store::{StoreError, boots::BootRow, db},
+    store::{Holder, StoreError, boots::BootRow, db},
 };
 use rusqlite::{Connection, Row, params};
 use std::{
@@ -20,7 +23,7 @@ use std::{
 mod salvage;
 pub use salvage::{Salvage, is_whole};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
 const PAGE: u64 = 4096;
 /// Of a row's body, what one of its overflow pages holds.
 const PAGE_BODY: u64 = 4092;
@@ -72,6 +75,7 @@ pub struct Disk {
 pub struct Found {
     pub disk: Disk,
     pub ring: Ring,
+    pub cursors: Vec<Cursor>,
     pub runs: Vec<Run>,
     pub boots: Vec<BootRow>,
 }
@@ -97,13 +101,16 @@ pub struct Meta {
     pub head: u64,
     pub epoch: Epoch,
     pub telemetry: u64,
-    pub alive: Vec<u8>,
+    /// How far each uplink is.
+    pub cursors: Vec<u8>,
 }
 
 impl Disk {
-    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> Result<Found, StoreError> {
+    /// `holders`: the uplinks, and at least one. One that is not among them holds nothing any more; one that is new begins
+    /// with what is kept.
+    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
-        load(db, path, sizes, new_file, gone).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
@@ -150,11 +157,11 @@ impl Disk {
                 w.body
             ])?;
         }
-        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, alive = ?4")?.execute(params![
+        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
             meta.head.cast_signed(),
             meta.epoch.0.cast_signed(),
             meta.telemetry.cast_signed(),
-            meta.alive
+            meta.cursors
         ])?;
         tx.commit()
     }
@@ -204,15 +211,15 @@ impl Disk {
     }
 }
 
-fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> rusqlite::Result<Found> {
+fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> rusqlite::Result<Found> {
     db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
     let meta = load_meta(&db)?;
     let gone = gone.filter(|(of, _)| *of == meta.file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
     let disk = Disk { db, path: path.to_owned(), series, sizes, file: meta.file };
-    let mut found = Found { disk, ring: Ring::default(), runs: Vec::new(), boots };
-    read_segments(&found.disk.db, meta.alive(), gone, &mut found.runs, &mut found.ring)?;
+    let mut found = Found::empty(disk, boots, holders);
+    found.read_segments(&meta.kept(holders), gone)?;
     found.ring.head = found.ring.head.max(meta.head);
     found.shrink()?;
     if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == meta.epoch) {
@@ -223,6 +230,9 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
     Ok(found)
 }
 
+/// By name, what each uplink did not have.
+type Kept = Vec<(String, Alive)>;
+
 /// The row of the table `meta`.
 struct MetaRow {
     file: i64,
@@ -230,19 +240,30 @@ struct MetaRow {
     epoch: Epoch,
     telemetry: u64,
     alive: Vec<u8>,
+    cursors: Vec<u8>,
 }
 
 impl MetaRow {
-    fn alive(&self) -> Alive {
-        Alive::read(&self.alive).unwrap_or_default()
+    fn kept(&self, holders: &[Holder]) -> Kept {
+        if self.cursors.is_empty() {
+            // Of a version with one uplink, whose name it did not write: the first one's.
+            return vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&self.alive).unwrap_or_default())];
+        }
+        // What cannot be read only repeats.
+        cursor::read(&self.cursors).unwrap_or_else(|_| everything())
     }
 }
 
+fn everything() -> Kept {
+    vec![(String::new(), Alive::default())]
+}
+
 fn load_meta(db: &Connection) -> rusqlite::Result<MetaRow> {
-    db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
+    db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
         let (head, epoch, telemetry): (i64, i64, i64) = (r.get(1)?, r.get(2)?, r.get(3)?);
         let (epoch, telemetry) = (Epoch(epoch.cast_unsigned()), telemetry.cast_unsigned());
-        Ok(MetaRow { file: r.get(0)?, head: head.cast_unsigned().min(1 << 62), epoch, telemetry, alive: r.get(4)? })
+        let head = head.cast_unsigned().min(1 << 62);
+        Ok(MetaRow { file: r.get(0)?, head, epoch, telemetry, alive: r.get(4)?, cursors: r.get(5)? })
     })
 }
 
@@ -305,17 +326,25 @@ fn segment_row(r: &Row) -> rusqlite::Result<SegmentRow> {
     })
 }
 
-fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {
-    let mut all = db.prepare(&format!("{SEGMENT_ROW} ORDER BY n"))?;
-    let mut rows = all.query([])?;
-    while let Some(r) = rows.next()? {
-        take_row(&segment_row(r)?, &mut alive, gone, runs, ring);
+impl Found {
+    fn empty(disk: Disk, boots: Vec<BootRow>, holders: &[Holder]) -> Found {
+        let cursors = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
+        Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots }
     }
-    Ok(())
+
+    fn read_segments(&mut self, kept: &[(String, Alive)], gone: &[u64]) -> rusqlite::Result<()> {
+        let Found { disk, ring, cursors, runs, .. } = self;
+        let mut all = disk.db.prepare(&format!("{SEGMENT_ROW} ORDER BY n"))?;
+        let mut rows = all.query([])?;
+        while let Some(r) = rows.next()? {
+            take_row(&segment_row(r)?, kept, gone, runs, ring, cursors);
+        }
+        Ok(())
+    }
 }
 
 /// Into the ring, or among the free slots.
-fn take_row(row: &SegmentRow, alive: &mut Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) {
+fn take_row(row: &SegmentRow, kept: &[(String, Alive)], gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring, cursors: &mut [Cursor]) {
     let SegmentRow { slot, n, epoch, boot, at, first, last, batches, samples, bytes } = *row;
     if !row.is_plausible() {
         tracing::error!(slot, n, first, last, batches, "a row of spool.db is garbage; it is left out");
@@ -323,22 +352,30 @@ fn take_row(row: &SegmentRow, alive: &mut Alive, gone: &[u64], runs: &mut Vec<Ru
     }
     let run = run_of(runs, epoch, boot);
     runs[run].highest = runs[run].highest.max(last);
-    let delivered = alive.delivered.remove(&n).unwrap_or_default();
-    let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-    if left == 0 || !alive.contains(n) || gone.contains(&n) {
+    let (epoch, span) = (u32::try_from(run).unwrap_or(0), u32::try_from(last - first).unwrap_or(u32::MAX));
+    let mut segment = Segment { at, first, slot, epoch, span, left: batches, samples, bytes, done: 0 };
+    let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
+    let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n);
+    let mut parts: Vec<Option<Partial>> = Vec::new();
+    for c in &*cursors {
+        let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
+        let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
+        let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
+        if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
+            segment.done |= c.bit;
+        }
+        parts.push(Some(Partial { seqs, samples: share(has) }));
+    }
+    if cursors.iter().all(|c| !c.wants(&segment)) {
         ring.free(slot, bytes.max(1));
         return;
     }
-    let segment = Segment {
-        at,
-        first,
-        slot,
-        epoch: u32::try_from(run).unwrap_or(0),
-        span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-        left,
-        samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
-        bytes,
-    };
+    // With one uplink the ring itself knows what is delivered of a segment.
+    let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
+    segment.left = segment.left.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
+    segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
+    parts.resize(cursors.len(), None);
+    cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
     ring.insert(n, segment, delivered);
 }
 
@@ -349,6 +386,7 @@ fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
     runs.push(Run { epoch, boot, highest: 0 });
     runs.len() - 1
 }
+
 fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
     let rows = all.query_map([], |r| {
@@ -372,6 +410,14 @@ fn series(db: &Connection, max: usize) -> rusqlite::Result<Series> {
     }
     let next = known.last_key_value().map_or(0, |(id, _)| id + 1);
     Ok(Series::new((0..next).map(|id| known.remove(&id).flatten()).collect(), max))
+}
+
+/// Where a segment is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub n: u64,
+    pub slot: u32,
+    pub epoch: Epoch,
 }
 
 /// Why a segment gave no batches.

@@ -63,6 +63,8 @@ pub struct State {
     outbox: Outbox,
     epoch: Epoch,
     boot: BootIndex,
+    /// To be written with the next group: the first event row that each uplink wants.
+    marks: Vec<(String, i64)>,
     path: PathBuf,
     begun: Option<Begin>,
 }
@@ -103,6 +105,8 @@ pub struct Found {
     pub devices: Vec<RestoredDevice>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
+    /// The first event row that an uplink wanted, by its name.
+    pub marks: Vec<(String, i64)>,
     pub learned: Vec<Learned>,
     pub wear: Wear,
 }
@@ -112,6 +116,8 @@ impl State {
         let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
         let mut load = || -> rusqlite::Result<_> {
             epochs::rehearse(&mut db)?;
+            let marks = epochs::marks(&db)?;
+            let outbox = Outbox::load(&db, &marks)?;
             Ok((
                 epochs::boots(&db)?,
                 devices::all(&db)?,
@@ -119,13 +125,19 @@ impl State {
                 epochs::gone(&db)?,
                 learned::all(&db)?,
                 epochs::wear(&db)?,
-                Outbox::load(&db)?,
+                marks,
+                outbox,
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, outbox) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), path: path.to_owned(), begun: None };
-        Ok(Found { state, boots, devices, open_commands, gone, learned, wear })
+        let (path, marks_due) = (path.to_owned(), Vec::new());
+        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
+        Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
+    }
+
+    pub fn mark(&mut self, marks: Vec<(String, i64)>) {
+        self.marks = marks;
     }
 
     /// All of it or nothing, but for what cannot be stored for its own sake: that is put aside, and the rest goes on.
@@ -167,6 +179,7 @@ impl State {
                 }
             }
             self.outbox.delete(&tx, acknowledged)?;
+            epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
             let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
             done.dropped = dropped;

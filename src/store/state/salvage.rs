@@ -242,6 +242,7 @@ fn gaps(db: &Connection, failed: &[i64]) -> rusqlite::Result<Vec<Event>> {
             to,
             samples: 0,
             reason: "damaged on the disk".into(),
+            uplink: None,
             replaced_by: None,
         },
     };

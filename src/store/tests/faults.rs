@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::{
+    limits,
     model::{ClockReading, DeadLetter, Epoch, StoreState, Stream},
     store::{health::Db, quarantine::beside},
 };
@@ -103,7 +104,7 @@ impl House {
     fn rest(&self) -> BTreeSet<(Epoch, u64)> {
         let spool = self.store().spool();
         let mut keys = BTreeSet::new();
-        while let Some(out) = spool.next_backlog().or_else(|| spool.next_live()) {
+        while let Some(out) = spool.next_backlog(U).or_else(|| spool.next_live(U)) {
             let key = (out.sealed.key.epoch, out.sealed.key.seq);
             assert_eq!(self.sealed.get(&key), Some(&format!("{:?}", out.sealed.frames)), "{key:?} has another content");
             keys.insert(key);
@@ -114,7 +115,7 @@ impl House {
     /// Events: numbers announced as gaps, with their samples, and changes of the files.
     fn told(&self) -> (BTreeSet<(Epoch, u64)>, u64, Vec<String>) {
         let (mut gone, mut count, mut files) = (BTreeSet::new(), 0, Vec::new());
-        while let Some(message) = self.store().events().next() {
+        while let Some(message) = self.store().events().next(U) {
             for e in message.events.iter() {
                 match &e.kind {
                     EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, .. } => {
@@ -296,7 +297,7 @@ fn what_ram_holds_of_an_unreadable_segment_is_written_again() {
     house.kill();
     house.start();
     // In flight, of an epoch that this process cannot seal any more.
-    let first = house.store().spool().next_backlog().unwrap().sealed;
+    let first = house.store().spool().next_backlog(U).unwrap().sealed;
     let path = house.path("spool.db");
     let db = rusqlite::Connection::open(&path).unwrap();
     db.execute("UPDATE segment SET body = zeroblob(length(body))", []).unwrap();
@@ -395,7 +396,7 @@ fn one_change_that_cannot_be_stored_fails_alone() {
     let kept: Vec<_> = house.store().dead_letters(10).unwrap().into_iter().map(|l| (l.source, l.topic)).collect();
     let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
     assert_eq!(kept, [pair("s", "b"), pair("store", ""), pair("s", "a")]);
-    let events: usize = std::iter::from_fn(|| house.store().events().next()).skip(1).map(|m| m.events.len()).sum();
+    let events: usize = std::iter::from_fn(|| house.store().events().next(U)).skip(1).map(|m| m.events.len()).sum();
     assert_eq!(events, 2);
     assert_eq!(house.states(), [StoreState::Ok; 2], "the disk is well");
 }
@@ -497,4 +498,46 @@ fn a_start_with_a_full_ring_reads_no_body() {
     println!("ring of {size} MiB, {count} segments: open in {took:?}, {} MiB read meanwhile", bytes >> 20);
     assert_eq!(store.spool().figures(Clock::Real.now()).waiting_batches, 150_000);
     assert!(took < Duration::from_secs(10), "{took:?}");
+}
+
+/// As the daemon reads: `changed` tells when what must be read is there.
+async fn everything_beside(store: &Store, batches_want: usize, events_want: usize) -> (Vec<u64>, usize) {
+    let (mut batches, mut events) = (Vec::new(), 0);
+    while batches.len() < batches_want || events < events_want {
+        if let Some(out) = store.spool().next_backlog(U) {
+            batches.push(out.sealed.key.seq);
+        } else if let Some(message) = store.events().next(U) {
+            store.events().acknowledged(U, message.key);
+            events += message.events.len();
+        } else {
+            let told = async {
+                tokio::select! {
+                    () = store.spool().changed(U) => {}
+                    () = store.events().changed(U) => {}
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told when it was read");
+        }
+    }
+    (batches, events)
+}
+
+#[tokio::test]
+async fn a_thread_that_reads_beside_gives_everything_in_order() {
+    let mut house = House::new();
+    house.seal(12);
+    let many = limits::EVENTS_IN_RAM * 2;
+    for n in 0..many as u64 {
+        submit(house.store(), vec![Change::Event(event(n))]).await.unwrap();
+    }
+    house.kill();
+    let (store, _) = Store::open(options(house.dir.path(), Backing::Thread)).unwrap();
+    store.read_beside().unwrap();
+    store.read_beside().unwrap();
+    let (batches, events) = everything_beside(&store, 12, many + 1).await;
+    assert_eq!(batches, (1..=12).collect::<Vec<u64>>());
+    assert_eq!(events, many + 1, "and the epoch's first");
+    assert_eq!((store.spool().has_backlog(U), store.events().has_next(U)), (false, false));
+    drop(store);
+    assert!(Store::open(options(house.dir.path(), Backing::Thread)).is_ok(), "nobody holds the directory");
 }

@@ -238,7 +238,7 @@ impl Writer {
             self.owe(gaps, now);
             return Err(e.to_string());
         }
-        let meta = Saver::meta(&self.shared.spool.lock());
+        let meta = Saver::meta(&mut self.shared.spool.lock());
         salvage.finish(&meta).map_err(|e| e.to_string())?;
         Ok(Some(salvage.path().to_owned()))
     }

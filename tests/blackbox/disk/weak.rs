@@ -166,8 +166,7 @@ fn a_file_system_that_turns_read_only_is_told_and_live_values_go_on() {
     plant.goes_on();
     plant.cloud.seen().assert_sound();
     plant.gateway.stop();
-    drop(plant);
-    drop(card);
+    card.unmount();
 }
 
 #[test]

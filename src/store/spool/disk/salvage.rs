@@ -9,17 +9,11 @@ use crate::{
     limits,
     model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{
-        StoreError,
+        Holder, StoreError,
         boots::BootRow,
         db,
         quarantine::{self, beside},
-        spool::{
-            Spool, codec,
-            core::Run,
-            gaps::Gap,
-            ring::{Ring, Segment},
-            series::Series,
-        },
+        spool::{Spool, codec, core::Run, gaps::Gap, ring::Segment, series::Series},
     },
 };
 use rusqlite::{Connection, OptionalExtension, params};
@@ -192,8 +186,8 @@ impl Salvage {
     pub fn finish(&self, meta: &Meta) -> rusqlite::Result<()> {
         let Salvage { new, file, .. } = self;
         new.execute(
-            "REPLACE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, ?2, ?3, ?4, ?5)",
-            params![file, meta.head.cast_signed(), meta.epoch.0.cast_signed(), meta.telemetry.cast_signed(), meta.alive],
+            "REPLACE INTO meta (id, file, head, epoch, telemetry, alive, cursors) VALUES (1, ?1, ?2, ?3, ?4, x'0000', ?5)",
+            params![file, meta.head.cast_signed(), meta.epoch.0.cast_signed(), meta.telemetry.cast_signed(), meta.cursors],
         )?;
         new.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
     }
@@ -242,7 +236,13 @@ impl Disk {
 
     /// As far as a damaged file can be read without any body: row by row. The gaps are those segments of which not even
     /// the row can be read.
-    pub fn load_readable(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&super::Gone>) -> Result<(Found, Vec<Gap>), StoreError> {
+    pub fn load_readable(
+        path: &Path,
+        sizes: Sizes,
+        new_file: i64,
+        gone: Option<&super::Gone>,
+        holders: &[Holder],
+    ) -> Result<(Found, Vec<Gap>), StoreError> {
         let fail = |source| StoreError::Open { path: path.to_owned(), source };
         let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
         let meta = load_meta(&db).ok();
@@ -257,18 +257,18 @@ impl Disk {
         let boots = boots.collect();
         let series = Series::new(readable_names(&db, sizes.series), sizes.series);
         let rows = readable_rows(&db, path);
-        let mut alive = meta.as_ref().map(|m| m.alive()).unwrap_or_default();
-        let mut found =
-            Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
+        let kept = meta.as_ref().map_or_else(super::everything, |m| m.kept(holders));
+        let mut found = Found::empty(Disk { db, path: path.to_owned(), series, sizes, file }, boots, holders);
         for row in rows.values() {
-            super::take_row(row, &mut alive, gone, &mut found.runs, &mut found.ring);
+            super::take_row(row, &kept, gone, &mut found.runs, &mut found.ring, &mut found.cursors);
         }
         let mut gaps = Vec::new();
         if let Some(meta) = &meta {
             found.ring.head = found.ring.head.max(meta.head);
             let run = run_of(&mut found.runs, meta.epoch, BootIndex(0));
             found.runs[run].highest = found.runs[run].highest.max(meta.telemetry);
-            let lost: Vec<u64> = alive.listed(meta.head).filter(|n| !rows.contains_key(n) && !gone.contains(n)).collect();
+            let listed: BTreeSet<u64> = kept.iter().flat_map(|(_, alive)| alive.listed(meta.head)).collect();
+            let lost: Vec<u64> = listed.into_iter().filter(|n| !rows.contains_key(n) && !gone.contains(n)).collect();
             gaps = holes(&rows, &lost, meta);
         }
         found.disk.pragma("page_count").map_err(fail)?;
@@ -292,7 +292,7 @@ fn holes(rows: &BTreeMap<u64, super::SegmentRow>, lost: &[u64], meta: &super::Me
         };
         let known = gaps.last().is_some_and(|g| g.epoch == epoch && g.to >= to);
         if from <= to && !known {
-            gaps.push(Gap { epoch, from, to, samples: 0, reason: Gap::UNKNOWN, replaced_by: None });
+            gaps.push(Gap { epoch, from, to, samples: 0, reason: Gap::UNKNOWN, uplink: None, replaced_by: None });
         }
     }
     gaps
