@@ -512,6 +512,7 @@ async fn everything_beside(store: &Store, batches_want: usize, events_want: usiz
         } else {
             let told = async {
                 tokio::select! {
+                    biased;
                     () = store.spool().changed(U) => {}
                     () = store.events().changed(U) => {}
                 }
@@ -522,19 +523,19 @@ async fn everything_beside(store: &Store, batches_want: usize, events_want: usiz
     (batches, events)
 }
 
-#[tokio::test]
-async fn a_thread_that_reads_beside_gives_everything_in_order() {
+#[test]
+fn a_thread_that_reads_beside_gives_everything_in_order() {
     let mut house = House::new();
     house.seal(12);
     let many = limits::EVENTS_IN_RAM * 2;
     for n in 0..many as u64 {
-        submit(house.store(), vec![Change::Event(event(n))]).await.unwrap();
+        run(submit(house.store(), vec![Change::Event(event(n))])).unwrap();
     }
     house.kill();
     let (store, _) = Store::open(options(house.dir.path(), Backing::Thread)).unwrap();
     store.read_beside().unwrap();
     store.read_beside().unwrap();
-    let (batches, events) = everything_beside(&store, 12, many + 1).await;
+    let (batches, events) = run(everything_beside(&store, 12, many + 1));
     assert_eq!(batches, (1..=12).collect::<Vec<u64>>());
     assert_eq!(events, many + 1, "and the epoch's first");
     assert_eq!((store.spool().has_backlog(U), store.events().has_next(U)), (false, false));
