@@ -166,7 +166,9 @@ impl Spool {
             Err(Unread::Sql(e)) if db::is_damaged(&e) => {}
             other => return other,
         }
-        if !reader.begin_anew() {
+        if let Err(e) = reader.open_again() {
+            // Damage where the schema is, or a disk that fails: the writer finds out which.
+            self.board.suspect(Db::Spool, format!("it cannot be opened for reading: {e}"), false);
             return Err(Unread::Sql(rusqlite::Error::InvalidQuery));
         }
         let again = reader.segment(n, slot, epoch);
