@@ -291,6 +291,22 @@ fn good_segments_of_a_damaged_spool_are_delivered_and_the_others_named_to_the_sa
 }
 
 #[test]
+fn a_spool_that_cannot_even_be_opened_for_reading_is_replaced() {
+    let mut house = House::new();
+    house.seal(12);
+    let path = house.path("spool.db");
+    for of in [path.clone(), beside(&path, "-wal")] {
+        garbage(&of, 4096, usize::try_from(size(&of)).unwrap().saturating_sub(4096));
+    }
+    let mut rest = house.rest();
+    house.settle();
+    rest.extend(house.rest());
+    let (gone, samples, files) = house.told();
+    assert!(files.iter().any(|f| f == "spool.db quarantined"), "{files:?}");
+    assert_eq!((rest.len() + gone.len(), samples), (12, gone.len() as u64 * POINTS as u64));
+}
+
+#[test]
 fn what_ram_holds_of_an_unreadable_segment_is_written_again() {
     let mut house = House::new();
     house.seal(6);
