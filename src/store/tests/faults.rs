@@ -231,7 +231,7 @@ fn check_while_running(file: &str, (name, damage): Damage) {
     house.empty_log(file);
     damage(&house.path(file));
     // The readers' caches know too much.
-    house.store().spool().reader().begin_anew();
+    let _ = house.store().spool().reader().open_again();
     house.seal(4);
     house.settle();
     let mut rest = house.rest();
@@ -277,7 +277,7 @@ fn good_segments_of_a_damaged_spool_are_delivered_and_the_others_named_to_the_sa
     let path = house.path("spool.db");
     let bodies: i64 = rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
     garbage(&path, bodies as u64 / 2 * 4096, 4096);
-    house.store().spool().reader().begin_anew();
+    let _ = house.store().spool().reader().open_again();
     house.store().handle.shared.board.suspect(Db::Spool, "told by a test".into(), true);
     house.settle();
     let (gone, samples, files) = house.told();

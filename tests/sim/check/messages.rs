@@ -198,7 +198,7 @@ fn epochs(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String>) 
         let lost = told["may_have_lost_ms"].as_u64();
         // Where a disk failed up to the end, the time since then counts as well.
         let most = window
-            + failing_since(log, before, life).map_or(0, |since| at(told, "at").map_or(0, |now| now.since(since).as_millis() as u64));
+            + failing_since(log, before, life).map_or(0, |since| at(told, "at").map_or(0, |now| now.ms().saturating_sub(since.ms())));
         let failed = maybe && lost.is_some_and(|lost| (window..=most).contains(&lost));
         let right = if killed { lost == Some(window) || failed } else { lost == Some(0) || failed };
         if !right {

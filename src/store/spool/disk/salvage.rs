@@ -357,11 +357,6 @@ impl Reader {
         self.db = db::reader(&self.path)?;
         Ok(())
     }
-
-    /// A fresh connection, if there can be one.
-    pub fn begin_anew(&mut self) -> bool {
-        self.open_again().is_ok()
-    }
 }
 
 /// Whether the file was finished before a kill kept it from taking its place.
