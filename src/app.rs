@@ -61,6 +61,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         epoch_seed: None,
     })
     .context("cannot open the store")?;
+    store.read_beside().context("cannot start reading")?;
     let epoch = restored.epoch;
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
@@ -132,6 +133,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         clock,
         started,
         epoch: epoch.to_string(),
+        card_endurance: config.buffer.card_endurance,
     });
     match control::bind(&config.gateway.socket()) {
         Ok(listener) => {

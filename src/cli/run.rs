@@ -1,13 +1,13 @@
 //! `fieldgate run`: the daemon in the foreground, as systemd starts it.
 
 use super::{EXIT_CONFIG, Global, Out};
-use crate::{app, config, system::logging};
+use crate::{app, config, store::StoreError, system::logging};
 use std::{panic, process::ExitCode};
 use tokio::runtime::Runtime;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check; systemd does not restart on it."
+    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check, or a newer fieldgate wrote the data; systemd does not restart on it."
 )]
 pub struct Args {}
 
@@ -28,7 +28,11 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error("start", &format!("{error:#}"), "");
-            ExitCode::FAILURE
+            // A newer program's data, like a wrong configuration, is for a person to mend: systemd must not try again.
+            match error.downcast_ref::<StoreError>() {
+                Some(StoreError::TooNew { .. }) => ExitCode::from(EXIT_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }

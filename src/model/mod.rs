@@ -5,6 +5,7 @@
 pub mod batch;
 pub mod command;
 pub mod event;
+pub mod health;
 pub mod ids;
 pub mod learned;
 pub mod message;
@@ -17,6 +18,7 @@ pub mod value;
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
 pub use event::{Event, EventKind, Replaced};
+pub use health::{StoreHealth, StoreState, Wear};
 pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId, UplinkIndex};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};

@@ -240,7 +240,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             }],
         }),
         uplinks: uplinks(plan),
-        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max },
+        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, card_endurance: 1 << 42 },
     }
 }
 

@@ -71,7 +71,12 @@ fn config() -> Config {
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
         uplinks: vec![],
-        buffer: Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 1 << 29 },
+        buffer: Buffer {
+            window: Duration::from_secs(1),
+            ack_within: Duration::from_millis(100),
+            disk_max: 1 << 29,
+            card_endurance: 1 << 42,
+        },
     }
 }
 
@@ -261,6 +266,7 @@ fn words(kind: &EventKind) -> String {
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),
+        EventKind::Store { file, state, .. } => format!("{file} {}", state.word()),
         other => format!("{other:?}"),
     }
 }

@@ -412,4 +412,5 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 
 mod backlog;
 pub mod cursor;
+mod rescue;
 pub mod saving;
