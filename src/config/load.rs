@@ -10,10 +10,15 @@ use super::{
     table::Table,
     tree,
 };
-use crate::{limits, model::DeviceId};
+use crate::{
+    limits,
+    model::{DeviceId, Shared},
+};
 use std::{
     collections::BTreeMap,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
 
 /// What came of reading a configuration.
@@ -43,23 +48,36 @@ pub fn load(path: &Path) -> Loaded {
 }
 
 pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
-    let dir = path.parent().unwrap_or(Path::new(""));
     let mut out = Problems::default();
-    let mut files = vec![path.to_owned()];
-    let (main, mut root) = read(path, &mut out);
-    for more in conf_d(&dir.join("conf.d"), &mut out) {
-        let (_, table) = read(&more, &mut out);
-        tree::merge(&mut root, table, &mut out);
-        files.push(more);
-    }
-    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new() };
+    let (main, root, files) = aside(|| documents(path, &mut out));
+    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new(), points: Shared::default() };
     let (config, polls) = check::document(&root, main, &mut desk);
+    aside(|| drop(root));
     let failed = desk.out.has_errors();
     let polls = polls.into_iter().map(|(id, at)| (id, desk.out.sources.spot(at))).collect();
     let (problems, _) = desk.out.finish();
     let config = config.filter(|_| !failed);
     let counts = config.as_ref().map(count).unwrap_or_default();
     Loaded { config, problems, files, counts, polls }
+}
+
+/// The tree of a large site is many times what comes of it, in small pieces. Made and given back by threads of their own it
+/// lies by itself, and its memory goes back to the system instead of staying with the daemon.
+fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// The main file with what conf.d adds to it, and the files that were read.
+fn documents(path: &Path, out: &mut Problems) -> (u32, Table, Vec<PathBuf>) {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let mut files = vec![path.to_owned()];
+    let (main, mut root) = read(path, out);
+    for more in conf_d(&dir.join("conf.d"), out) {
+        let (_, table) = read(&more, out);
+        tree::merge(&mut root, table, out);
+        files.push(more);
+    }
+    (main, root, files)
 }
 
 /// Where profiles are looked for; the later wins.

@@ -95,7 +95,7 @@ pub struct Report {
 const READINGS: usize = 8;
 
 impl Report {
-    pub fn new(line: LineId, doors: Doors) -> Report {
+    pub fn new(line: LineId, doors: Doors, capture: Capture) -> Report {
         let shared = Shared {
             counters: Counters::default(),
             usage: Usage::default(),
@@ -109,7 +109,7 @@ impl Report {
             doors,
             cell: Cell(Arc::new(Mutex::new(shared))),
             published: Counters::default(),
-            capture: Capture::default(),
+            capture,
             chance: Boot(0),
         }
     }
