@@ -46,8 +46,29 @@ pub const STORE_GROUP: usize = 256;
 pub const BATCH_SAMPLES: usize = 5_000;
 /// A message's payload is kept below this: many brokers refuse 256 KiB and more.
 pub const MESSAGE_BYTES: usize = 128 * 1024;
-/// Batches in flight to one uplink. Also bounds what a lost connection sends twice.
-pub const UPLINK_IN_FLIGHT: usize = 32;
+/// Uplinks of one gateway: a bit for each beside every batch. More: a problem.
+pub const UPLINKS: usize = 8;
+/// Brokers of one uplink beside its first. More: a problem.
+pub const BROKERS: usize = 8;
+/// On another broker than the preferred one, the preferred one is tried again after so long.
+pub const BROKER_RETURN: Duration = Duration::from_secs(600);
+/// Messages in flight to one uplink at first. Later as many as keep the link busy while answers come at once…
+pub const UPLINK_IN_FLIGHT_START: usize = 32;
+/// …at least this many, however slow the answers are…
+pub const UPLINK_IN_FLIGHT_MIN: usize = 4;
+/// …and at most this many. Also bounds what a lost connection sends twice. Reached: the next waits for an answer.
+pub const UPLINK_IN_FLIGHT: usize = 1024;
+/// The same in bytes, for links that are narrow rather than long: at first…
+pub const UPLINK_BYTES_START: usize = 32 * 1024;
+/// …at least…
+pub const UPLINK_BYTES_MIN: usize = 8 * 1024;
+/// …and at most. One message may always go, whatever its size.
+pub const UPLINK_BYTES: usize = 2 * 1024 * 1024;
+/// An optional uplink may hold this share of `disk_max`, and of the events, alone. More: it loses the oldest, and a gap event names it.
+pub const OPTIONAL_SHARE: u64 = 4;
+/// What every required uplink has, and only an optional one still wants, is written this long after it was sealed, so
+/// that an optional cloud that is away wears the card little. A kill loses at most so much of it.
+pub const OPTIONAL_WINDOW: Duration = Duration::from_secs(10);
 /// A dead letter's body is cut here.
 pub const DEAD_LETTER_BYTES: usize = 4096;
 /// Dead letters kept. Full: the oldest goes.

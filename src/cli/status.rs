@@ -118,7 +118,12 @@ fn verdict(d: &Value) -> String {
         says.push(format!("line {id} has more than it can carry, fieldgate plan --line {id} says what to change"));
     }
     for up in list(&d["uplinks"]).iter().filter(|u| u["state"] == "down") {
-        says.push(format!("{} is down, keeping everything here", text(&up["id"])));
+        let optional = if up["required"] == false { " (optional)" } else { "" };
+        says.push(format!(
+            "{}{optional} is down, keeping {} here",
+            text(&up["id"]),
+            if optional.is_empty() { "everything" } else { "what fits" }
+        ));
     }
     if number(&d["spool"]["dropped"]) > 0 {
         says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
@@ -130,18 +135,16 @@ fn well(d: &Value) -> String {
     let online = number(&d["devices"]["online"]);
     let total: u64 = d["devices"].as_object().map_or(0, |o| o.values().map(number).sum());
     let mut s = format!("{online} of {total} devices online");
-    match list(&d["uplinks"]).first() {
-        None => s.push_str(", no cloud configured"),
-        Some(u) => match u["answer_ms"].as_u64() {
-            Some(ms) => {
-                let _ = write!(s, ", {} answers in {ms} ms", text(&u["id"]));
-            }
-            None => {
-                let _ = write!(s, ", {} is {}", text(&u["id"]), text(&u["state"]).replace('_', " "));
-            }
-        },
+    if list(&d["uplinks"]).is_empty() {
+        s.push_str(", no cloud configured");
     }
-    let _ = write!(s, ", {}", waiting(d));
+    for u in list(&d["uplinks"]) {
+        let _ = match u["answer_ms"].as_u64() {
+            Some(ms) => write!(s, ", {} answers in {ms} ms", text(&u["id"])),
+            None => write!(s, ", {} is {}", text(&u["id"]), text(&u["state"]).replace('_', " ")),
+        };
+    }
+    let _ = write!(s, ", {}", waiting(&d["spool"]["waiting"]));
     s
 }
 
@@ -150,8 +153,8 @@ fn mebibytes(n: u64) -> String {
     format!("{} MiB", n >> 20)
 }
 
-fn waiting(d: &Value) -> String {
-    match number(&d["spool"]["waiting"]) {
+fn waiting(samples: &Value) -> String {
+    match number(samples) {
         0 => "nothing waiting".into(),
         n => format!("{} waiting", count(n)),
     }
@@ -201,6 +204,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
     let row = |s: &mut String, name: &str, state: &str, detail: &str| {
         let _ = writeln!(s, "  {name:<12} {} {:<13} {detail}", out.glyph(state), state.replace('_', " "));
     };
+    let several = list(&d["uplinks"]).len() > 1;
     for u in list(&d["uplinks"]) {
         let state = text(&u["state"]);
         let mut detail = match (state, u["answer_ms"].as_u64()) {
@@ -208,13 +212,17 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
-        let dropped = number(&d["spool"]["dropped"]);
-        let _ = write!(
-            detail,
-            "; {}, {}",
-            waiting(d),
-            if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) }
-        );
+        // Each holds what it has not acknowledged.
+        let of = if u["waiting"].is_u64() { u } else { &d["spool"] };
+        let _ = write!(detail, "; {}", waiting(&of["waiting"]));
+        if let Some(seconds) = u["drained_in_s"].as_u64().filter(|_| state == "catching_up") {
+            let _ = write!(detail, " ({}/s, done in {})", count(number(&u["drain_rate"])), age(seconds * 1000));
+        }
+        let dropped = number(&of["dropped"]);
+        let _ = write!(detail, ", {}", if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) });
+        if several {
+            let _ = write!(detail, "{}", if u["required"] == false { "; optional" } else { "" });
+        }
         row(s, text(&u["id"]), state, &detail);
     }
     for l in list(&d["lines"]) {
@@ -315,6 +323,20 @@ mod tests {
         let s = render(&d, &Out::plain(), false);
         let line = "meters       ◐ slow          99 % of line time, 3 of 4 online, RTU frames over TCP; more than it can carry, 1,200 polls missed";
         assert!(s.contains(line), "{s}");
+    }
+
+    #[test]
+    fn each_uplink_says_what_waits_for_it_and_how_long_that_takes() {
+        let mut d = document();
+        d["uplinks"] = json!([
+            {"id": "cloud", "state": "catching_up", "since_s": 120, "answer_ms": 84, "required": true, "waiting": 6150, "dropped": 0,
+             "drain_rate": 1200, "drained_in_s": 300},
+            {"id": "archive", "state": "down", "since_s": 600, "reason": "no answer", "required": false, "waiting": 90_000, "dropped": 70},
+        ]);
+        let s = render(&d, &Out::plain(), false);
+        assert!(s.contains("answers in 84 ms; 6,150 waiting (1,200/s, done in 5 min), nothing dropped"), "{s}");
+        assert!(s.contains("no answer, for 10 min; 90,000 waiting, 70 dropped; optional"), "{s}");
+        assert!(s.contains("archive (optional) is down, keeping what fits here"), "{s}");
     }
 
     #[test]

@@ -107,8 +107,8 @@ pub struct Engine {
     commands: Commands,
     counters: Counters,
     refreshes: Refreshes,
-    /// `None`: there is no uplink.
-    uplink: Option<watch::Receiver<UplinkFigures>>,
+    /// By the word for who commanded.
+    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
     batch: Batch,
     guests: Guests,
@@ -166,7 +166,7 @@ impl Engine {
             commands: setup::commands(&config),
             counters: setup::counters(&config),
             refreshes: refresh::refreshes(&config),
-            uplink: None,
+            uplinks: Vec::new(),
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),

@@ -5,7 +5,7 @@
 
 use super::{
     Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State,
-    Stream, Value,
+    Stream, UplinkId, Value,
 };
 use std::collections::BTreeMap;
 
@@ -79,6 +79,9 @@ pub enum EventKind {
         /// That they held.
         samples: u64,
         reason: String,
+        /// Only the consumer behind this uplink does not get them. `None`: nobody does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uplink: Option<UplinkId>,
         /// What is left of them comes under these numbers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<Replaced>,

@@ -29,7 +29,7 @@ mod state;
 mod tests;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Options, Restored, RestoredDevice};
+pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{CommandRow, DeadLetterRow, HistoryRow};

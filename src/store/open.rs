@@ -1,7 +1,7 @@
 //! From two files to a running store: boots, epoch, what was left, the writer.
 
 use super::{
-    Backing, Before, Options, Restored, Store, StoreError,
+    Backing, Before, Holder, Options, Restored, Store, StoreError,
     boots::{self, BootRow, Clocks},
     db,
     events::EventQueue,
@@ -99,7 +99,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let (state_path, spool_path) = (o.data_dir.join("state.db"), o.data_dir.join("spool.db"));
     let state = db::or_new(&state_path, &mut quarantined, |path| State::load(path, tuning.caps))?;
     let new_file = random().map_err(StoreError::Random)?.cast_signed();
-    let spool = db::or_new(&spool_path, &mut quarantined, |path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref()))?;
+    let holders = Holder::or_nobody(&o.uplinks);
+    let spool = db::or_new(&spool_path, &mut quarantined, |path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref(), &holders))?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
@@ -114,14 +115,14 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
     let epoch = db.begin(&begin, draw).map_err(fail)?.map_err(StoreError::Random)?;
 
-    let Found { disk, ring, mut runs, .. } = spool;
+    let Found { disk, ring, cursors, mut runs, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
-    let core = Core::new(runs, ring, o.buffer.window, o.buffer.ack_within, tuning.room);
+    let core = Core::new(runs, ring, cursors, o.buffer.window, o.buffer.ack_within, tuning.room);
     let inbox = Arc::new(Inbox::new());
     let inline: Arc<OnceLock<Weak<Mutex<Writer>>>> = Arc::default();
     let shared = Arc::new(Shared {
         spool: Spool::new(core, Reader::open(&disk)?, bell(o.backing, &inbox, &inline), Arc::clone(&clocks), o.buffer.disk_max),
-        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch),
+        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &holders, &state.marks, tuning.caps.events),
         clocks,
         inbox,
         clock: o.clock,

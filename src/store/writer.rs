@@ -182,6 +182,7 @@ impl Writer {
         let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
+        self.state.mark(along.marks);
         let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new());
         let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
@@ -201,9 +202,13 @@ fn announce(state: &mut State, shared: &Shared, work: &[Work], mut events: Vec<E
     let mut along = shared.events.take_along();
     let owed = along.owed.clone();
     events.extend(owed);
+    let at = events.iter().map(|e| e.at).max().unwrap_or_else(|| shared.clock.now());
+    events.extend(along.jumps.iter().flat_map(|(.., lost)| lost.iter().map(move |e| Event { at, ..e.clone() })));
+    state.mark(along.marks.clone());
     match state.group(work, events, &along.done, &along.in_flight, shared.clocks.here().clock) {
         Ok(done) => {
             shared.events.committed(done.messages, &done.dropped);
+            shared.events.taken(&along.marks, &along.jumps);
             Ok(done.accepted)
         }
         Err(source) => {

@@ -39,4 +39,5 @@ mod site;
 mod sunspec;
 mod systemd;
 mod unplug;
+mod uplinks;
 mod writes;

@@ -73,7 +73,10 @@ async fn simulate(plan: Plan) -> Outcome {
     let buses = [0, 1].map(|n| Arc::new(Bus::new(LINES[n], n == 1, plan.units[n], plan.seed, world.clone())));
     let broker = Simulated::default();
     broker.faults(|f| *f = calm());
-    let cloud = Cloud { broker, world: world.clone() };
+    let optional = Simulated::default();
+    // Away until everything heals, or there all the time.
+    optional.faults(|f| f.refuse = plan.seed.is_multiple_of(2));
+    let cloud = Cloud { broker, optional, world: world.clone() };
     let endpoint = Endpoint::default();
     let every = Duration::from_millis(plan.publish_every_ms);
     let publishers: Vec<_> = (0..plan.publishers)
@@ -191,6 +194,7 @@ impl Driver {
             gateway.kill(&self.world).await;
         }
         self.cloud.collect();
+        self.cloud.optional.take_received();
         let end = End { at: if clean { self.world.now() } else { at }, clean, spool_full_since: self.spool_full_since(at) };
         self.spool_healed = None;
         {
@@ -333,6 +337,7 @@ impl Driver {
             self.heal(&heal);
         }
         self.cloud.broker.faults(|f| *f = calm());
+        self.cloud.optional.faults(|f| f.refuse = false);
         let mut log = self.world.log();
         log.kill_at_write = false;
         log.kill_at_publish = None;

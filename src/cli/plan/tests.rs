@@ -100,6 +100,7 @@ fn what_was_learned_is_read_and_forgotten_with_the_daemon_stopped() {
         clock: crate::system::clock::Clock::Real,
         backing: store::Backing::Inline,
         linger: std::time::Duration::ZERO,
+        uplinks: vec![],
         epoch_seed: None,
     };
     let (store, _) = store::Store::open(options.clone()).unwrap();

@@ -11,6 +11,8 @@ use crate::{
 };
 use std::sync::Mutex;
 
+const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
+
 mod commands;
 mod field;
 
@@ -68,7 +70,7 @@ fn config() -> Config {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
-        uplink: None,
+        uplinks: vec![],
         buffer: Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 1 << 29 },
     }
 }
@@ -111,6 +113,7 @@ impl House {
             clock,
             backing,
             linger: std::time::Duration::ZERO,
+            uplinks: vec![],
             epoch_seed: Some(7),
         };
         let (store, mut restored) = Store::open(options).unwrap();
@@ -222,8 +225,8 @@ impl House {
     async fn events(&self) -> Vec<String> {
         self.wait(250).await;
         let mut out = vec![];
-        while let Some(message) = self.store.events().next() {
-            self.store.events().acknowledged(message.key);
+        while let Some(message) = self.store.events().next(U) {
+            self.store.events().acknowledged(U, message.key);
             out.extend(message.events.iter().map(|e| words(&e.kind)));
         }
         out
@@ -233,8 +236,8 @@ impl House {
     async fn frames(&self) -> Vec<Frame> {
         self.wait(100).await;
         let mut out = vec![];
-        while let Some(outgoing) = self.store.spool().next_live() {
-            self.store.spool().acknowledged(outgoing.sealed.key, self.clock.now());
+        while let Some(outgoing) = self.store.spool().next_live(U) {
+            self.store.spool().acknowledged(U, outgoing.sealed.key, self.clock.now());
             out.extend(outgoing.sealed.frames.iter().cloned());
         }
         out

@@ -5,14 +5,14 @@
 
 use super::{
     Spool, codec,
-    core::Core,
+    core::{Core, saving::Taken},
     disk::{Disk, Meta, Write},
     gaps::{self, Gap, Gaps},
     ring::Segment,
 };
 use crate::{
     limits,
-    model::{Boot, Receipt, Sealed},
+    model::{Boot, Receipt, Sealed, UplinkId, UplinkIndex},
     store::boots::{BootRow, Clocks},
     system::trust,
 };
@@ -21,7 +21,8 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 /// Batches with their body, and now.
 type Packed<'a> = (&'a [Arc<Sealed>], &'a [u8], Boot);
 
-type Taken = (u64, Segment, BTreeSet<u64>);
+/// Who loses what of a segment, and what of it was delivered.
+type Loss = (Option<UplinkId>, Segment, BTreeSet<u64>);
 
 /// Commits gap events and the list of segments that they announce; `false`: state.db could not be written.
 pub type Announce<'a> = &'a mut dyn FnMut(Vec<Gap>, &[u64]) -> bool;
@@ -52,8 +53,9 @@ impl Saver {
             return true;
         }
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
-        // A cursor alone is written where nothing else took it along.
-        let result = result.and_then(|wrote| if flush && !wrote { self.write(spool, clocks, None) } else { Ok(()) });
+        // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
+        // what each uplink had of those before it.
+        let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         self.outcome(spool, now, &result);
         result.is_ok()
     }
@@ -127,7 +129,7 @@ impl Saver {
             let run = *core.runs.last().expect("our own run is always there");
             // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
             let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, alive: core.ring.alive() }, prepared)
+            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }, prepared)
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
             meta.head = n + 1;
@@ -168,6 +170,7 @@ impl Saver {
     }
 
     fn make_room(&mut self, spool: &Spool, now: Boot, body: usize, announce: Announce) -> rusqlite::Result<()> {
+        self.keep_shares(spool, announce)?;
         loop {
             let missing = self.disk.missing(body)?;
             if missing == 0 {
@@ -191,36 +194,70 @@ impl Saver {
 
     /// The gap event first, then the rows.
     fn give_up(&mut self, spool: &Spool, _now: Boot, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
-        let gaps = self.gaps_of(spool, &taken);
+        let mut losers = Vec::new();
+        {
+            let core = spool.lock();
+            taken.iter().for_each(|t| losers.extend(core.losers(t)));
+        }
+        let reason = format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max));
+        let gaps = self.gaps_of(spool, &losers, &reason);
         let mut gone = self.gone.clone();
-        gone.extend(taken.iter().map(|(n, ..)| n));
+        gone.extend(taken.iter().map(|t| t.n));
         if !announce(gaps, &gone) {
             spool.lock().put_back(taken);
             return Err(full());
         }
         self.gone = gone;
-        let slots: Vec<u32> = taken.iter().map(|(_, s, _)| s.slot).collect();
-        {
-            let mut core = spool.lock();
-            for (_, s, _) in &taken {
-                core.drop_samples(u64::from(s.samples));
-                core.ring.free(s.slot, s.bytes);
-            }
-        }
+        let slots: Vec<u32> = taken.iter().map(|t| t.segment.slot).collect();
+        spool.lock().given_up(&taken);
         self.disk.delete(&slots)?;
         spool.lock().ring.emptied(&slots);
         Ok(())
     }
 
+    /// What an optional uplink holds alone beyond its share, it loses, the oldest first. A kill between its gap event and
+    /// the next commit sends again what was announced as lost.
+    fn keep_shares(&mut self, spool: &Spool, announce: Announce) -> rusqlite::Result<()> {
+        let share = self.disk.sizes.disk_max / limits::OPTIONAL_SHARE;
+        for n in 0..spool.uplinks() {
+            let u = UplinkIndex(n);
+            let (lost, views) = {
+                let core = spool.lock();
+                let lost = core.beyond_share(u, share);
+                let name = core.cursors.get(usize::from(n)).map(|c| c.holder.id.clone());
+                let views: Vec<Loss> = lost.iter().filter_map(|n| core.view(u, *n)).map(|(s, has)| (name.clone(), s, has)).collect();
+                (lost, views)
+            };
+            if lost.is_empty() {
+                continue;
+            }
+            let reason = format!("an optional uplink may hold {} (a quarter of buffer.disk_max)", mebibytes(share));
+            let gaps = self.gaps_of(spool, &views, &reason);
+            if !announce(gaps, &self.gone) {
+                return Err(full());
+            }
+            spool.lock().give_up(u, &lost);
+        }
+        Ok(())
+    }
+
     /// Exactly what will never come, one gap for each run of numbers.
-    fn gaps_of(&self, spool: &Spool, taken: &[Taken]) -> Vec<Gap> {
-        let reason = || format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max)).into();
+    fn gaps_of(&self, spool: &Spool, losses: &[Loss], reason: &str) -> Vec<Gap> {
         let mut all = Gaps::default();
-        for (_, s, delivered) in taken {
+        for (uplink, s, delivered) in losses {
             let epoch = spool.lock().epoch_of(s.epoch);
+            let gap = |from, to, samples| Gap {
+                epoch,
+                from,
+                to,
+                samples,
+                reason: reason.to_owned().into(),
+                uplink: uplink.clone(),
+                replaced_by: None,
+            };
             let complete = u64::from(s.left) == u64::from(s.span) + 1;
             if complete {
-                all.owe(Gap { epoch, from: s.first, to: s.last(), samples: u64::from(s.samples), reason: reason(), replaced_by: None });
+                all.owe(gap(s.first, s.last(), u64::from(s.samples)));
                 continue;
             }
             let contents = self.disk.body(s.slot).ok().and_then(|body| codec::directory(&body).ok());
@@ -228,10 +265,10 @@ impl Saver {
                 Some(contents) => contents
                     .into_iter()
                     .filter(|(seq, _)| !delivered.contains(seq))
-                    .for_each(|(seq, samples)| all.owe(Gap { epoch, from: seq, to: seq, samples, reason: reason(), replaced_by: None })),
+                    .for_each(|(seq, samples)| all.owe(gap(seq, seq, samples))),
                 None => {
-                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason());
-                    gaps.into_iter().for_each(|g| all.owe(g));
+                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason.to_owned().into());
+                    gaps.into_iter().for_each(|g| all.owe(Gap { uplink: uplink.clone(), ..g }));
                 }
             }
         }
@@ -265,6 +302,7 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         left: narrow(batches.len() as u64),
         samples: narrow(batches.iter().map(|b| b.samples()).sum()),
         bytes: narrow(body.len() as u64),
+        done: 0,
     };
     (core.ring.head, segment)
 }

@@ -2,14 +2,17 @@
 
 use super::{
     codec::{self, Corrupt},
-    core::Run,
+    core::{
+        Run,
+        cursor::{self, Cursor, Partial},
+    },
     ring::{Alive, Ring, Segment},
     series::{Dictionary, Series},
 };
 use crate::{
     limits,
     model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
-    store::{StoreError, boots::BootRow, db},
+    store::{Holder, StoreError, boots::BootRow, db},
 };
 use rusqlite::{Connection, params};
 use std::{
@@ -17,7 +20,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
 const PAGE: u64 = 4096;
 /// Of a row's body, what one of its overflow pages holds.
 const PAGE_BODY: u64 = 4092;
@@ -69,6 +72,7 @@ pub struct Disk {
 pub struct Found {
     pub disk: Disk,
     pub ring: Ring,
+    pub cursors: Vec<Cursor>,
     pub runs: Vec<Run>,
     pub boots: Vec<BootRow>,
 }
@@ -94,13 +98,16 @@ pub struct Meta {
     pub head: u64,
     pub epoch: Epoch,
     pub telemetry: u64,
-    pub alive: Vec<u8>,
+    /// How far each uplink is.
+    pub cursors: Vec<u8>,
 }
 
 impl Disk {
-    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> Result<Found, StoreError> {
+    /// `holders`: the uplinks, and at least one. One that is not among them holds nothing any more; one that is new begins
+    /// with what is kept.
+    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
-        load(db, path, sizes, new_file, gone).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
@@ -147,11 +154,11 @@ impl Disk {
                 w.body
             ])?;
         }
-        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, alive = ?4")?.execute(params![
+        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
             meta.head.cast_signed(),
             meta.epoch.0.cast_signed(),
             meta.telemetry.cast_signed(),
-            meta.alive
+            meta.cursors
         ])?;
         tx.commit()
     }
@@ -201,17 +208,33 @@ impl Disk {
     }
 }
 
-fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> rusqlite::Result<Found> {
+fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> rusqlite::Result<Found> {
     db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
-    let (file, head, epoch, telemetry, alive) = db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
-        Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, r.get::<_, Vec<u8>>(4)?))
-    })?;
-    let alive = Alive::read(&alive).unwrap_or_default();
+    let (file, head, epoch, telemetry, alive, cursors) =
+        db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
+            let (alive, cursors): (Vec<u8>, Vec<u8>) = (r.get(4)?, r.get(5)?);
+            Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, alive, cursors))
+        })?;
+    let kept = if cursors.is_empty() {
+        // Of a version with one uplink, whose name it did not write: the first one's.
+        vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&alive).unwrap_or_default())]
+    } else {
+        // What cannot be read only repeats.
+        cursor::read(&cursors).unwrap_or_else(|_| vec![(String::new(), Alive::default())])
+    };
+    let mut cursors: Vec<Cursor> = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
     let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
-    let mut found = Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
-    read_segments(&found.disk.db, alive, gone, &mut found.runs, &mut found.ring)?;
+    let mut found = Found {
+        disk: Disk { db, path: path.to_owned(), series, sizes, file },
+        ring: Ring::default(),
+        cursors: Vec::new(),
+        runs: Vec::new(),
+        boots,
+    };
+    read_segments(&found.disk.db, &kept, gone, &mut found.runs, &mut found.ring, &mut cursors)?;
+    found.cursors = cursors;
     found.ring.head = found.ring.head.max(head.cast_unsigned());
     found.shrink()?;
     let epoch = Epoch(epoch.cast_unsigned());
@@ -236,7 +259,14 @@ impl Found {
     }
 }
 
-fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {
+fn read_segments(
+    db: &Connection,
+    kept: &[(String, Alive)],
+    gone: &[u64],
+    runs: &mut Vec<Run>,
+    ring: &mut Ring,
+    cursors: &mut [Cursor],
+) -> rusqlite::Result<()> {
     let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
     let mut all = db.prepare(sql)?;
     let mut rows = all.query([])?;
@@ -247,22 +277,39 @@ fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec
         let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
         let run = run_of(runs, epoch, BootIndex(r.get(3)?));
         runs[run].highest = runs[run].highest.max(last);
-        let delivered = alive.delivered.remove(&n).unwrap_or_default();
-        let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-        if left == 0 || !alive.contains(n) || gone.contains(&n) {
-            ring.free(slot, bytes.max(1));
-            continue;
-        }
-        let segment = Segment {
+        let mut segment = Segment {
             at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
             first,
             slot,
             epoch: u32::try_from(run).unwrap_or(0),
             span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-            left,
-            samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
+            left: batches,
+            samples,
             bytes,
+            done: 0,
         };
+        let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
+        let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n);
+        let mut parts: Vec<Option<Partial>> = Vec::new();
+        for c in &*cursors {
+            let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
+            let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
+            let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
+            if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
+                segment.done |= c.bit;
+            }
+            parts.push(Some(Partial { seqs, samples: share(has) }));
+        }
+        if cursors.iter().all(|c| !c.wants(&segment)) {
+            ring.free(slot, bytes.max(1));
+            continue;
+        }
+        // With one uplink the ring itself knows what is delivered of a segment.
+        let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
+        segment.left -= u32::try_from(delivered.len()).unwrap_or(0);
+        segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
+        parts.resize(cursors.len(), None);
+        cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
         ring.insert(n, segment, delivered);
     }
     Ok(())

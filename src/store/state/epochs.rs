@@ -93,6 +93,21 @@ pub fn set_gone(tx: &Transaction, file: i64, segments: &[u64]) -> rusqlite::Resu
     Ok(())
 }
 
+/// The first event row that an uplink wanted, by its name. Only written where there are several.
+pub fn marks(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut all = db.prepare("SELECT substr(key, 12), CAST(value AS INTEGER) FROM meta WHERE key GLOB 'event_from:*'")?;
+    let rows = all.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    rows.collect()
+}
+
+pub fn set_marks(tx: &Transaction, marks: &[(String, i64)]) -> rusqlite::Result<()> {
+    let mut put = tx.prepare_cached("REPLACE INTO meta (key, value) VALUES (?1, ?2)")?;
+    for (name, row) in marks {
+        put.execute([format!("event_from:{name}"), row.to_string()])?;
+    }
+    Ok(())
+}
+
 /// A run that begins.
 #[derive(Debug, Clone)]
 pub struct Begin {
@@ -133,6 +148,7 @@ impl State {
     pub fn end(&mut self, telemetry: u64, acknowledged: &[i64]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         self.outbox.delete(&tx, acknowledged)?;
+        set_marks(&tx, &self.marks)?;
         tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
         tx.commit()
     }

@@ -55,6 +55,8 @@ pub struct State {
     outbox: Outbox,
     epoch: Epoch,
     boot: BootIndex,
+    /// To be written with the next group: the first event row that each uplink wants.
+    marks: Vec<(String, i64)>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -91,6 +93,8 @@ pub struct Found {
     pub devices: Vec<RestoredDevice>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
+    /// The first event row that an uplink wanted, by its name.
+    pub marks: Vec<(String, i64)>,
     pub learned: Vec<Learned>,
 }
 
@@ -98,12 +102,18 @@ impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
         let load = || -> rusqlite::Result<_> {
-            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, Outbox::load(&db)?))
+            let marks = epochs::marks(&db)?;
+            let outbox = Outbox::load(&db, &marks)?;
+            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, marks, outbox))
         };
-        let (boots, devices, open_commands, gone, learned, outbox) =
+        let (boots, devices, open_commands, gone, learned, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
-        Ok(Found { state, boots, devices, open_commands, gone, learned })
+        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: Vec::new() };
+        Ok(Found { state, boots, devices, open_commands, gone, marks, learned })
+    }
+
+    pub fn mark(&mut self, marks: Vec<(String, i64)>) {
+        self.marks = marks;
     }
 
     /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
@@ -124,6 +134,7 @@ impl State {
                 apply(&tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
             }
             self.outbox.delete(&tx, acknowledged)?;
+            epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
             let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
             done.dropped = dropped;

@@ -30,9 +30,11 @@ const DROP_ROWS: usize = 2000;
 const DROP_GAPS: usize = 64;
 
 impl Outbox {
-    pub fn load(db: &Connection) -> rusqlite::Result<Outbox> {
+    /// No row gets a number below what an uplink waits for, not even when all rows are gone.
+    pub fn load(db: &Connection, marks: &[(String, i64)]) -> rusqlite::Result<Outbox> {
+        let wanted = marks.iter().map(|(_, row)| *row).max().unwrap_or(0);
         db.query_row("SELECT coalesce(max(id), 0) + 1, count(*) FROM event", [], |r| {
-            Ok(Outbox { next_id: r.get(0)?, seq: 0, rows: r.get::<_, i64>(1)?.cast_unsigned() })
+            Ok(Outbox { next_id: wanted.max(r.get(0)?), seq: 0, rows: r.get::<_, i64>(1)?.cast_unsigned() })
         })
     }
 
@@ -132,6 +134,7 @@ impl Dropped {
                     to: seq,
                     samples: count,
                     reason: "too many events waited for the cloud".into(),
+                    uplink: None,
                     replaced_by: None,
                 }),
             }

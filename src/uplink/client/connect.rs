@@ -36,7 +36,7 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone() }
     }
 
-    /// For who reads from a broker and is no uplink.
+    /// To a further broker of an uplink, or for who reads from a broker and is no uplink.
     pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
         Client { host, port, tls }
     }
@@ -73,7 +73,9 @@ impl Broker for Client {
             let mut session = Session::new(self.wire(stream, hello.judged_at).await?, hello.keep_alive);
             session.queue(|out| packets::connect(hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e.to_string())))?;
             match session.packet().await? {
-                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok((session, Welcome { resumed: ack.session_present })),
+                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => {
+                    Ok((session, Welcome { resumed: ack.session_present, receive_max: None }))
+                }
                 Packet::ConnAck(ack) => Err(NoLink::Refused(refusal(ack.code))),
                 other => Err(Lost::Garbled(format!("{:?} instead of CONNACK", other.packet_type())).into()),
             }

@@ -162,6 +162,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
@@ -174,6 +175,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
