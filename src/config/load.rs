@@ -16,10 +16,14 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    hint::black_box,
     panic::resume_unwind,
     path::{Path, PathBuf},
     thread,
 };
+
+/// Large for an allocator, and still not a mapping of its own.
+const LARGE: usize = 100_000;
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -49,22 +53,31 @@ pub fn load(path: &Path) -> Loaded {
 
 pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
     let mut out = Problems::default();
-    let (main, root, files) = aside(|| documents(path, &mut out));
+    let (main, root, read) = aside(|| documents(path, &mut out));
     let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new(), points: Shared::default() };
     let (config, polls) = check::document(&root, main, &mut desk);
-    aside(|| drop(root));
     let failed = desk.out.has_errors();
     let polls = polls.into_iter().map(|(id, at)| (id, desk.out.sources.spot(at))).collect();
     let (problems, _) = desk.out.finish();
     let config = config.filter(|_| !failed);
+    let files = read.clone();
+    give_back((root, read));
     let counts = config.as_ref().map(count).unwrap_or_default();
     Loaded { config, problems, files, counts, polls }
 }
 
-/// The tree of a large site is many times what comes of it, in small pieces. Made and given back by threads of their own it
-/// lies by itself, and its memory goes back to the system instead of staying with the daemon.
+/// On a thread of its own, whose memory lies apart from that of the others.
 fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
     thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Drops what was made aside, so that the system has its memory again. The tree of a large site is many times what comes of
+/// it, in small pieces; between things that stay it would stay too (docs/decisions/0041-resident-memory.md).
+fn give_back<T: Send>(made_aside: T) {
+    aside(|| drop(made_aside));
+    // Small pieces are joined only when a large one is asked for where they lie, and not while the thread that gave them
+    // back keeps some at hand.
+    aside(|| drop(black_box(Vec::<u8>::with_capacity(LARGE))));
 }
 
 /// The main file with what conf.d adds to it, and the files that were read.

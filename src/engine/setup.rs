@@ -113,13 +113,15 @@ fn rule(point: &Point) -> PointRule {
 
 /// Nothing is read back: the device's own answer says whether it was done.
 fn framed_rule(point: &FramedPoint) -> PointRule {
-    let write = point.write.as_ref().map(|w| Box::new(WriteRule {
-        kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
-        min: w.min.unwrap_or(f64::MIN),
-        max: w.max.unwrap_or(f64::MAX),
-        verify: false,
-        min_interval: w.min_interval,
-    }));
+    let write = point.write.as_ref().map(|w| {
+        Box::new(WriteRule {
+            kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
+            min: w.min.unwrap_or(f64::MIN),
+            max: w.max.unwrap_or(f64::MAX),
+            verify: false,
+            min_interval: w.min_interval,
+        })
+    });
     PointRule { write }
 }
 

@@ -104,14 +104,7 @@ impl Report {
             framing: "",
             devices: Vec::new(),
         };
-        Report {
-            line,
-            doors,
-            cell: Cell(Arc::new(Mutex::new(shared))),
-            published: Counters::default(),
-            capture,
-            chance: Boot(0),
-        }
+        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), capture, chance: Boot(0) }
     }
 
     pub fn capture(&self) -> Capture {
