@@ -13,11 +13,7 @@ pub struct Args {}
 
 pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     logging::init(global.verbose);
-    let loaded = config::load(&global.config);
-    if !loaded.problems.is_empty() {
-        eprint!("{}", super::check::render(&loaded, out));
-    }
-    let Some(config) = loaded.config else {
+    let Some(config) = load(global, out) else {
         return ExitCode::from(EXIT_CONFIG);
     };
     // One thread: engine, TCP lines, uplink and socket share it; serial lines, the MQTT endpoint and the database have their own.
@@ -35,6 +31,15 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
             }
         }
     }
+}
+
+/// The configuration alone: what else was read is given back.
+fn load(global: &Global, out: &Out) -> Option<config::Config> {
+    let loaded = config::load(&global.config);
+    if !loaded.problems.is_empty() {
+        eprint!("{}", super::check::render(&loaded, out));
+    }
+    loaded.config
 }
 
 /// Runs it and leaves at once. Dropping the runtime would wait for a name lookup that hangs, for as long as the resolver

@@ -42,7 +42,7 @@ pub fn reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
-    db.pragma_update(None, "cache_size", -256).map_err(fail)?;
+    db.pragma_update(None, "cache_size", -64).map_err(fail)?;
     Ok(db)
 }
 

@@ -281,9 +281,8 @@ fn card(id: &str, points: usize) -> DeviceCard {
     let point = |n| PointCard {
         id: PointId::parse(["setpoint", "flow_temp"].get(n).copied().unwrap_or(&format!("p{n}"))).unwrap(),
         unit: "°C".into(),
-        kind: "i16".into(),
+        kind: "i16",
         writable: n == 0,
-        latest: Some((Boot(7), Value::Int(1))),
     };
     DeviceCard { status, profile: Some("heat-pump".into()), points: (0..points).map(point).collect() }
 }
