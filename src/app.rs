@@ -61,6 +61,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         epoch_seed: None,
     })
     .context("cannot open the store")?;
+    store.read_beside().context("cannot start reading")?;
     let epoch = restored.epoch;
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
@@ -72,11 +73,12 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let mut ports = BTreeMap::new();
     let mut lines = Vec::new();
     let mut line_doors = Vec::new();
+    let mut known = line::Known { facts: &restored.learned, ..line::Known::default() };
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
         let framed: Vec<_> = config.framed.iter().filter(|d| d.line == l.id).cloned().collect();
         let handle = match l.protocol {
-            Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &restored.learned, doors.clone(), clock, field_stop.clone()),
+            Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &mut known, doors.clone(), clock, field_stop.clone()),
             Protocol::Ascii if !framed.is_empty() => ascii::start(l, framed, doors.clone(), clock, field_stop.clone()),
             Protocol::Modbus | Protocol::Ascii => continue,
         };
@@ -133,6 +135,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         clock,
         started,
         epoch: epoch.to_string(),
+        card_endurance: config.buffer.card_endurance,
     });
     match control::bind(&config.gateway.socket()) {
         Ok(listener) => {

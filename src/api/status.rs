@@ -5,7 +5,7 @@ use crate::{
     engine::Handle,
     model::{
         Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
-        UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent,
+        StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
     store::{DeadLetterRow, Store},
     system::clock::Clock,
@@ -48,6 +48,8 @@ pub struct Sources {
     pub clock: Clock,
     pub started: Boot,
     pub epoch: String,
+    /// `buffer.card_endurance`.
+    pub card_endurance: u64,
 }
 
 impl Sources {
@@ -57,6 +59,7 @@ impl Sources {
         let now = self.clock.now();
         let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
         let spool = self.store.spool().figures(now);
+        let health = self.store.health();
         let (reading, _) = self.store.clock();
         let held = self.store.held_until(now);
         let uplinks = (0..).map(UplinkIndex).zip(&self.uplinks).map(|(u, (id, required, f))| {
@@ -69,7 +72,8 @@ impl Sources {
         let well = !snapshot.devices.iter().any(|d| d.state == State::Offline)
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
             && !self.uplinks.iter().any(|(.., f)| f.borrow().state == UplinkState::Down)
-            && spool.dropped_samples == 0;
+            && spool.dropped_samples == 0
+            && health.iter().all(|file| file.state == StoreState::Ok);
         let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
         exceptions.sort_by_key(|d| (rank(d.state), d.since));
         let mut document = json!({
@@ -96,6 +100,8 @@ impl Sources {
                 "held_batches": held.map_or(0, |_| spool.waiting_batches),
             },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
+            "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
+            "wear": wear(self.store.wear(), self.card_endurance),
             "samples_in": snapshot.samples_in,
         });
         if all {
@@ -109,6 +115,25 @@ impl Sources {
         }
         Some(document)
     }
+}
+
+fn store(h: &StoreHealth, now: Boot) -> Value {
+    json!({"file": h.file, "state": h.state, "since_s": seconds(now, h.since), "detail": h.detail})
+}
+
+/// What the databases cost the card, counted over restarts, and what the kernel counts of this process beside it.
+fn wear(w: Wear, endurance: u64) -> Value {
+    json!({
+        "bytes": w.bytes, "syncs": w.syncs, "counted_s": w.ran_ms / 1000,
+        "bytes_per_day": w.bytes_per_day(), "syncs_per_day": w.syncs_per_day(),
+        "card_endurance": endurance, "card_days": w.card_days(endurance), "process_bytes": process_bytes(),
+    })
+}
+
+/// Without the journal of the file system, with everything else that the process writes. `None`: the kernel does not count.
+fn process_bytes() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
 }
 
 /// Trouble first.

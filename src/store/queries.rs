@@ -59,6 +59,11 @@ impl Queries {
         Ok(Queries(Mutex::new(db::reader(path)?)))
     }
 
+    /// As [`super::EventQueue`] has it.
+    pub fn reader(&self, change: impl FnOnce(&mut Connection)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+
     fn all<T>(&self, sql: &str, params: impl rusqlite::Params, row: impl FnMut(&Row) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
         let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let read = || db.prepare_cached(sql)?.query_map(params, row)?.collect();

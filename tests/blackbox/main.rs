@@ -27,6 +27,7 @@ mod daemon;
 mod dead;
 mod delivery;
 mod demo;
+mod disk;
 mod endurance;
 mod faults;
 mod framed;

@@ -38,11 +38,13 @@ pub struct Saver {
     gone: Vec<u64>,
     retry: Duration,
     failing: bool,
+    /// Of the last turn that failed.
+    error: Option<rusqlite::Error>,
 }
 
 impl Saver {
     pub fn new(disk: Disk) -> Saver {
-        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false }
+        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false, error: None }
     }
 
     /// Does what is due, or with `all` everything. Errors are told in the figures and once in the log, and tried again.
@@ -61,7 +63,31 @@ impl Saver {
         // what each uplink had of those before it.
         let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         self.outcome(spool, now, &result);
-        result.is_ok()
+        self.error = result.err();
+        self.error.is_none()
+    }
+
+    pub fn take_error(&mut self) -> Option<rusqlite::Error> {
+        self.error.take()
+    }
+
+    pub fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// Another file has taken the place of the one before.
+    pub fn begun_anew(&mut self) {
+        self.clock = None;
+        self.gone.clear();
+        self.retry = limits::WRITE_RETRY_MIN;
+    }
+
+    /// The row that goes with a commit without a segment.
+    pub fn meta(core: &mut Core) -> Meta {
+        let run = *core.runs.last().expect("our own run is always there");
+        // All that was ever sealed is either saved or acknowledged, or it says less.
+        let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
+        Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }
     }
 
     fn outcome(&mut self, spool: &Spool, now: Boot, result: &Result<(), rusqlite::Error>) {
@@ -130,10 +156,7 @@ impl Saver {
         let (mut meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            let run = *core.runs.last().expect("our own run is always there");
-            // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
-            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }, prepared)
+            (Saver::meta(&mut core), prepared)
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
             meta.head = n + 1;

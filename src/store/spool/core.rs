@@ -415,4 +415,5 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 mod backlog;
 pub mod cursor;
 pub mod replacing;
+mod rescue;
 pub mod saving;

@@ -253,6 +253,13 @@ impl Alive {
         Ok(alive)
     }
 
+    /// All that it says below `end`.
+    pub fn listed(&self, end: u64) -> impl Iterator<Item = u64> {
+        let runs = self.runs.iter().flat_map(move |(first, count)| *first..first.saturating_add(*count).min(end));
+        // A list of a damaged file may claim anything.
+        runs.chain(self.end..end.max(self.end)).take(1 << 20)
+    }
+
     pub fn contains(&self, n: u64) -> bool {
         n >= self.end || self.runs.iter().any(|(first, count)| (*first..*first + *count).contains(&n))
     }

@@ -11,10 +11,12 @@ use crate::{
     model::WallMs,
     uplink::broker::{Broker, Hello, Lost, NoLink, Welcome},
 };
+use rumqttc::tokio_rustls::TlsConnector;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -34,16 +36,18 @@ pub struct Client {
     port: u16,
     tls: Option<config::uplink::Tls>,
     version: config::Mqtt,
+    /// Certificates that are being read.
+    reading: Option<JoinHandle<Result<TlsConnector, NoLink>>>,
 }
 
 impl Client {
     pub fn new(uplink: &config::Uplink) -> Client {
-        Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone(), version: uplink.version }
+        Client::to(uplink.host.clone(), uplink.port, uplink.tls.clone(), uplink.version)
     }
 
     /// To a further broker of an uplink, or for who reads from a broker and is no uplink.
     pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>, version: config::Mqtt) -> Client {
-        Client { host, port, tls, version }
+        Client { host, port, tls, version, reading: None }
     }
 
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
@@ -60,9 +64,23 @@ impl Client {
         Err(last)
     }
 
-    async fn wire(&self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let (connector, name) = (tls::connector(tls, judged_at)?, tls::server_name(&self.host)?);
+    /// Some hundred files of a disk that may hang: not on the thread that everything shares. One reading at a time: one that
+    /// hangs is waited for by the next attempt, which then reads what is new.
+    async fn certificates(&mut self, tls: config::uplink::Tls, judged_at: WallMs) -> Result<TlsConnector, NoLink> {
+        if let Some(hangs) = &mut self.reading {
+            // Whatever it found is of an attempt that was given up.
+            let _ = hangs.await;
+        }
+        let reading = self.reading.insert(tokio::task::spawn_blocking(move || tls::connector(&tls, judged_at)));
+        let read = reading.await;
+        self.reading = None;
+        read.unwrap_or_else(|e| Err(NoLink::Tls(format!("certificates were not read: {e}"))))
+    }
+
+    async fn wire(&mut self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
+        let Some(tls) = self.tls.clone() else { return Ok(Box::new(stream)) };
+        let name = tls::server_name(&self.host)?;
+        let connector = self.certificates(tls, judged_at).await?;
         let stream = connector.connect(name, stream).await.map_err(|e| NoLink::Tls(e.to_string()))?;
         Ok(Box::new(stream))
     }

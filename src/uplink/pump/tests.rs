@@ -378,8 +378,8 @@ fn card(id: &str) -> DeviceCard {
         evidence: None,
         missed: 0,
     };
-    let point = PointCard { id: PointId::parse("power").unwrap(), unit: "W".into(), kind: "u16".into(), writable: false, latest: None };
-    DeviceCard { status, profile: None, points: vec![point] }
+    let point = PointCard { id: PointId::parse("power").unwrap(), unit: "W".into(), kind: "u16", writable: false };
+    DeviceCard { status, profile: None, points: [point].into() }
 }
 
 /// A fault schedule drawn from a seed: whatever comes in whatever order, after it heals everything is there once.
