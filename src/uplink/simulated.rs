@@ -63,6 +63,7 @@ pub struct Received {
     pub retain: bool,
     /// Which connection brought it, from 1.
     pub link: u64,
+    /// The answer arrived.
     pub acknowledged: bool,
 }
 
@@ -192,7 +193,7 @@ pub struct SimulatedLink {
     last_id: u16,
     sent: u64,
     /// Packet id, when it is answered (`None`: never), when it was sent, where in `received` it is.
-    open: VecDeque<(u16, Option<Instant>, Instant)>,
+    open: VecDeque<(u16, Option<Instant>, Instant, Option<usize>)>,
     subscribed: Option<bool>,
     ended: bool,
     refusals: BTreeMap<u16, Refusal>,
@@ -222,12 +223,16 @@ impl SimulatedLink {
         }
         let reverse = inner.faults.reverse;
         let cut = self.closing || inner.faults.cut_after.is_some_and(|n| self.sent >= n);
-        let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (.., sent))| *sent + patience);
+        let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (_, _, sent, _))| *sent + patience);
         drop(inner);
-        let due = |(_, at, _): &(u16, Option<Instant>, Instant)| at.is_some_and(|at| at <= now);
+        let due = |(_, at, ..): &(u16, Option<Instant>, Instant, Option<usize>)| at.is_some_and(|at| at <= now);
         let any_due = self.open.iter().position(due);
-        let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, _)| at.is_some())) } else { any_due };
-        if let Some((id, ..)) = answered.and_then(|n| self.open.remove(n)) {
+        let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, ..)| at.is_some())) } else { any_due };
+        if let Some((id, _, _, place)) = answered.and_then(|n| self.open.remove(n)) {
+            // Who watches may have taken them out.
+            if let Some(message) = self.broker.lock().received.get_mut(place.unwrap_or(usize::MAX)) {
+                message.acknowledged = true;
+            }
             return Ok(Ok(self.refusals.remove(&id).map_or(Arrived::Acknowledged(id), |why| Arrived::Refused(id, why))));
         }
         // Answers that are already on their way arrive before the end does.
@@ -235,7 +240,7 @@ impl SimulatedLink {
             self.broker.cut();
             return Err(if cut { Lost::Closed } else { Lost::Unacknowledged(give_up.map_or(Duration::ZERO, |_| Duration::from_secs(45))) });
         }
-        Ok(Err(self.open.iter().filter_map(|(_, at, _)| *at).chain(give_up).min()))
+        Ok(Err(self.open.iter().filter_map(|(_, at, ..)| *at).chain(give_up).min()))
     }
 }
 
@@ -264,15 +269,16 @@ impl Link for SimulatedLink {
                 }
                 Dislike::NeverAcknowledge => None,
             };
-            self.open.push_back((self.last_id, answer, now));
+            self.open.push_back((self.last_id, answer, now, None));
             return self.last_id;
         }
         inner.total += 1;
         let last = faults.cut_after.is_some_and(|n| self.sent >= n);
         let answered = !last && faults.lose_answer_every.is_none_or(|n| !inner.total.is_multiple_of(n));
-        inner.received.push(Received { topic: topic.into(), body: body.into(), retain, link: self.number, acknowledged: answered });
+        let place = inner.received.len();
+        inner.received.push(Received { topic: topic.into(), body: body.into(), retain, link: self.number, acknowledged: false });
         let now = Instant::now();
-        self.open.push_back((self.last_id, answered.then(|| now + faults.answer_after), now));
+        self.open.push_back((self.last_id, answered.then(|| now + faults.answer_after), now, Some(place)));
         self.last_id
     }
 
