@@ -24,6 +24,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 const WARM: Duration = Duration::from_secs(2);
 /// …and one that did this, times one to three, so that a broker that closes after a count or a time is told apart.
 const WARM_STEP: Duration = Duration::from_millis(150);
+/// Times that an event message closes the connection on its own before later ones are sent in its place.
+const OVERTAKEN: u8 = 2;
 
 #[derive(Debug, Clone)]
 pub enum Held {
@@ -171,7 +173,10 @@ impl<B: Broker> Session<'_, B> {
 
     /// Whether more of this stream may be taken from the store: with too many suspects it waits for their end.
     pub fn takes_more(&self, stream: Stream) -> bool {
-        !self.exam.is_full(stream)
+        // Events come in order, unless one closed the connection on its own again and again.
+        let is_awaited =
+            |key: &Key| key.stream == Stream::Event && self.pump.suspects.alone(*key).is_some_and(|strikes| strikes < OVERTAKEN);
+        !self.exam.is_full(stream) && (stream != Stream::Event || !self.exam.held.keys().any(is_awaited))
     }
 
     pub fn was_taken(&mut self, key: Key, sent: Boot, now: Boot) {
