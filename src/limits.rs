@@ -46,6 +46,13 @@ pub const STORE_GROUP: usize = 256;
 pub const BATCH_SAMPLES: usize = 5_000;
 /// A message's payload is kept below this: many brokers refuse 256 KiB and more.
 pub const MESSAGE_BYTES: usize = 128 * 1024;
+/// Messages of one stream that a broker does not take, held to be tried again one by one. Full: nothing further of that
+/// stream is sent until one of them has ended.
+pub const SUSPECTS: usize = 32;
+/// A broker that takes smaller packets than this is refused: one sample with its envelope must fit.
+pub const PACKET_MIN: u32 = 4096;
+/// A command that could not be stored is brought again by connecting anew, so long after it came.
+pub const COMMAND_AGAIN: Duration = Duration::from_secs(30);
 /// Uplinks of one gateway: a bit for each beside every batch. More: a problem.
 pub const UPLINKS: usize = 8;
 /// Brokers of one uplink beside its first. More: a problem.

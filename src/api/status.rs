@@ -4,10 +4,10 @@ use crate::{
     config::Line,
     engine::Handle,
     model::{
-        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, StoreHealth,
-        StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
+        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
+        StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
-    store::Store,
+    store::{DeadLetterRow, Store},
     system::clock::Clock,
 };
 use serde_json::{Value, json};
@@ -28,6 +28,9 @@ pub struct LineDoor {
 }
 
 /// What the surfaces ask. The document is made from most of it.
+/// The error says why it stays. The receipt is kept when it is durable.
+pub type Replay = Box<dyn Fn(&DeadLetterRow, Receipt) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
 pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
@@ -36,6 +39,8 @@ pub struct Sources {
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
     pub forget: BTreeMap<DeviceId, Forget>,
+    /// Hands a dead letter in again where it came from.
+    pub replay: Replay,
     /// Where local commands go in, as those of the cloud do. Weak, so that surfaces hold no door open at the stop.
     pub urgent: mpsc::WeakSender<Urgent>,
     /// In the order of their indices; whether each is required.

@@ -136,7 +136,10 @@ fn verdict(d: &Value) -> String {
         });
     }
     if number(&d["spool"]["dropped"]) > 0 {
-        says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
+        says.push(format!(
+            "{} samples were dropped or put aside; gap events and dead letters say why",
+            count(number(&d["spool"]["dropped"]))
+        ));
     }
     if says.is_empty() { "all well".into() } else { says.join("; ") }
 }
@@ -222,6 +225,9 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
+        if !matches!(state, "down" | "unknown") && !text(&u["reason"]).is_empty() {
+            let _ = write!(detail, "; but {}", text(&u["reason"]));
+        }
         // Each holds what it has not acknowledged.
         let of = if u["waiting"].is_u64() { u } else { &d["spool"] };
         let _ = write!(detail, "; {}", waiting(&of["waiting"]));

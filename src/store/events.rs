@@ -8,6 +8,8 @@
 //! one of them may get again what it acknowledged out of order. An optional one that is far behind the required ones loses
 //! the oldest, and a gap event names it.
 
+mod putting_back;
+
 use super::{
     Holder,
     desk::{Desk, Wish},

@@ -38,7 +38,7 @@ mod writer;
 pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
-pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
+pub use queries::{CommandRow, DeadLetterRow, HistoryRow, LetterFilter};
 pub use spool::{Outgoing, Spool};
 
 use crate::model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear};
@@ -71,6 +71,22 @@ pub fn forget(data_dir: &std::path::Path, about: &str) -> Result<(), StoreError>
     }
     let _lock = open::lock_directory(data_dir)?;
     state::forget(&path, about)
+}
+
+/// Dead letters, with the daemon stopped or beside it.
+pub fn dead_letters(data_dir: &std::path::Path, filter: &LetterFilter, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+    let path = data_dir.join("state.db");
+    if path.exists() { queries::Queries::open(&path)?.dead_letters(filter, limit) } else { Ok(Vec::new()) }
+}
+
+/// Throws them away, with the daemon stopped.
+pub fn forget_letters(data_dir: &std::path::Path, ids: &[i64]) -> Result<(), StoreError> {
+    let path = data_dir.join("state.db");
+    if !path.exists() {
+        return Ok(());
+    }
+    let _lock = open::lock_directory(data_dir)?;
+    state::forget_letters(&path, ids)
 }
 
 /// The handle that everybody shares. The last one that is dropped without [`Store::close`] kills the writer.
@@ -236,6 +252,11 @@ impl Store {
     }
 
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
-        self.handle.shared.queries.dead_letters(limit)
+        self.dead_letters_of(&LetterFilter::default(), limit)
+    }
+
+    /// The same, of some of them.
+    pub fn dead_letters_of(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.handle.shared.queries.dead_letters(filter, limit)
     }
 }

@@ -284,6 +284,7 @@ fn uplinks(plan: &Plan) -> Vec<Uplink> {
         password: None,
         client_id: "sim".into(),
         dialect: Dialect::Native,
+        version: config::Mqtt::V311,
         topic_prefix: "fieldgate/sim".into(),
         linger: plan.linger,
         reconnect_max: Duration::from_secs(8),

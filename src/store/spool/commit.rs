@@ -3,6 +3,8 @@
 //! Order at the limit: stale rows of delivered segments go first; then the gap event is committed in state.db; only
 //! then the oldest rows go.
 
+mod replacing;
+
 use super::{
     Spool, codec,
     core::{Core, saving::Taken},
@@ -51,10 +53,12 @@ impl Saver {
             let core = spool.lock();
             (all || core.is_save_due(now), all || core.is_flush_due(now))
         };
-        if !save && !flush {
+        let replace = !all && spool.lock().is_replace_due(now);
+        if !save && !flush && !replace {
             return true;
         }
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
+        let result = if replace { result.and_then(|wrote| Ok(self.replace(spool, clocks, now, announce)? || wrote)) } else { result };
         // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
         // what each uplink had of those before it.
         let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });

@@ -106,6 +106,7 @@ pub struct Core {
     gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
+    pub replacing: replacing::Replacing,
 }
 
 impl Core {
@@ -130,6 +131,7 @@ impl Core {
             retry_at: None,
             gaps_retry_at: None,
             flush_at: None,
+            replacing: replacing::Replacing::default(),
         }
     }
 
@@ -383,7 +385,7 @@ impl Core {
             return;
         };
         for (place, batch) in &mut self.batches {
-            if batch.flight & cursor.bit != 0 {
+            if batch.flight & cursor.bit != 0 && !self.replacing.old.contains(&(u, *place)) {
                 batch.flight &= !cursor.bit;
                 cursor.again.insert(*place);
             }
@@ -412,5 +414,6 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 
 mod backlog;
 pub mod cursor;
+pub mod replacing;
 mod rescue;
 pub mod saving;

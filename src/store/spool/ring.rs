@@ -36,7 +36,7 @@ impl Segment {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ring {
     segments: BTreeMap<u64, Segment>,
     /// Numbers delivered, of segments that are delivered in part.

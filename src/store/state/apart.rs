@@ -76,5 +76,7 @@ fn moment(change: &Change) -> Boot {
         | Change::Learned { at, .. }
         | Change::DeadLetter(DeadLetter { at, .. })
         | Change::Event(Event { at, .. }) => *at,
+        // It carries no moment, and none of its rows can be at fault.
+        Change::ForgetLetters(_) => Boot(0),
     }
 }

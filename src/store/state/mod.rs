@@ -268,11 +268,23 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
         Change::Learned { fact, forget: true, .. } => learned::forget(tx, fact),
         Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),
+        Change::ForgetLetters(ids) => letters::forget(tx, ids),
         Change::Event(event) => {
             events.push(event.clone());
             Ok(())
         }
     }
+}
+
+/// Dead letters, in a file that nobody has open.
+pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
+    let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut gone = || {
+        let tx = db.transaction()?;
+        letters::forget(&tx, ids)?;
+        tx.commit()
+    };
+    gone().map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
 /// All facts about a device or line, in a file that nobody has open.

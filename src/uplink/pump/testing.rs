@@ -44,6 +44,7 @@ pub fn uplink() -> Uplink {
         password: None,
         client_id: "fieldgate-plant-7".into(),
         dialect: Dialect::Native,
+        version: crate::config::Mqtt::V311,
         topic_prefix: "fieldgate/plant-7".into(),
         linger: Duration::from_millis(50),
         reconnect_max: Duration::from_secs(60),
