@@ -10,4 +10,11 @@ pub struct Buffer {
     pub ack_within: Duration,
     /// For spool.db with its WAL. Default 512 MiB, at least 1 MiB.
     pub disk_max: u64,
+    /// Bytes that the card takes in its life, for the projection in `status`. Default 5 TB.
+    pub card_endurance: u64,
+}
+
+impl Buffer {
+    /// What a 32 GB consumer card takes after the losses of its own translation layer: an assumption, told with the figure.
+    pub const CARD_ENDURANCE: u64 = 5_000_000_000_000;
 }

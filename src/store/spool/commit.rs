@@ -3,6 +3,8 @@
 //! Order at the limit: stale rows of delivered segments go first; then the gap event is committed in state.db; only
 //! then the oldest rows go.
 
+mod replacing;
+
 use super::{
     Spool, codec,
     core::{Core, saving::Taken},
@@ -36,11 +38,13 @@ pub struct Saver {
     gone: Vec<u64>,
     retry: Duration,
     failing: bool,
+    /// Of the last turn that failed.
+    error: Option<rusqlite::Error>,
 }
 
 impl Saver {
     pub fn new(disk: Disk) -> Saver {
-        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false }
+        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false, error: None }
     }
 
     /// Does what is due, or with `all` everything. Errors are told in the figures and once in the log, and tried again.
@@ -49,15 +53,41 @@ impl Saver {
             let core = spool.lock();
             (all || core.is_save_due(now), all || core.is_flush_due(now))
         };
-        if !save && !flush {
+        let replace = !all && spool.lock().is_replace_due(now);
+        if !save && !flush && !replace {
             return true;
         }
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
+        let result = if replace { result.and_then(|wrote| Ok(self.replace(spool, clocks, now, announce)? || wrote)) } else { result };
         // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
         // what each uplink had of those before it.
         let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         self.outcome(spool, now, &result);
-        result.is_ok()
+        self.error = result.err();
+        self.error.is_none()
+    }
+
+    pub fn take_error(&mut self) -> Option<rusqlite::Error> {
+        self.error.take()
+    }
+
+    pub fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// Another file has taken the place of the one before.
+    pub fn begun_anew(&mut self) {
+        self.clock = None;
+        self.gone.clear();
+        self.retry = limits::WRITE_RETRY_MIN;
+    }
+
+    /// The row that goes with a commit without a segment.
+    pub fn meta(core: &mut Core) -> Meta {
+        let run = *core.runs.last().expect("our own run is always there");
+        // All that was ever sealed is either saved or acknowledged, or it says less.
+        let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
+        Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }
     }
 
     fn outcome(&mut self, spool: &Spool, now: Boot, result: &Result<(), rusqlite::Error>) {
@@ -126,17 +156,14 @@ impl Saver {
         let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            let run = *core.runs.last().expect("our own run is always there");
-            // All that was ever sealed is either saved or acknowledged up to there.
-            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            let (head, last) = prepared.as_ref().map_or((core.ring.head, 0), |(n, s)| (n + 1, s.last()));
-            let meta = (core.take_moved() || prepared.is_none()).then(|| Meta {
-                head,
-                epoch: run.epoch,
-                telemetry: telemetry.max(last),
-                cursors: core.written(),
+            let meta = (core.take_moved() || prepared.is_none()).then(|| {
+                let mut meta = Saver::meta(&mut core);
+                if let Some((n, s)) = &prepared {
+                    (meta.head, meta.telemetry) = (n + 1, meta.telemetry.max(s.last()));
+                }
+                meta
             });
-            (run.epoch, meta, prepared)
+            (core.epoch_of(core.ours()), meta, prepared)
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| Write {
             slot: s.slot,

@@ -108,6 +108,7 @@ pub struct Core {
     flush_at: Option<Boot>,
     /// What a cursor lacks of older segments is not what was written last.
     moved: bool,
+    pub replacing: replacing::Replacing,
 }
 
 impl Core {
@@ -133,6 +134,7 @@ impl Core {
             gaps_retry_at: None,
             flush_at: None,
             moved: true,
+            replacing: replacing::Replacing::default(),
         }
     }
 
@@ -386,7 +388,7 @@ impl Core {
             return;
         };
         for (place, batch) in &mut self.batches {
-            if batch.flight & cursor.bit != 0 {
+            if batch.flight & cursor.bit != 0 && !self.replacing.old.contains(&(u, *place)) {
                 batch.flight &= !cursor.bit;
                 cursor.again.insert(*place);
             }
@@ -415,4 +417,6 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 
 mod backlog;
 pub mod cursor;
+pub mod replacing;
+mod rescue;
 pub mod saving;

@@ -14,11 +14,14 @@ use crate::{
     model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{Holder, StoreError, boots::BootRow, db},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row, params};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
+
+mod salvage;
+pub use salvage::{Salvage, is_whole};
 
 const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
 const PAGE: u64 = 4096;
@@ -212,40 +215,58 @@ impl Disk {
 
 fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> rusqlite::Result<Found> {
     db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
-    let (file, head, epoch, telemetry, alive, cursors) =
-        db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
-            let (alive, cursors): (Vec<u8>, Vec<u8>) = (r.get(4)?, r.get(5)?);
-            Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, alive, cursors))
-        })?;
-    let kept = if cursors.is_empty() {
-        // Of a version with one uplink, whose name it did not write: the first one's.
-        vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&alive).unwrap_or_default())]
-    } else {
-        // What cannot be read only repeats.
-        cursor::read(&cursors).unwrap_or_else(|_| vec![(String::new(), Alive::default())])
-    };
-    let mut cursors: Vec<Cursor> = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
-    let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
+    let meta = load_meta(&db)?;
+    let gone = gone.filter(|(of, _)| *of == meta.file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
-    let mut found = Found {
-        disk: Disk { db, path: path.to_owned(), series, sizes, file },
-        ring: Ring::default(),
-        cursors: Vec::new(),
-        runs: Vec::new(),
-        boots,
-    };
-    read_segments(&found.disk.db, &kept, gone, &mut found.runs, &mut found.ring, &mut cursors)?;
-    found.cursors = cursors;
-    found.ring.head = found.ring.head.max(head.cast_unsigned());
+    let disk = Disk { db, path: path.to_owned(), series, sizes, file: meta.file };
+    let mut found = Found::empty(disk, boots, holders);
+    found.read_segments(&meta.kept(holders), gone)?;
+    found.ring.head = found.ring.head.max(meta.head);
     found.shrink()?;
-    let epoch = Epoch(epoch.cast_unsigned());
-    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == epoch) {
-        run.highest = run.highest.max(telemetry.cast_unsigned());
-    } else if telemetry > 0 {
-        found.runs.push(Run { epoch, boot: BootIndex(0), highest: telemetry.cast_unsigned() });
+    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == meta.epoch) {
+        run.highest = run.highest.max(meta.telemetry);
+    } else if meta.telemetry > 0 {
+        found.runs.push(Run { epoch: meta.epoch, boot: BootIndex(0), highest: meta.telemetry });
     }
     Ok(found)
+}
+
+/// By name, what each uplink did not have.
+type Kept = Vec<(String, Alive)>;
+
+/// The row of the table `meta`.
+struct MetaRow {
+    file: i64,
+    head: u64,
+    epoch: Epoch,
+    telemetry: u64,
+    alive: Vec<u8>,
+    cursors: Vec<u8>,
+}
+
+impl MetaRow {
+    fn kept(&self, holders: &[Holder]) -> Kept {
+        if self.cursors.is_empty() {
+            // Of a version with one uplink, whose name it did not write: the first one's.
+            return vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&self.alive).unwrap_or_default())];
+        }
+        // What cannot be read only repeats.
+        cursor::read(&self.cursors).unwrap_or_else(|_| everything())
+    }
+}
+
+fn everything() -> Kept {
+    vec![(String::new(), Alive::default())]
+}
+
+fn load_meta(db: &Connection) -> rusqlite::Result<MetaRow> {
+    db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
+        let (head, epoch, telemetry): (i64, i64, i64) = (r.get(1)?, r.get(2)?, r.get(3)?);
+        let (epoch, telemetry) = (Epoch(epoch.cast_unsigned()), telemetry.cast_unsigned());
+        let head = head.cast_unsigned().min(1 << 62);
+        Ok(MetaRow { file: r.get(0)?, head, epoch, telemetry, alive: r.get(4)?, cursors: r.get(5)? })
+    })
 }
 
 impl Found {
@@ -261,60 +282,103 @@ impl Found {
     }
 }
 
-fn read_segments(
-    db: &Connection,
-    kept: &[(String, Alive)],
-    gone: &[u64],
-    runs: &mut Vec<Run>,
-    ring: &mut Ring,
-    cursors: &mut [Cursor],
-) -> rusqlite::Result<()> {
-    let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
-    let mut all = db.prepare(sql)?;
-    let mut rows = all.query([])?;
-    while let Some(r) = rows.next()? {
-        let (slot, n, bytes): (u32, u64, u32) = (r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(9)?);
-        let epoch = Epoch(r.get::<_, i64>(2)?.cast_unsigned());
-        let (first, last) = (r.get::<_, i64>(5)?.cast_unsigned(), r.get::<_, i64>(6)?.cast_unsigned());
-        let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
-        let run = run_of(runs, epoch, BootIndex(r.get(3)?));
-        runs[run].highest = runs[run].highest.max(last);
-        let mut segment = Segment {
-            at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
-            first,
-            slot,
-            epoch: u32::try_from(run).unwrap_or(0),
-            span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-            left: batches,
-            samples,
-            bytes,
-            done: 0,
-        };
-        let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
-        let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n);
-        let mut parts: Vec<Option<Partial>> = Vec::new();
-        for c in &*cursors {
-            let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
-            let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
-            let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
-            if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
-                segment.done |= c.bit;
-            }
-            parts.push(Some(Partial { seqs, samples: share(has) }));
-        }
-        if cursors.iter().all(|c| !c.wants(&segment)) {
-            ring.free(slot, bytes.max(1));
-            continue;
-        }
-        // With one uplink the ring itself knows what is delivered of a segment.
-        let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
-        segment.left -= u32::try_from(delivered.len()).unwrap_or(0);
-        segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
-        parts.resize(cursors.len(), None);
-        cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
-        ring.insert(n, segment, delivered);
+/// A row of the table `segment`, without its body.
+struct SegmentRow {
+    slot: u32,
+    n: u64,
+    epoch: Epoch,
+    boot: BootIndex,
+    at: Boot,
+    first: u64,
+    last: u64,
+    batches: u32,
+    samples: u32,
+    bytes: u32,
+}
+
+const SEGMENT_ROW: &str = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment";
+
+impl SegmentRow {
+    /// Of a damaged file a row may hold anything; counting over such numbers would never end.
+    const fn is_plausible(&self) -> bool {
+        const MOST: u64 = 1 << 62;
+        let span = self.last.saturating_sub(self.first);
+        self.slot < 1 << 28
+            && self.n < MOST
+            && self.last < MOST
+            && self.first <= self.last
+            && span < 1 << 20
+            && self.batches as u64 <= span + 1
     }
-    Ok(())
+}
+
+fn segment_row(r: &Row) -> rusqlite::Result<SegmentRow> {
+    let number = |column: usize| r.get::<_, i64>(column).map(i64::cast_unsigned);
+    Ok(SegmentRow {
+        slot: r.get(0)?,
+        n: number(1)?,
+        epoch: Epoch(number(2)?),
+        boot: BootIndex(r.get(3)?),
+        at: Boot(number(4)?),
+        first: number(5)?,
+        last: number(6)?,
+        batches: r.get(7)?,
+        samples: r.get(8)?,
+        bytes: r.get(9)?,
+    })
+}
+
+impl Found {
+    fn empty(disk: Disk, boots: Vec<BootRow>, holders: &[Holder]) -> Found {
+        let cursors = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
+        Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots }
+    }
+
+    fn read_segments(&mut self, kept: &[(String, Alive)], gone: &[u64]) -> rusqlite::Result<()> {
+        let Found { disk, ring, cursors, runs, .. } = self;
+        let mut all = disk.db.prepare(&format!("{SEGMENT_ROW} ORDER BY n"))?;
+        let mut rows = all.query([])?;
+        while let Some(r) = rows.next()? {
+            take_row(&segment_row(r)?, kept, gone, runs, ring, cursors);
+        }
+        Ok(())
+    }
+}
+
+/// Into the ring, or among the free slots.
+fn take_row(row: &SegmentRow, kept: &[(String, Alive)], gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring, cursors: &mut [Cursor]) {
+    let SegmentRow { slot, n, epoch, boot, at, first, last, batches, samples, bytes } = *row;
+    if !row.is_plausible() {
+        tracing::error!(slot, n, first, last, batches, "a row of spool.db is garbage; it is left out");
+        return;
+    }
+    let run = run_of(runs, epoch, boot);
+    runs[run].highest = runs[run].highest.max(last);
+    let (epoch, span) = (u32::try_from(run).unwrap_or(0), u32::try_from(last - first).unwrap_or(u32::MAX));
+    let mut segment = Segment { at, first, slot, epoch, span, left: batches, samples, bytes, done: 0 };
+    let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
+    let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n);
+    let mut parts: Vec<Option<Partial>> = Vec::new();
+    for c in &*cursors {
+        let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
+        let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
+        let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
+        if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
+            segment.done |= c.bit;
+        }
+        parts.push(Some(Partial { seqs, samples: share(has) }));
+    }
+    if cursors.iter().all(|c| !c.wants(&segment)) {
+        ring.free(slot, bytes.max(1));
+        return;
+    }
+    // With one uplink the ring itself knows what is delivered of a segment.
+    let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
+    segment.left = segment.left.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
+    segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
+    parts.resize(cursors.len(), None);
+    cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
+    ring.insert(n, segment, delivered);
 }
 
 fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
@@ -324,6 +388,7 @@ fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
     runs.push(Run { epoch, boot, highest: 0 });
     runs.len() - 1
 }
+
 fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
     let rows = all.query_map([], |r| {
@@ -349,6 +414,14 @@ fn series(db: &Connection, max: usize) -> rusqlite::Result<Series> {
     Ok(Series::new((0..next).map(|id| known.remove(&id).flatten()).collect(), max))
 }
 
+/// Where a segment is on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    pub n: u64,
+    pub slot: u32,
+    pub epoch: Epoch,
+}
+
 /// Why a segment gave no batches.
 #[derive(Debug, thiserror::Error)]
 pub enum Unread {
@@ -372,12 +445,13 @@ impl Unread {
 #[derive(Debug)]
 pub struct Reader {
     db: Connection,
+    path: PathBuf,
     dictionary: Dictionary,
 }
 
 impl Reader {
     pub fn open(disk: &Disk) -> Result<Reader, StoreError> {
-        Ok(Reader { db: db::reader(&disk.path)?, dictionary: disk.series.dictionary.clone() })
+        Ok(Reader { db: db::reader(&disk.path)?, path: disk.path.clone(), dictionary: disk.series.dictionary.clone() })
     }
 
     pub fn segment(&self, n: u64, slot: u32, epoch: Epoch) -> Result<Vec<Sealed>, Unread> {

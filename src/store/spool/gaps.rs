@@ -18,6 +18,7 @@ pub struct Gap {
 impl Gap {
     pub const RAM: Cow<'static, str> = Cow::Borrowed("the disk could not be written and the buffer in RAM was full");
     pub const DAMAGED: Cow<'static, str> = Cow::Borrowed("damaged on the disk");
+    pub const UNKNOWN: Cow<'static, str> = Cow::Borrowed("damaged on the disk; how many samples these numbers held is not known");
 
     pub fn event(self, at: Boot) -> Event {
         let Gap { epoch, from, to, samples, reason, uplink, replaced_by } = self;

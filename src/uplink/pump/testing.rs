@@ -44,6 +44,7 @@ pub fn uplink() -> Uplink {
         password: None,
         client_id: "fieldgate-plant-7".into(),
         dialect: Dialect::Native,
+        version: crate::config::Mqtt::V311,
         topic_prefix: "fieldgate/plant-7".into(),
         linger: Duration::from_millis(50),
         reconnect_max: Duration::from_secs(60),
@@ -86,7 +87,8 @@ impl Rig {
 
     pub fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 64 << 20 };
+        let buffer =
+            Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 64 << 20, card_endurance: 1 << 42 };
         let options = Options {
             data_dir: dir.path().into(),
             buffer,
