@@ -153,33 +153,37 @@ impl Saver {
         let here = clocks.here();
         let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
         let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
-        let (mut meta, prepared) = {
+        let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            (Saver::meta(&mut core), prepared)
+            let meta = (core.take_moved() || prepared.is_none()).then(|| {
+                let mut meta = Saver::meta(&mut core);
+                if let Some((n, s)) = &prepared {
+                    (meta.head, meta.telemetry) = (n + 1, meta.telemetry.max(s.last()));
+                }
+                meta
+            });
+            (core.epoch_of(core.ours()), meta, prepared)
         };
-        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
-            meta.head = n + 1;
-            meta.telemetry = meta.telemetry.max(s.last());
-            Write {
-                slot: s.slot,
-                n: *n,
-                epoch: meta.epoch,
-                boot: here.id,
-                at: s.at,
-                first: s.first,
-                last: s.last(),
-                batches: batches.len(),
-                samples: batches.iter().map(|b| b.samples()).sum(),
-                body,
-            }
+        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| Write {
+            slot: s.slot,
+            n: *n,
+            epoch,
+            boot: here.id,
+            at: s.at,
+            first: s.first,
+            last: s.last(),
+            batches: batches.len(),
+            samples: batches.iter().map(|b| b.samples()).sum(),
+            body,
         });
-        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let result = self.disk.commit(write.as_ref(), meta.as_ref(), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
             if let Some((_, s)) = prepared {
                 core.ring.give_back(s.slot);
             }
+            core.not_said();
             return Err(e);
         }
         self.clock = boots.into_iter().next().or(self.clock.take());

@@ -106,6 +106,8 @@ pub struct Core {
     gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
+    /// What a cursor lacks of older segments is not what was written last.
+    moved: bool,
     pub replacing: replacing::Replacing,
 }
 
@@ -131,6 +133,7 @@ impl Core {
             retry_at: None,
             gaps_retry_at: None,
             flush_at: None,
+            moved: true,
             replacing: replacing::Replacing::default(),
         }
     }

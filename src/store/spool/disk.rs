@@ -96,7 +96,7 @@ pub struct Write<'a> {
     pub body: &'a [u8],
 }
 
-/// The row that goes with each commit.
+/// The row that says how far each uplink is.
 pub struct Meta {
     pub head: u64,
     pub epoch: Epoch,
@@ -113,8 +113,8 @@ impl Disk {
         load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
-    /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
-    pub fn commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
+    /// One transaction: what is new in the dictionary and the boots, the segment, the meta row where it changed.
+    pub fn commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow]) -> rusqlite::Result<()> {
         let result = self.try_commit(write, meta, boots);
         match result {
             Ok(()) => self.series.committed(),
@@ -123,7 +123,7 @@ impl Disk {
         result
     }
 
-    fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
+    fn try_commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         for b in boots {
             let quality = u8::from(b.clock.is_synchronised());
@@ -157,12 +157,14 @@ impl Disk {
                 w.body
             ])?;
         }
-        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
-            meta.head.cast_signed(),
-            meta.epoch.0.cast_signed(),
-            meta.telemetry.cast_signed(),
-            meta.cursors
-        ])?;
+        if let Some(meta) = meta {
+            tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
+                meta.head.cast_signed(),
+                meta.epoch.0.cast_signed(),
+                meta.telemetry.cast_signed(),
+                meta.cursors
+            ])?;
+        }
         tx.commit()
     }
 

@@ -450,12 +450,12 @@ fn a_clock_that_could_not_be_written_is_written_later() {
 fn a_run_that_ends_on_a_failing_disk_says_how_much_may_be_lost() {
     let mut house = House::new();
     house.seal(1);
-    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE meta RENAME TO elsewhere").unwrap();
+    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE segment RENAME TO elsewhere").unwrap();
     house.store().spool().append(frames(900, 3, house.now), vec![], house.now);
     house.pass(1500);
     assert_eq!(house.states()[1], StoreState::Failing);
     house.kill();
-    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE elsewhere RENAME TO meta").unwrap();
+    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE elsewhere RENAME TO segment").unwrap();
     // Written by the run that died: it began to fail an hour before now.
     let text = fs::read_to_string(house.path("disk-trouble")).unwrap();
     let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();

@@ -74,7 +74,7 @@ impl Saver {
                 body: &body,
             }
         });
-        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let result = self.disk.commit(write.as_ref(), Some(&meta), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
             if let Some((_, s)) = segment {
