@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Receipt, Sealed, UplinkId, UplinkIndex},
+    model::{Boot, BootIndex, Epoch, Receipt, Sealed, UplinkId, UplinkIndex},
     store::boots::{BootRow, Clocks},
     system::trust,
 };
@@ -149,10 +149,15 @@ impl Saver {
         }
     }
 
-    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
+    /// The boot that we run in, and its row if a commit must write it.
+    fn boots(&self, clocks: &Clocks) -> (BootIndex, Vec<BootRow>) {
         let here = clocks.here();
         let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
-        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
+        (here.id, (!known).then_some(here).into_iter().collect())
+    }
+
+    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
+        let (boot, boots) = self.boots(clocks);
         let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
@@ -165,18 +170,7 @@ impl Saver {
             });
             (core.epoch_of(core.ours()), meta, prepared)
         };
-        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| Write {
-            slot: s.slot,
-            n: *n,
-            epoch,
-            boot: here.id,
-            at: s.at,
-            first: s.first,
-            last: s.last(),
-            batches: batches.len(),
-            samples: batches.iter().map(|b| b.samples()).sum(),
-            body,
-        });
+        let write = prepared.as_ref().zip(segment).map(|(new, (batches, body, _))| write_of(new, epoch, boot, batches, body));
         let result = self.disk.commit(write.as_ref(), meta.as_ref(), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
@@ -336,6 +330,21 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         done: 0,
     };
     (core.ring.head, segment)
+}
+
+fn write_of<'a>((n, s): &(u64, Segment), epoch: Epoch, boot: BootIndex, batches: &[Arc<Sealed>], body: &'a [u8]) -> Write<'a> {
+    Write {
+        slot: s.slot,
+        n: *n,
+        epoch,
+        boot,
+        at: s.at,
+        first: s.first,
+        last: s.last(),
+        batches: batches.len(),
+        samples: batches.iter().map(|b| b.samples()).sum(),
+        body,
+    }
 }
 
 fn full() -> rusqlite::Error {
