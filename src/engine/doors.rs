@@ -55,8 +55,9 @@ impl Arrived for Urgent {
         match self {
             Urgent::Poll { at, .. } | Urgent::Line { at, .. } | Urgent::Learned { at, .. } | Urgent::Discovered { at, .. } => *at,
             Urgent::Said(said) => said.at,
+            Urgent::Heartbeat(pushed) => pushed.at,
             Urgent::Command { command, .. } => command.received,
-            Urgent::Done(done) => done.at,
+            Urgent::Done(done) | Urgent::Acknowledged { done, .. } => done.at,
             Urgent::DeadLetter(letter) | Urgent::DeadLetterHeld { letter, .. } => letter.at,
         }
     }
@@ -67,6 +68,7 @@ impl Arrived for Bulk {
         match self {
             Bulk::Reading(reading) => reading.at,
             Bulk::Message { at, .. } => *at,
+            Bulk::Pushed(pushed) => pushed.at,
         }
     }
 }

@@ -4,12 +4,14 @@ use super::{Engine, TICK, setup};
 use crate::{
     limits,
     logic::commands::after_restart,
-    model::{Boot, ClockChange, ClockReading, Event, EventKind, Receipt},
+    model::{Boot, ClockChange, ClockReading, Event, EventKind, PUSHED, Receipt},
     store::{Change, Restored, RestoredDevice},
     system::trust::Trust,
 };
 use std::time::Duration;
 
+/// When devices that report by HTTP were heard last is stored so often.
+pub(super) const SEEN_EVERY: Duration = Duration::from_secs(300);
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// A program that sets the wall clock again and again makes no more events than this.
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -23,6 +25,7 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
@@ -30,7 +33,15 @@ pub(super) struct Duties {
 
 impl Duties {
     pub fn new(now: Boot, trust: Trust) -> Duties {
-        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, looked: now, trust, again: now }
+        Duties {
+            cards: None,
+            progress: now + limits::PROGRESS_EVERY,
+            clock: now + CLOCK_EVERY,
+            looked: now,
+            seen: now + SEEN_EVERY,
+            trust,
+            again: now,
+        }
     }
 
     /// The wall clock was set: to be looked at in this turn, unless somebody sets it all the time.
@@ -77,33 +88,41 @@ impl Engine {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
             self.registry.watch(now, &device.id, setup::watch_framed(device), before.and_then(evidence));
         }
-        let guests = restored.devices.iter().filter(|_| config.mqtt.is_some());
-        for guest in guests.filter(|d| d.via.is_some()).take(limits::REGISTERED_DEVICES) {
+        let way = |via: &str| if via == PUSHED { config.api.is_some() } else { config.mqtt.is_some() };
+        let guests = restored.devices.iter().filter(|d| d.via.as_deref().is_some_and(way));
+        for guest in guests.take(limits::REGISTERED_DEVICES) {
             let id = &guest.status.device;
             if self.registry.contains(id) {
                 continue;
             }
             // The configuration of today counts, not that of the day on which the device registered.
-            let known = guest.via.as_deref().filter(|via| self.is_route(via));
-            let allowed = known.map_or(guest.offline_after, |via| self.allowed_by(via));
-            self.guests.add(id, guest.quarantined);
-            self.registry.watch(now, id, setup::guest_watch(allowed), evidence(guest));
+            let via = guest.via.as_deref().unwrap_or_default();
+            let allowed = self.policy_of(via).map_or(guest.offline_after, |(_, allowed)| allowed);
+            self.guests.add(id, guest.quarantined, via);
+            self.registry.watch(now, id, setup::guest_watch(via, allowed), evidence(guest));
         }
-    }
-
-    fn is_route(&self, via: &str) -> bool {
-        self.config.mqtt.iter().flat_map(|m| &m.routes).any(|r| r.id.as_str() == via)
     }
 
     /// The earliest moment at which something is to be done by the clock.
     pub(super) fn next_due(&self) -> Boot {
         let d = &self.duties;
         let registry = self.registry.next_due().map(|at| at + FLIGHT);
+        let seen = self.config.api.as_ref().map(|_| d.seen);
         let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
-        [registry, commands, self.refreshes.next_due(), self.batch.due(), self.letters.due(), d.cards, Some(d.progress), Some(d.clock)]
-            .into_iter()
-            .flatten()
-            .fold(self.last_turn + TICK, Boot::min)
+        [
+            registry,
+            commands,
+            self.refreshes.next_due(),
+            self.batch.due(),
+            self.letters.due(),
+            d.cards,
+            Some(d.progress),
+            Some(d.clock),
+            seen,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.last_turn + TICK, Boot::min)
     }
 
     pub(super) async fn run_timers(&mut self) {
@@ -128,6 +147,10 @@ impl Engine {
         if self.duties.clock <= now {
             self.duties.clock = now + CLOCK_EVERY;
             self.watch_clock(now).await;
+        }
+        if self.duties.seen <= now {
+            self.duties.seen = now + SEEN_EVERY;
+            self.store_last_seen(now).await;
         }
         if self.duties.progress <= now {
             self.duties.progress = now + limits::PROGRESS_EVERY;

@@ -4,7 +4,7 @@ use super::{Engine, setup};
 use crate::{
     config::mqtt::Unknown,
     limits,
-    model::{Boot, DeviceId, Event, EventKind},
+    model::{Boot, DeviceId, Event, EventKind, PUSHED},
     store::Change,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -17,11 +17,17 @@ pub(super) struct Guests {
 #[derive(Debug)]
 struct Guest {
     quarantined: bool,
+    /// It reports by HTTP and fetches its orders there.
+    pushed: bool,
 }
 
 impl Guests {
-    pub fn add(&mut self, device: &DeviceId, quarantined: bool) {
-        self.list.insert(device.clone(), Guest { quarantined });
+    pub fn add(&mut self, device: &DeviceId, quarantined: bool, via: &str) {
+        self.list.insert(device.clone(), Guest { quarantined, pushed: via == PUSHED });
+    }
+
+    pub fn is_pushed(&self, device: &DeviceId) -> bool {
+        self.list.get(device).is_some_and(|g| g.pushed)
     }
 
     pub fn contains(&self, device: &DeviceId) -> bool {
@@ -45,20 +51,20 @@ impl Engine {
             self.allow_longer(device, allowed, at);
             return Ok(vec![]);
         }
-        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
-        let Some(route) = routes.into_iter().find(|r| r.id.as_str() == via) else {
+        let Some((unknown, allowed_there)) = self.policy_of(via) else {
             return Err(format!("device {device} is unknown, and no route {via} says what to do with it"));
         };
-        if route.unknown == Unknown::Refuse {
-            return Err(format!("device {device} is unknown, and mqtt.route.{via} refuses unknown devices"));
+        if unknown == Unknown::Refuse {
+            let place = if via == PUSHED { "[api]".to_owned() } else { format!("mqtt.route.{via}") };
+            return Err(format!("device {device} is unknown, and {place} refuses unknown devices"));
         }
         if self.guests.list.len() >= limits::REGISTERED_DEVICES {
             return Err(format!("{} devices have registered already; device {device} is one too many", limits::REGISTERED_DEVICES));
         }
-        let quarantined = route.unknown == Unknown::Quarantine;
-        let offline_after = allowed.or(route.offline_after);
-        self.guests.add(device, quarantined);
-        self.registry.watch(at, device, setup::guest_watch(offline_after), None);
+        let quarantined = unknown == Unknown::Quarantine;
+        let offline_after = allowed.or(allowed_there);
+        self.guests.add(device, quarantined, via);
+        self.registry.watch(at, device, setup::guest_watch(via, offline_after), None);
         self.cards_changed();
         tracing::info!(%device, via, quarantined, "device registered");
         let row = Change::Registered { device: device.clone(), via: via.to_owned(), offline_after, quarantined, at };
@@ -75,13 +81,23 @@ impl Engine {
     fn allow_longer(&mut self, device: &DeviceId, allowed: Option<Duration>, at: Boot) {
         let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
         if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
-            self.registry.watch(at, device, setup::guest_watch(Some(allowed)), None);
+            let via = if self.guests.is_pushed(device) { PUSHED } else { "" };
+            self.registry.watch(at, device, setup::guest_watch(via, Some(allowed)), None);
         }
     }
 
     /// The silence that a route allows its devices.
     pub(super) fn allowed_by(&self, via: &str) -> Option<Duration> {
+        self.policy_of(via).and_then(|(_, allowed)| allowed)
+    }
+
+    /// What the way by which a device speaks says of unknown ones, and the silence that it allows. `None`: it is not in the
+    /// configuration.
+    pub(super) fn policy_of(&self, via: &str) -> Option<(Unknown, Option<Duration>)> {
+        if via == PUSHED {
+            return self.config.api.as_ref().map(|api| (api.unknown, Some(api.offline_after)));
+        }
         let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
-        routes.into_iter().find(|r| r.id.as_str() == via).and_then(|r| r.offline_after)
+        routes.into_iter().find(|r| r.id.as_str() == via).map(|r| (r.unknown, r.offline_after))
     }
 }

@@ -16,6 +16,7 @@ mod guests;
 mod handle;
 mod latest;
 mod letters;
+mod pushed;
 mod refresh;
 mod setup;
 mod status;
@@ -27,7 +28,7 @@ mod trace;
 mod unstored;
 mod urgent;
 
-pub use handle::{Handle, PhaseNote, Snapshot};
+pub use handle::{Handle, PhaseNote, Shown, Snapshot};
 pub use setup::{commands as command_rules, linger};
 
 use crate::{
@@ -41,7 +42,7 @@ use crate::{
         registry::Registry,
         report::Filter,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
@@ -80,6 +81,8 @@ pub struct Parts {
     pub bulk: mpsc::Receiver<Bulk>,
     pub ports: BTreeMap<LineId, OrderPort>,
     pub mqtt: Option<(OrderPort, LocalPort)>,
+    /// For devices that fetch their orders by HTTP.
+    pub push: Option<OrderPort>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
     pub stop: CancellationToken,
 }
@@ -93,6 +96,7 @@ pub struct Engine {
     bulk: Door<Bulk>,
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
+    order_push: Option<OrderPort>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
     cards: watch::Sender<Arc<Vec<DeviceCard>>>,
@@ -134,6 +138,8 @@ pub struct Engine {
     samples_in: u64,
     readings_in: u64,
     phases: broadcast::Sender<PhaseNote>,
+    /// Each move of a device, for surfaces that follow them.
+    live: broadcast::Sender<DeviceStatus>,
 }
 
 /// What woke the engine.
@@ -149,12 +155,14 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, cards, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
         let (phases, _) = broadcast::channel(limits::COMMAND_PHASES);
-        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone());
+        // Its places are made at once: none where nobody can listen.
+        let (live, _) = broadcast::channel(if config.api.is_some() { limits::API_UPDATES } else { 1 });
+        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone(), live.clone());
         let now = clock.now();
         let mut trust = Trust::new(config.gateway.trust_rtc);
         let (before, at) = store.clock();
@@ -182,6 +190,7 @@ impl Engine {
             bulk: Door::new(bulk),
             ports,
             order_mqtt,
+            order_push: push,
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
             cards,
             stop,
@@ -200,6 +209,7 @@ impl Engine {
             samples_in: 0,
             readings_in: 0,
             phases,
+            live,
             config,
         };
         (engine, handle)

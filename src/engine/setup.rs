@@ -8,7 +8,7 @@ use crate::{
         registry::{LOCAL_BROKER, Watch},
         report::{Filter, Rule},
     },
-    model::LineId,
+    model::{LineId, PUSHED},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -25,8 +25,10 @@ pub(super) fn watch(device: &Device) -> Watch {
 }
 
 /// For devices that messages registered.
-pub(super) fn guest_watch(offline_after: Option<Duration>) -> Watch {
-    Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after }
+pub(super) fn guest_watch(via: &str, offline_after: Option<Duration>) -> Watch {
+    // Who reports by HTTP needs no broker to be heard.
+    let line = LineId::parse(LOCAL_BROKER).ok().filter(|_| via != PUSHED);
+    Watch { line, poll: None, offline_after }
 }
 
 pub fn linger(config: &Config) -> Duration {
@@ -94,6 +96,7 @@ pub fn commands(config: &Config) -> Commands {
     let framed = config.framed.iter().map(|d| (d.id.clone(), framed(d)));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
+    let reachable = reachable || config.api.is_some();
     Commands::new(takes.chain(framed).collect(), if reachable { Takes::Anything } else { Takes::Nothing })
 }
 

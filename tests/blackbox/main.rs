@@ -19,6 +19,7 @@ mod process;
 mod turn;
 mod versions;
 mod wait;
+mod web;
 
 mod check;
 mod commands;
@@ -31,6 +32,7 @@ mod disk;
 mod endurance;
 mod faults;
 mod framed;
+mod http;
 mod lies;
 mod links;
 mod newcomer;

@@ -94,6 +94,7 @@ impl Gateway {
             bulk: bulk_in,
             ports,
             mqtt: None,
+            push: None,
             cards,
             stop: engine_stop.clone(),
         });
@@ -239,6 +240,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 offline_after: Some(Duration::from_secs(10)),
             }],
         }),
+        api: None,
         uplinks: uplinks(plan),
         buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, card_endurance: 1 << 42 },
     }

@@ -7,12 +7,12 @@
 //! Absent on purpose: clocks, receipts, doors, commands (`orders`).
 
 use super::{
-    leaves::{Leaves, Shapes},
     said::said,
     topics::{Places, Template},
 };
 use crate::{
     config::{Route, RouteKind},
+    drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
 use std::time::Duration;

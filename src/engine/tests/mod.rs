@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    config::{self, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WriteRule},
+    config::{self, Api, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WriteRule},
     model::{
         Action, Cause, Command, CommandId, DeviceId, DeviceStatus, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order,
         Outcome, Phase, PointId, Reading, Receipt, RouteId, Said, Settled, State, Value, WriteDone,
@@ -15,6 +15,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 
 mod commands;
 mod field;
+mod pushed;
 
 const BASE: Boot = Boot(1_000_000_000);
 
@@ -70,6 +71,7 @@ fn config() -> Config {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
+        api: Some(Api { listen: vec![], unknown: Register, offline_after: Duration::from_secs(60), tokens: vec![] }),
         uplinks: vec![],
         buffer: Buffer {
             window: Duration::from_secs(1),
@@ -155,7 +157,8 @@ impl House {
             urgent: urgent_in,
             bulk: bulk_in,
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
-            mqtt: Some((port, local_port)),
+            mqtt: Some((Arc::clone(&port), local_port)),
+            push: Some(port),
             cards: cards_out,
             stop: stop.clone(),
         });
