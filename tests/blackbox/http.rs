@@ -104,7 +104,7 @@ fn an_answered_telemetry_post_survives_kill_9_and_a_repeated_one_counts_once() {
 }
 
 #[test]
-fn a_heartbeat_registers_a_device_that_then_goes_offline_by_silence() {
+fn a_heartbeat_registers_a_device_and_its_fields_go_upstream() {
     let broker = Mosquitto::start();
     let cloud = Cloud::watch(broker.port, "http-alive");
     let (gateway, port) = started("http-alive", &uplink(broker.port));
