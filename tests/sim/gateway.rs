@@ -237,10 +237,13 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
                 unknown: config::mqtt::Unknown::Register,
                 offline_after: Some(Duration::from_secs(10)),
+                alarm_after: None,
+                ping: None,
             }],
         }),
         uplinks: uplinks(plan),
         buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, card_endurance: 1 << 42 },
+        watch: config::Watching::default(),
     }
 }
 

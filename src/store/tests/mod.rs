@@ -7,6 +7,7 @@ mod model;
 mod replacing;
 mod size;
 mod suite;
+mod upkeep;
 
 use super::*;
 use crate::{
