@@ -122,6 +122,13 @@ fn restarted(before: &Registry, watch: &Watch, until: Option<u64>, now: u64) -> 
     registry
 }
 
+/// Each deadline at its very moment.
+fn expire_in_time(registry: &mut Registry, now: Boot, out: &mut Vec<Effect>) {
+    while let Some(due) = registry.next_due().filter(|due| *due <= now) {
+        registry.expire(due, usize::MAX, out);
+    }
+}
+
 fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
     let d = id("d");
     let mut out = vec![];
@@ -133,18 +140,16 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
     for op in ops {
         // Every operation has a moment of its own.
         now += 1;
-        registry.expire(at(now), usize::MAX, &mut out);
+        expire_in_time(&mut registry, at(now), &mut out);
         model.tick(now);
         let before = out.len();
         match *op {
             Op::Wait(ms) => {
                 let until = now + ms;
-                while let Some(due) = registry.next_due().filter(|due| *due <= at(until)) {
-                    registry.expire(due, usize::MAX, &mut out);
-                }
+                expire_in_time(&mut registry, at(until), &mut out);
                 (now..=until + 1).step_by(53).for_each(|t| model.tick(t));
                 now = until + 1;
-                registry.expire(at(now), usize::MAX, &mut out);
+                expire_in_time(&mut registry, at(now), &mut out);
             }
             Op::Heard => {
                 registry.heard(&d, EvidenceKind::Poll, at(now), &mut out);
@@ -213,7 +218,7 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
             }
         }
         model.tick(now);
-        registry.expire(at(now), usize::MAX, &mut out);
+        expire_in_time(&mut registry, at(now), &mut out);
         let got = registry.status(&d).unwrap();
         assert_eq!((got.state, got.cause), (model.state, model.cause), "after {op:?} at {now}");
         oracle.see(&out[seen..]);
