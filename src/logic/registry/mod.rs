@@ -198,6 +198,10 @@ impl Registry {
         true
     }
 
+    pub fn count(&self) -> usize {
+        self.devices.len()
+    }
+
     pub fn contains(&self, id: &DeviceId) -> bool {
         self.devices.contains_key(id)
     }
