@@ -186,7 +186,7 @@ fn watched(n: usize, offline_after: Duration) -> Device {
 async fn fall_silent(count: usize, allowed: Duration) {
     let config = Config { devices: (0..count).map(|n| watched(n, allowed)).collect(), mqtt: None, ..config() };
     let house = House::of(config, Clock::Real, Backing::Thread, |_| {});
-    let begun = std::time::Instant::now();
+    let begun = tokio::time::Instant::now();
     let mut expected = begun;
     while house.handle.turns() < 3 {
         house.wait(10).await;
@@ -198,7 +198,7 @@ async fn fall_silent(count: usize, allowed: Duration) {
             house.urgent.send(Urgent::Poll { device, heard, at: house.clock.now() }).await.unwrap();
         }
     }
-    let (mut told, mut messages, mut largest, mut worst, mut last) = (0, 0, 0, Duration::ZERO, std::time::Instant::now());
+    let (mut told, mut messages, mut largest, mut worst, mut last) = (0, 0, 0, Duration::ZERO, tokio::time::Instant::now());
     let mut judged: Option<(u64, u64)> = None;
     while told < count && begun.elapsed() < Duration::from_secs(120) {
         // The engine shares this thread: whoever wakes late was held up by it.
@@ -206,7 +206,7 @@ async fn fall_silent(count: usize, allowed: Duration) {
         if told > 0 {
             worst = worst.max(last.elapsed());
         }
-        last = std::time::Instant::now();
+        last = tokio::time::Instant::now();
         while let Some(message) = house.store.events().next(U) {
             house.store.events().acknowledged(U, message.key);
             let offline = message.events.iter().filter(|e| matches!(e.kind, EventKind::Status { state: State::Offline, .. }));
