@@ -37,6 +37,22 @@ pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connect
     Ok(db)
 }
 
+/// Sees that so many pages of the file are free, so that it can take rows while the file system takes nothing.
+pub fn stock(db: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let unused: i64 = db.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
+    let missing = pages.saturating_sub(unused.cast_unsigned());
+    if missing > pages / 4 {
+        let size = (missing * 4092).cast_signed();
+        let tx = db.unchecked_transaction()?;
+        tx.execute_batch("CREATE TABLE IF NOT EXISTS stock (nothing BLOB NOT NULL)")?;
+        tx.execute("INSERT INTO stock VALUES (zeroblob(?1))", [size])?;
+        tx.commit()?;
+    }
+    // Also what a kill left.
+    db.execute_batch("DROP TABLE IF EXISTS stock")?;
+    Ok(())
+}
+
 /// A second connection that only reads. It never blocks the writer.
 pub fn reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };

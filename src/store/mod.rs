@@ -23,6 +23,7 @@ mod events;
 mod inbox;
 mod open;
 mod queries;
+mod reserve;
 mod spool;
 mod state;
 #[cfg(test)]
@@ -82,7 +83,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens or creates both databases and draws this run's epoch, which is committed before this returns.
     pub fn open(o: Options) -> Result<(Store, Restored), StoreError> {
-        let tuning = Tuning::of(o.buffer.disk_max);
+        let tuning = Tuning::of(o.buffer.disk_max, o.buffer.thin_window);
         open::open(&o, tuning)
     }
 

@@ -7,6 +7,7 @@ use super::{
     events::EventQueue,
     inbox::Inbox,
     queries::Queries,
+    reserve::Reserve,
     spool::{
         Bell, Spool,
         commit::Saver,
@@ -39,9 +40,9 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    pub fn of(disk_max: u64) -> Tuning {
+    pub fn of(disk_max: u64, thin_window: Duration) -> Tuning {
         let room = Room { ram_bytes: limits::SPOOL_RAM_BYTES, ram_batches: limits::SPOOL_RAM_BATCHES };
-        Tuning { caps: Caps::default(), room, sizes: Sizes::of(disk_max) }
+        Tuning { caps: Caps::beside(disk_max), room, sizes: Sizes::of(disk_max).thinned_by(thin_window) }
     }
 }
 
@@ -92,9 +93,11 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let lock = lock_directory(&o.data_dir)?;
     let mut quarantined = Vec::new();
     let (state_path, spool_path) = (o.data_dir.join("state.db"), o.data_dir.join("spool.db"));
-    let state = db::or_new(&state_path, &mut quarantined, |path| State::load(path, tuning.caps))?;
+    let reserve = Reserve::of(&o.data_dir);
+    let state = with_room(&reserve, || db::or_new(&state_path, &mut quarantined, |path| State::load(path, tuning.caps)))?;
     let new_file = random().map_err(StoreError::Random)?.cast_signed();
-    let spool = db::or_new(&spool_path, &mut quarantined, |path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref()))?;
+    let load = |path: &Path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref());
+    let spool = with_room(&reserve, || db::or_new(&spool_path, &mut quarantined, load))?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
@@ -107,11 +110,14 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let mut db = state.state;
     let begin = Begin { boot: here, window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
-    let epoch = db.begin(&begin, draw).map_err(fail)?.map_err(StoreError::Random)?;
+    let epoch = with_room(&reserve, || db.begin(&begin, draw).map_err(fail))?.map_err(StoreError::Random)?;
+    // Without room it runs all the same.
+    let _ = db.stock();
 
-    let Found { disk, ring, mut runs, .. } = spool;
+    let Found { disk, ring, mut runs, void, gone, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
-    let core = Core::new(runs, ring, o.buffer.window, o.buffer.ack_within, tuning.room);
+    let mut core = Core::new(runs, ring, o.buffer.window, o.buffer.ack_within, tuning.room);
+    void.into_iter().for_each(|gap| core.gaps.owe(gap));
     let inbox = Arc::new(Inbox::new());
     let inline: Arc<OnceLock<Weak<Mutex<Writer>>>> = Arc::default();
     let shared = Arc::new(Shared {
@@ -123,7 +129,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     });
     shared.spool.lock().counts.disk_bytes = disk.bytes();
     shared.inbox.last_turn.store(o.clock.now().0, Ordering::Relaxed);
-    let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk));
+    let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk, gone), reserve);
     let driver = start(o.backing, writer, &inline)?;
     let queries = Queries::open(&state_path)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
@@ -169,6 +175,14 @@ fn bell(backing: Backing, inbox: &Arc<Inbox>, inline: &Arc<OnceLock<Weak<Mutex<W
                 }
             })
         }
+    }
+}
+
+/// On a file system that is full with the reserve's room.
+fn with_room<T>(reserve: &Reserve, mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    match open() {
+        Err(StoreError::Open { source, .. }) if reserve.is_full(&source) && reserve.release() => open(),
+        other => other,
     }
 }
 

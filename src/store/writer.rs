@@ -8,10 +8,12 @@ use super::{
     boots::Clocks,
     events::EventQueue,
     inbox::{Inbox, Job, Turn},
+    reserve::Reserve,
     spool::{Spool, commit::Saver, gaps::Gap},
     state::{State, Work},
 };
 use crate::{
+    limits,
     model::{Boot, Event},
     system::clock::Clock,
 };
@@ -36,14 +38,19 @@ pub struct Writer {
     /// state.db could not be written the last time.
     failing: bool,
     closed: bool,
+    reserve: Reserve,
+    /// The reserve was given away: when to look next whether there is room for it again.
+    refill_at: Option<Boot>,
 }
 
 /// To be called without any lock.
 pub type After = Vec<Box<dyn FnOnce() + Send>>;
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, state: State, saver: Saver) -> Writer {
-        Writer { shared, state, saver, failing: false, closed: false }
+    pub fn new(shared: Arc<Shared>, state: State, saver: Saver, reserve: Reserve) -> Writer {
+        // Not there when the file system was full at the start.
+        let refill_at = (!reserve.refill()).then_some(Boot(0));
+        Writer { shared, state, saver, failing: false, closed: false, reserve, refill_at }
     }
 
     /// The thread.
@@ -81,10 +88,27 @@ impl Writer {
             }
         }
         if !self.closed {
+            self.refill(now);
             self.pay_gaps(now, false);
             self.spool_turn(now, false);
         }
         after
+    }
+
+    /// Whether there is room again on a file system that was full.
+    fn refill(&mut self, now: Boot) {
+        if self.state.full {
+            self.refill_at.get_or_insert(now + limits::WRITER_TURN);
+        }
+        if self.refill_at.is_none_or(|at| at > now) {
+            return;
+        }
+        self.refill_at = Some(now + limits::WRITER_TURN);
+        if self.reserve.refill() && self.state.stock().is_ok() {
+            tracing::info!("there is room on the file system again");
+            self.refill_at = None;
+            self.state.full = false;
+        }
     }
 
     /// The jobs as one transaction. All of them fail or none.
@@ -151,7 +175,7 @@ impl Writer {
 
     fn commit(&mut self, work: &[Work], events: Vec<Event>) -> Result<Vec<super::Accepted>, Arc<StoreError>> {
         let shared = Arc::clone(&self.shared);
-        let result = announce(&mut self.state, &shared, work, events);
+        let result = announce_with_room(&mut self.state, &shared, &self.reserve, work, events);
         match &result {
             Ok(_) if std::mem::take(&mut self.failing) => tracing::info!("state.db is written again"),
             Err(e) if !std::mem::replace(&mut self.failing, true) => tracing::error!(error = %e, "state.db cannot be written"),
@@ -162,11 +186,11 @@ impl Writer {
 
     /// spool.db, if it is due or `all` is to be written. Whether nothing failed.
     pub fn spool_turn(&mut self, now: Boot, all: bool) -> bool {
-        let Writer { shared, state, saver, .. } = self;
+        let Writer { shared, state, saver, reserve, .. } = self;
         let file = saver.file();
         let mut tell = |gaps: Vec<Gap>, gone: &[u64]| {
             let events = gaps.into_iter().map(|gap| gap.event(now)).collect();
-            announce(state, shared, &[Work::Gone(file, gone)], events).is_ok()
+            announce_with_room(state, shared, reserve, &[Work::Gone(file, gone)], events).is_ok()
         };
         if all {
             saver.close(&shared.spool, &shared.clocks, now, &mut tell)
@@ -192,6 +216,27 @@ impl Writer {
     pub fn due(&self) -> Option<Boot> {
         self.shared.spool.lock().due()
     }
+}
+
+/// The same on a file system that is full: from the start of the log, then with the reserve.
+fn announce_with_room(
+    state: &mut State,
+    shared: &Shared,
+    reserve: &Reserve,
+    work: &[Work],
+    events: Vec<Event>,
+) -> Result<Vec<super::Accepted>, StoreError> {
+    let first = announce(state, shared, work, events.clone());
+    if !is_full(&first, reserve) {
+        return first;
+    }
+    state.full = true;
+    let second = if state.restart_log().is_ok() { announce(state, shared, work, events.clone()) } else { first };
+    if is_full(&second, reserve) && reserve.release() { announce(state, shared, work, events) } else { second }
+}
+
+fn is_full<T>(result: &Result<T, StoreError>, reserve: &Reserve) -> bool {
+    matches!(result, Err(StoreError::Write { source, .. }) if reserve.is_full(source))
 }
 
 /// One transaction of state.db, and its messages to the queue.

@@ -219,6 +219,29 @@ impl Seen {
         all.filter(|key| !self.contents.contains_key(key) && !announced(key)).collect()
     }
 
+    /// Samples that thinned frames stand for and do not hold, apart from messages that a gap event names.
+    pub fn left_out(&self) -> u64 {
+        let telemetry = self.contents.iter().filter(|(key, _)| key.stream == "telemetry" && !self.is_named(key));
+        let frames = telemetry.flat_map(|(_, c)| c["devices"].as_object().into_iter().flat_map(|d| d.values()));
+        let left_out = |frame: &Json| {
+            let held = frame["dt"].as_array()?.len() * frame["v"].as_object()?.len();
+            frame["thin"]["of"].as_u64()?.checked_sub(held as u64)
+        };
+        frames.flat_map(|f| f.as_array().into_iter().flatten()).filter_map(left_out).sum()
+    }
+
+    /// Samples that gap events give up for good.
+    pub fn given_up(&self) -> u64 {
+        self.events_of("gap").iter().filter(|g| g["replaced_by"].is_null()).filter_map(|g| g["samples"].as_u64()).sum()
+    }
+
+    fn is_named(&self, key: &Key) -> bool {
+        self.events_of("gap").iter().any(|g| {
+            let of = |name: &str| g[name].as_u64().unwrap_or(0);
+            g["epoch"] == key.epoch.as_str() && g["stream"] == key.stream.as_str() && (of("from")..=of("to")).contains(&key.seq)
+        })
+    }
+
     /// No rule broken so far.
     #[track_caller]
     pub fn assert_sound(&self) {

@@ -26,6 +26,7 @@ mod delivery;
 mod demo;
 mod faults;
 mod framed;
+mod full;
 mod links;
 mod newcomer;
 mod oddities;

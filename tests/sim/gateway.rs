@@ -239,7 +239,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             reconnect_max: Duration::from_secs(8),
             keep_alive: Duration::from_secs(30),
         }),
-        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max },
+        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, thin_window: plan.thin_window },
     }
 }
 

@@ -63,7 +63,12 @@ fn config() -> Config {
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
         uplink: None,
-        buffer: Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 1 << 29 },
+        buffer: Buffer {
+            window: Duration::from_secs(1),
+            ack_within: Duration::from_millis(100),
+            disk_max: 1 << 29,
+            thin_window: Duration::ZERO,
+        },
     }
 }
 

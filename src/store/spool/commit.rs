@@ -12,10 +12,10 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Receipt, Sealed},
+    model::{Boot, Receipt, Replaced, Sealed},
     store::boots::{BootRow, Clocks},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Batches with their body, and now.
 type Packed<'a> = (&'a [Arc<Sealed>], &'a [u8], Boot);
@@ -32,13 +32,15 @@ pub struct Saver {
     clock: Option<BootRow>,
     /// Announced as gone, but their rows may still be there.
     gone: Vec<u64>,
+    /// What is being thinned: in no list, but it counts.
+    in_hand: Vec<Taken>,
     retry: Duration,
     failing: bool,
 }
 
 impl Saver {
-    pub fn new(disk: Disk) -> Saver {
-        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false }
+    pub fn new(disk: Disk, gone: Vec<u64>) -> Saver {
+        Saver { disk, clock: None, gone, in_hand: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false }
     }
 
     /// Does what is due, or with `all` everything. Errors are told in the figures and once in the log, and tried again.
@@ -50,9 +52,12 @@ impl Saver {
         if !save && !flush {
             return true;
         }
+        // If that fails, so does what follows.
+        let _ = self.disk.relax();
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
         // A cursor alone is written where nothing else took it along.
         let result = result.and_then(|wrote| if flush && !wrote { self.write(spool, clocks, None) } else { Ok(()) });
+        let result = result.and_then(|()| self.thin(spool, clocks, now, announce));
         self.outcome(spool, now, &result);
         result.is_ok()
     }
@@ -71,6 +76,10 @@ impl Saver {
                 }
             }
             Err(e) => {
+                if !self.disk.sizes.squeezed && self.disk.is_full(e) && self.disk.squeeze().is_ok() {
+                    tracing::warn!("the file system is full: telemetry stays within the {} KiB of spool.db", self.disk.bytes() >> 10);
+                    self.retry = limits::WRITE_RETRY_MIN;
+                }
                 core.failed(now, self.retry);
                 core.counts.trouble = format!("cannot write spool.db: {e}");
                 self.retry = (self.retry * 2).min(limits::WRITE_RETRY_MAX);
@@ -93,8 +102,7 @@ impl Saver {
                 return Ok(wrote);
             }
             let body = self.pack(spool, &mut batches);
-            let result =
-                self.make_room(spool, now, body.len(), announce).and_then(|()| self.write(spool, clocks, Some((&batches, &body, now))));
+            let result = self.make_room(spool, body.len(), announce).and_then(|()| self.write(spool, clocks, Some((&batches, &body, now))));
             if let Err(e) = result {
                 self.disk.series.rolled_back();
                 spool.lock().end_save(&batches);
@@ -125,7 +133,16 @@ impl Saver {
             let run = *core.runs.last().expect("our own run is always there");
             // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
             let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, alive: core.ring.alive() }, prepared)
+            (
+                Meta {
+                    head: core.ring.head,
+                    epoch: run.epoch,
+                    telemetry,
+                    alive: core.ring.alive_with(&self.in_hand),
+                    owes: core.gaps.owes(),
+                },
+                prepared,
+            )
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
             meta.head = n + 1;
@@ -141,6 +158,7 @@ impl Saver {
                 batches: batches.len(),
                 samples: batches.iter().map(|b| b.samples()).sum(),
                 body,
+                thinned: None,
             }
         });
         let result = self.disk.commit(write.as_ref(), &meta, &boots);
@@ -165,7 +183,10 @@ impl Saver {
         Ok(())
     }
 
-    fn make_room(&mut self, spool: &Spool, now: Boot, body: usize, announce: Announce) -> rusqlite::Result<()> {
+    fn make_room(&mut self, spool: &Spool, body: usize, announce: Announce) -> rusqlite::Result<()> {
+        if !self.disk.log_takes(body)? {
+            return Err(held());
+        }
         loop {
             let missing = self.disk.missing(body)?;
             if missing == 0 {
@@ -183,13 +204,13 @@ impl Saver {
             if taken.is_empty() {
                 return Err(full());
             }
-            self.give_up(spool, now, taken, announce)?;
+            self.give_up(spool, taken, announce)?;
         }
     }
 
     /// The gap event first, then the rows.
-    fn give_up(&mut self, spool: &Spool, _now: Boot, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
-        let gaps = self.gaps_of(spool, &taken);
+    fn give_up(&mut self, spool: &Spool, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
+        let gaps = self.gaps_of(spool, &taken, None);
         let mut gone = self.gone.clone();
         gone.extend(taken.iter().map(|(n, ..)| n));
         if !announce(gaps, &gone) {
@@ -204,6 +225,7 @@ impl Saver {
                 core.drop_samples(u64::from(s.samples));
                 core.ring.free(s.slot, s.bytes);
             }
+            core.let_go();
         }
         self.disk.delete(&slots)?;
         spool.lock().ring.emptied(&slots);
@@ -211,25 +233,31 @@ impl Saver {
     }
 
     /// Exactly what will never come, one gap for each run of numbers.
-    fn gaps_of(&self, spool: &Spool, taken: &[Taken]) -> Vec<Gap> {
-        let reason = || format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max)).into();
+    fn gaps_of(&self, spool: &Spool, taken: &[Taken], replaced_by: Option<Replaced>) -> Vec<Gap> {
+        let limit = mebibytes(self.disk.sizes.disk_max);
+        let why = if self.disk.sizes.squeezed {
+            "the file system is full".into()
+        } else {
+            format!("the limit on the disk of {limit} was reached (buffer.disk_max)")
+        };
+        let reason: Cow<'static, str> = if replaced_by.is_some() { format!("thinned: {why}").into() } else { why.into() };
         let mut all = Gaps::default();
         for (_, s, delivered) in taken {
             let epoch = spool.lock().epoch_of(s.epoch);
+            let mut owe = |from, to, samples| all.owe(Gap { epoch, from, to, samples, reason: reason.clone(), replaced_by });
             let complete = u64::from(s.left) == u64::from(s.span) + 1;
             if complete {
-                all.owe(Gap { epoch, from: s.first, to: s.last(), samples: u64::from(s.samples), reason: reason(), replaced_by: None });
+                owe(s.first, s.last(), u64::from(s.samples));
                 continue;
             }
             let contents = self.disk.body(s.slot).ok().and_then(|body| codec::directory(&body).ok());
             match contents {
-                Some(contents) => contents
-                    .into_iter()
-                    .filter(|(seq, _)| !delivered.contains(seq))
-                    .for_each(|(seq, samples)| all.owe(Gap { epoch, from: seq, to: seq, samples, reason: reason(), replaced_by: None })),
+                Some(contents) => {
+                    contents.into_iter().filter(|(seq, _)| !delivered.contains(seq)).for_each(|(seq, samples)| owe(seq, seq, samples));
+                }
                 None => {
-                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason());
-                    gaps.into_iter().for_each(|g| all.owe(g));
+                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason.clone());
+                    gaps.into_iter().for_each(|g| all.owe(Gap { replaced_by, ..g }));
                 }
             }
         }
@@ -263,8 +291,19 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         left: narrow(batches.len() as u64),
         samples: narrow(batches.iter().map(|b| b.samples()).sum()),
         bytes: narrow(body.len() as u64),
+        boot: core.our_boot(),
+        level: 0,
     };
     (core.ring.head, segment)
+}
+
+mod thinning;
+
+fn held() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+        Some("another program has been reading spool.db for long and holds its log".into()),
+    )
 }
 
 fn full() -> rusqlite::Error {

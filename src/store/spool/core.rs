@@ -98,6 +98,8 @@ pub struct Core {
     gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
+    /// In the writer's hands: the lowest number of each epoch that is in no list for the moment.
+    held: BTreeMap<Epoch, u64>,
 }
 
 impl Core {
@@ -122,6 +124,7 @@ impl Core {
             retry_at: None,
             gaps_retry_at: None,
             flush_at: None,
+            held: BTreeMap::new(),
         }
     }
 
@@ -331,3 +334,4 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 
 mod backlog;
 mod saving;
+mod thinning;

@@ -3,24 +3,28 @@
 use super::{
     codec::{self, Corrupt},
     core::Run,
+    gaps::Gap,
     ring::{Alive, Ring, Segment},
     series::{Dictionary, Series},
 };
 use crate::{
     limits,
     model::{Boot, BootIndex, ClockQuality, ClockReading, DeviceId, Epoch, PointId, Sealed},
-    store::{StoreError, boots::BootRow, db},
+    store::{StoreError, boots::BootRow, db, reserve},
 };
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Transaction, params};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
 const PAGE: u64 = 4096;
 /// Of a row's body, what one of its overflow pages holds.
 const PAGE_BODY: u64 = 4092;
+/// Of a file that holds nothing.
+const PAGES_MIN: u64 = 12;
 /// A page in the write-ahead log.
 const PAGE_LOGGED: u64 = 4120;
 
@@ -32,8 +36,12 @@ pub struct Sizes {
     pub segment_bytes: usize,
     pub segment_samples: u64,
     pub series: usize,
+    /// Windows of the first thinning in milliseconds; 0: nothing is thinned.
+    pub thin_ms: u32,
     /// Of the file without its log.
     pub pages_max: u64,
+    /// The file system is full: the file stays as large as it is.
+    pub squeezed: bool,
 }
 
 impl Sizes {
@@ -49,8 +57,19 @@ impl Sizes {
             segment_bytes,
             segment_samples: limits::SPOOL_SEGMENT_SAMPLES,
             series: limits::SPOOL_SERIES,
+            thin_ms: 0,
             pages_max,
+            squeezed: false,
         }
+    }
+
+    pub fn thinned_by(self, window: Duration) -> Sizes {
+        Sizes { thin_ms: u32::try_from(window.as_millis()).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Room that thinning keeps free, so that there is some for what it makes: bytes of bodies.
+    pub fn slack(&self) -> usize {
+        self.segment_bytes + usize::try_from(self.pages_max * PAGE / 64).unwrap_or(0).min(1 << 20)
     }
 }
 
@@ -62,6 +81,19 @@ pub struct Disk {
     pub sizes: Sizes,
     /// Names this file, as its counts of writes mean nothing in another one.
     pub file: i64,
+    pub mark: Mark,
+    /// As configured, while `sizes` are squeezed.
+    roomy: Sizes,
+}
+
+/// What becomes of the note that a segment stands for others, with the next transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    None,
+    /// The gap event was committed: it stands.
+    Stands,
+    /// It was not: its numbers are void, and a gap event is owed that says so. Until that is committed the note stays.
+    Void,
 }
 
 /// What was found at the start.
@@ -71,6 +103,10 @@ pub struct Found {
     pub ring: Ring,
     pub runs: Vec<Run>,
     pub boots: Vec<BootRow>,
+    /// Of thinning that a kill interrupted: numbers without content.
+    pub void: Vec<Gap>,
+    /// Announced as gone, but their rows may still be there.
+    pub gone: Vec<u64>,
 }
 
 /// Segments that a gap event has announced but whose rows may still be there: file, then counts of writes.
@@ -87,6 +123,8 @@ pub struct Write<'a> {
     pub batches: usize,
     pub samples: u64,
     pub body: &'a [u8],
+    /// How often it was thinned, and the segments that it stands for.
+    pub thinned: Option<(u8, &'a str)>,
 }
 
 /// The row that goes with each commit.
@@ -95,6 +133,8 @@ pub struct Meta {
     pub epoch: Epoch,
     pub telemetry: u64,
     pub alive: Vec<u8>,
+    /// Gap events are owed that state.db has not taken.
+    pub owes: bool,
 }
 
 impl Disk {
@@ -105,16 +145,23 @@ impl Disk {
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
     pub fn commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
-        let result = self.try_commit(write, meta, boots);
+        let mark = if self.mark == Mark::Void && meta.owes { Mark::None } else { self.mark };
+        let result = self.try_commit(write, meta, boots, mark);
         match result {
-            Ok(()) => self.series.committed(),
+            Ok(()) => {
+                self.series.committed();
+                if mark != Mark::None {
+                    self.mark = Mark::None;
+                }
+            }
             Err(_) => self.series.rolled_back(),
         }
         result
     }
 
-    fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
+    fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow], mark: Mark) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        settle(&tx, mark)?;
         for b in boots {
             let quality = u8::from(b.clock.quality == ClockQuality::Synchronised);
             tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, quality) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
@@ -146,6 +193,13 @@ impl Disk {
                 w.body.len() as i64,
                 w.body
             ])?;
+            if let Some((level, replaces)) = w.thinned {
+                tx.prepare_cached("REPLACE INTO thinned (n, level, replaces) VALUES (?1, ?2, ?3)")?.execute(params![
+                    w.n.cast_signed(),
+                    level,
+                    replaces
+                ])?;
+            }
         }
         tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, alive = ?4")?.execute(params![
             meta.head.cast_signed(),
@@ -159,13 +213,57 @@ impl Disk {
     /// Deletes rows that nobody needs; their pages are used again.
     pub fn delete(&mut self, slots: &[u32]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        // A void note must outlive the gap event that it owes; that is seen to by whoever commits.
+        let mark = if self.mark == Mark::Stands { Mark::Stands } else { Mark::None };
+        settle(&tx, mark)?;
         {
             let mut delete = tx.prepare_cached("DELETE FROM segment WHERE slot = ?1")?;
             for slot in slots {
                 delete.execute([slot])?;
             }
         }
-        tx.commit()
+        tx.commit()?;
+        if mark == Mark::Stands {
+            self.mark = Mark::None;
+        }
+        Ok(())
+    }
+
+    pub fn read(&self, slot: u32, epoch: Epoch) -> Result<Vec<Sealed>, Unread> {
+        Ok(codec::decode(&self.body(slot)?, epoch, &self.series.dictionary)?)
+    }
+
+    /// The file system is full: from now on the file lives on its own pages, and its log on what it has.
+    pub fn squeeze(&mut self) -> rusqlite::Result<()> {
+        let pages = self.pragma("page_count")?;
+        let log = 16;
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.db.query_row(&format!("PRAGMA wal_autocheckpoint = {log}"), [], |_| Ok(()))?;
+        self.sizes = Sizes {
+            segment_bytes: self.roomy.segment_bytes.min(limits::SPOOL_SEGMENT_BYTES_FULL),
+            pages_max: self.roomy.pages_max.min(pages),
+            squeezed: true,
+            ..self.roomy
+        };
+        Ok(())
+    }
+
+    /// Whether there is room again, and all is as configured.
+    pub fn relax(&mut self) -> rusqlite::Result<bool> {
+        if !self.sizes.squeezed {
+            return Ok(true);
+        }
+        if !self.path.parent().is_none_or(reserve::has_room) {
+            return Ok(false);
+        }
+        self.db.query_row(&format!("PRAGMA wal_autocheckpoint = {}", self.roomy.checkpoint), [], |_| Ok(()))?;
+        self.sizes = self.roomy;
+        Ok(true)
+    }
+
+    /// For want of room on the file system, not for a limit of ours.
+    pub fn is_full(&self, error: &rusqlite::Error) -> bool {
+        self.path.parent().is_some_and(|dir| reserve::Reserve::of(dir).is_full(error) && !reserve::has_room(dir))
     }
 
     /// Bytes by which the file would grow over its limit with such a body.
@@ -173,7 +271,30 @@ impl Disk {
         let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
         let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
         let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
+        // Then nothing that could be dropped would help.
+        if self.sizes.squeezed && needed + PAGES_MIN > self.sizes.pages_max {
+            return Err(rusqlite::Error::SqliteFailure(
+                rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_FULL),
+                Some("the file system is full, and spool.db has no pages of its own".into()),
+            ));
+        }
         Ok((pages.saturating_sub(unused) + needed).saturating_sub(self.sizes.pages_max) * PAGE)
+    }
+
+    /// Whether the log has room for such a body. It cannot be begun anew while somebody reads an old state of the file.
+    pub fn log_takes(&self, body: usize) -> rusqlite::Result<bool> {
+        let cost = |body: usize| (body as u64 / PAGE_BODY + 16) * PAGE_LOGGED;
+        // One transaction may still come before the next look.
+        let room = self.sizes.disk_max.saturating_sub(self.roomy.pages_max * PAGE).saturating_sub(cost(self.roomy.segment_bytes));
+        if size(&self.log()) + cost(body) <= room {
+            return Ok(true);
+        }
+        let (used, copied): (i64, i64) = self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |r| Ok((r.get(1)?, r.get(2)?)))?;
+        Ok(used == copied || used.cast_unsigned() * PAGE_LOGGED + cost(body) <= room)
+    }
+
+    fn log(&self) -> PathBuf {
+        PathBuf::from(format!("{}-wal", self.path.display()))
     }
 
     fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
@@ -182,8 +303,7 @@ impl Disk {
 
     /// The file with its log.
     pub fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        size(&self.path) + size(&PathBuf::from(format!("{}-wal", self.path.display())))
+        size(&self.path) + size(&self.log())
     }
 
     /// What a commit of such a body writes, to the log and later from there to the file.
@@ -210,10 +330,13 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
     let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
-    let mut found = Found { disk: Disk { db, path: path.to_owned(), series, sizes, file }, ring: Ring::default(), runs: Vec::new(), boots };
-    read_segments(&found.disk.db, alive, gone, &mut found.runs, &mut found.ring)?;
+    let disk = Disk { db, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes };
+    let mut found = Found { disk, ring: Ring::default(), runs: Vec::new(), boots, void: Vec::new(), gone: gone.to_vec() };
+    found.read_segments(alive, gone)?;
     found.ring.head = found.ring.head.max(head.cast_unsigned());
     found.shrink()?;
+    // Without room it starts all the same.
+    let _ = db::stock(&found.disk.db, limits::FREE_PAGES.min(sizes.pages_max / 4));
     let epoch = Epoch(epoch.cast_unsigned());
     if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == epoch) {
         run.highest = run.highest.max(telemetry.cast_unsigned());
@@ -226,46 +349,130 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
 impl Found {
     /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
     fn shrink(&mut self) -> rusqlite::Result<()> {
-        if self.ring.left == 0 && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
-            self.disk.db.execute_batch("DELETE FROM segment; VACUUM")?;
+        if self.ring.left == 0 && self.void.is_empty() && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
+            self.disk.db.execute_batch("DELETE FROM segment; DELETE FROM thinned WHERE replaces IS NULL; VACUUM")?;
             let head = self.ring.head;
             self.ring = Ring::default();
             self.ring.head = head;
         }
         Ok(())
     }
+
+    fn read_segments(&mut self, mut alive: Alive, gone: &[u64]) -> rusqlite::Result<()> {
+        let thinned = Thinned::read(&self.disk.db, gone)?;
+        let Found { disk, ring, runs, .. } = self;
+        let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
+        let mut all = disk.db.prepare(sql)?;
+        let mut rows = all.query([])?;
+        while let Some(r) = rows.next()? {
+            let (slot, n, bytes): (u32, u64, u32) = (r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(9)?);
+            let epoch = Epoch(r.get::<_, i64>(2)?.cast_unsigned());
+            let boot = BootIndex(r.get(3)?);
+            let (first, last) = (r.get::<_, i64>(5)?.cast_unsigned(), r.get::<_, i64>(6)?.cast_unsigned());
+            let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
+            let run = run_of(runs, epoch, boot);
+            runs[run].highest = runs[run].highest.max(last);
+            let delivered = alive.delivered.remove(&n).unwrap_or_default();
+            let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
+            if left == 0 || !alive.contains(n) || gone.contains(&n) || thinned.void.as_ref().is_some_and(|(void, _)| *void == n) {
+                ring.free(slot, bytes.max(1));
+                continue;
+            }
+            let segment = Segment {
+                at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
+                first,
+                slot,
+                epoch: u32::try_from(run).unwrap_or(0),
+                span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
+                left,
+                samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
+                bytes,
+                boot,
+                level: thinned.levels.get(&n).copied().unwrap_or(0),
+            };
+            ring.insert(n, segment, delivered);
+        }
+        drop(rows);
+        drop(all);
+        self.disk.mark = match (&thinned.void, thinned.stands) {
+            (Some(_), _) => Mark::Void,
+            (None, true) => Mark::Stands,
+            (None, false) => Mark::None,
+        };
+        self.void.extend(thinned.void.map(|(_, gap)| gap));
+        // Notes of segments that are overwritten by now.
+        self.disk.db.execute("DELETE FROM thinned WHERE replaces IS NULL AND n NOT IN (SELECT n FROM segment)", [])?;
+        Ok(())
+    }
 }
 
-fn read_segments(db: &Connection, mut alive: Alive, gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring) -> rusqlite::Result<()> {
-    let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
-    let mut all = db.prepare(sql)?;
-    let mut rows = all.query([])?;
-    while let Some(r) = rows.next()? {
-        let (slot, n, bytes): (u32, u64, u32) = (r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(9)?);
-        let epoch = Epoch(r.get::<_, i64>(2)?.cast_unsigned());
-        let (first, last) = (r.get::<_, i64>(5)?.cast_unsigned(), r.get::<_, i64>(6)?.cast_unsigned());
-        let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
-        let run = run_of(runs, epoch, BootIndex(r.get(3)?));
-        runs[run].highest = runs[run].highest.max(last);
-        let delivered = alive.delivered.remove(&n).unwrap_or_default();
-        let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-        if left == 0 || !alive.contains(n) || gone.contains(&n) {
-            ring.free(slot, bytes.max(1));
-            continue;
+/// What is known of thinned segments at the start.
+struct Thinned {
+    levels: BTreeMap<u64, u8>,
+    /// Was written, but never announced: what it stands for is still there and counts.
+    void: Option<(u64, Gap)>,
+    /// Was written and announced; the note is still there.
+    stands: bool,
+}
+
+impl Thinned {
+    fn read(db: &Connection, gone: &[u64]) -> rusqlite::Result<Thinned> {
+        let mut out = Thinned { levels: BTreeMap::new(), void: None, stands: false };
+        let mut all = db.prepare("SELECT n, level, replaces FROM thinned")?;
+        let mut rows = all.query([])?;
+        while let Some(r) = rows.next()? {
+            let n = r.get::<_, i64>(0)?.cast_unsigned();
+            out.levels.insert(n, r.get(1)?);
+            if let Some(replaces) = r.get::<_, Option<String>>(2)? {
+                // All of them were announced in one transaction, or none.
+                let note = Note::read(&replaces).unwrap_or_default();
+                if note.replaces.iter().any(|n| gone.contains(n)) {
+                    out.stands = true;
+                } else {
+                    out.void = Some((n, note.void()));
+                }
+            }
         }
-        let segment = Segment {
-            at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
-            first,
-            slot,
-            epoch: u32::try_from(run).unwrap_or(0),
-            span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-            left,
-            samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
-            bytes,
-        };
-        ring.insert(n, segment, delivered);
+        Ok(out)
     }
-    Ok(())
+}
+
+/// What a segment stands for, as it is written beside it: `epoch/first/last/n,n,…`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Note {
+    pub epoch: u64,
+    pub first: u64,
+    pub last: u64,
+    pub replaces: Vec<u64>,
+}
+
+impl std::fmt::Display for Note {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let list: Vec<String> = self.replaces.iter().map(u64::to_string).collect();
+        write!(f, "{}/{}/{}/{}", self.epoch, self.first, self.last, list.join(","))
+    }
+}
+
+impl Note {
+    fn read(text: &str) -> Option<Note> {
+        let mut parts = text.splitn(4, '/');
+        let mut number = || parts.next()?.parse().ok();
+        let (epoch, first, last) = (number()?, number()?, number()?);
+        Some(Note { epoch, first, last, replaces: parts.next()?.split(',').filter_map(|n| n.parse().ok()).collect() })
+    }
+
+    /// Its numbers will never come, and what they stood for is still there.
+    pub fn void(&self) -> Gap {
+        Gap { epoch: Epoch(self.epoch), from: self.first, to: self.last, samples: 0, reason: Gap::VOID, replaced_by: None }
+    }
+}
+
+fn settle(tx: &Transaction, mark: Mark) -> rusqlite::Result<()> {
+    match mark {
+        Mark::None => Ok(()),
+        Mark::Stands => tx.execute("UPDATE thinned SET replaces = NULL WHERE replaces IS NOT NULL", []).map(drop),
+        Mark::Void => tx.execute("DELETE FROM thinned WHERE replaces IS NOT NULL", []).map(drop),
+    }
 }
 
 fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
@@ -297,6 +504,10 @@ fn series(db: &Connection, max: usize) -> rusqlite::Result<Series> {
     }
     let next = known.last_key_value().map_or(0, |(id, _)| id + 1);
     Ok(Series::new((0..next).map(|id| known.remove(&id).flatten()).collect(), max))
+}
+
+fn size(path: &Path) -> u64 {
+    std::fs::metadata(path).map_or(0, |m| m.len())
 }
 
 /// Why a segment gave no batches.

@@ -16,6 +16,7 @@ mod figures;
 pub mod gaps;
 mod ring;
 mod series;
+mod thin;
 
 use super::boots::Clocks;
 use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, event::Alive};
@@ -162,10 +163,11 @@ impl Spool {
         SpoolFigures {
             waiting_batches: core.waiting_batches(),
             waiting_samples: counts.waiting_samples,
-            oldest_age_ms: core.oldest().map(|(run, at)| self.age_ms(core.runs[run as usize].boot, at, now)),
+            oldest_age_ms: core.oldest().map(|(boot, at)| self.age_ms(boot, at, now)),
             sealed_samples: counts.sealed_samples,
             acknowledged_samples: counts.acknowledged_samples,
             dropped_samples: counts.dropped_samples,
+            thinned_samples: counts.thinned_samples,
             commits: counts.commits,
             bytes_written: counts.bytes_written,
             disk_bytes: counts.disk_bytes,

@@ -28,6 +28,7 @@ const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql"), inclu
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
     pub events: u64,
+    pub event_bytes: u64,
     pub dead_letters: u64,
     pub commands: u64,
     pub history: u64,
@@ -37,6 +38,7 @@ impl Default for Caps {
     fn default() -> Caps {
         Caps {
             events: limits::EVENTS,
+            event_bytes: limits::EVENT_BYTES_MAX,
             dead_letters: limits::DEAD_LETTERS,
             commands: limits::COMMANDS_KEPT,
             history: limits::STATUS_HISTORY,
@@ -44,8 +46,17 @@ impl Default for Caps {
     }
 }
 
+impl Caps {
+    /// What goes beside a spool of this size.
+    pub fn beside(disk_max: u64) -> Caps {
+        Caps { event_bytes: (disk_max / 8).clamp(limits::EVENT_BYTES_MIN, limits::EVENT_BYTES_MAX), ..Caps::default() }
+    }
+}
+
 #[derive(Debug)]
 pub struct State {
+    /// The file system is full: history stops, so that the room is for events and commands.
+    pub full: bool,
     db: Connection,
     caps: Caps,
     outbox: Outbox,
@@ -58,6 +69,7 @@ pub struct State {
 struct Stamp {
     boot: BootIndex,
     clock: ClockReading,
+    full: bool,
 }
 
 /// One thing to do in a group commit.
@@ -98,7 +110,7 @@ impl State {
         };
         let (boots, devices, open_commands, gone, learned, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
+        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
         Ok(Found { state, boots, devices, open_commands, gone, learned })
     }
 
@@ -111,7 +123,7 @@ impl State {
         in_flight: &[i64],
         clock: ClockReading,
     ) -> rusqlite::Result<Committed> {
-        let stamp = Stamp { boot: self.boot, clock };
+        let stamp = Stamp { boot: self.boot, clock, full: self.full };
         let mut done = Committed::default();
         let before = self.outbox;
         let tx = self.db.transaction()?;
@@ -121,7 +133,7 @@ impl State {
             }
             self.outbox.delete(&tx, acknowledged)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
-            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
+            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
             done.dropped = dropped;
             done.messages.append(&mut self.outbox.write(&tx, self.epoch, self.boot, std::mem::take(&mut gaps))?);
             tx.commit()
@@ -141,6 +153,16 @@ impl State {
     /// The newest row of the event stream.
     pub fn last_event_row(&self) -> i64 {
         self.outbox.last_id()
+    }
+
+    /// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
+    pub fn restart_log(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Free pages in the file, for the day when the file system has none.
+    pub fn stock(&self) -> rusqlite::Result<()> {
+        db::stock(&self.db, limits::FREE_PAGES)
     }
 
     /// The end: the log goes into the file.

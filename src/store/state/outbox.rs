@@ -23,6 +23,8 @@ pub struct Outbox {
     next_id: i64,
     seq: u64,
     pub rows: u64,
+    /// Of their bodies.
+    pub bytes: u64,
 }
 
 /// Rows dropped at once at the limit, and gaps announced for it at most.
@@ -31,8 +33,9 @@ const DROP_GAPS: usize = 64;
 
 impl Outbox {
     pub fn load(db: &Connection) -> rusqlite::Result<Outbox> {
-        db.query_row("SELECT coalesce(max(id), 0) + 1, count(*) FROM event", [], |r| {
-            Ok(Outbox { next_id: r.get(0)?, seq: 0, rows: r.get::<_, i64>(1)?.cast_unsigned() })
+        db.query_row("SELECT coalesce(max(id), 0) + 1, count(*), coalesce(sum(octet_length(body)), 0) FROM event", [], |r| {
+            let number = |n| r.get::<_, i64>(n).map(i64::cast_unsigned);
+            Ok(Outbox { next_id: r.get(0)?, seq: 0, rows: number(1)?, bytes: number(2)? })
         })
     }
 
@@ -47,6 +50,7 @@ impl Outbox {
             self.seq += 1;
             let message =
                 Message { id: self.next_id, key: Key { epoch, stream: Stream::Event, seq: self.seq }, boot, events: events.into() };
+            let bytes = body.len() as u64;
             let minor = message.events.iter().all(|e| matches!(e.kind, EventKind::Progress { .. } | EventKind::Status { .. }));
             tx.prepare_cached("INSERT INTO event (id, epoch, seq, boot, events, minor, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![
@@ -60,6 +64,7 @@ impl Outbox {
                 ])?;
             self.next_id += 1;
             self.rows += 1;
+            self.bytes += bytes;
             messages.push(message);
         }
         if !messages.is_empty() {
@@ -69,9 +74,13 @@ impl Outbox {
     }
 
     pub fn delete(&mut self, tx: &Transaction, ids: &[i64]) -> rusqlite::Result<()> {
-        let mut delete = tx.prepare_cached("DELETE FROM event WHERE id = ?1")?;
+        let mut delete = tx.prepare_cached("DELETE FROM event WHERE id = ?1 RETURNING octet_length(body)")?;
         for id in ids {
-            self.rows = self.rows.saturating_sub(delete.execute([id])? as u64);
+            let mut gone = delete.query([id])?;
+            while let Some(r) = gone.next()? {
+                self.rows = self.rows.saturating_sub(1);
+                self.bytes = self.bytes.saturating_sub(r.get::<_, i64>(0)?.cast_unsigned());
+            }
         }
         Ok(())
     }
@@ -81,19 +90,23 @@ impl Outbox {
     pub fn keep_limit(
         &mut self,
         tx: &Transaction,
-        max: u64,
+        (rows_max, bytes_max): (u64, u64),
         in_flight: &[i64],
         new: &[Message],
     ) -> rusqlite::Result<(Vec<i64>, Vec<Event>)> {
-        if self.rows <= max {
+        if self.rows <= rows_max && self.bytes <= bytes_max {
             return Ok((Vec::new(), Vec::new()));
         }
         let before = new.first().map_or(i64::MAX, |m| m.id);
         let at = new.iter().flat_map(|m| m.events.iter()).map(|e| e.at).max().unwrap_or_default();
         let mut dropped = Dropped::default();
-        dropped.collect(tx, "SELECT id, epoch, seq, events FROM event WHERE minor AND id < ?1 ORDER BY id", before, in_flight)?;
+        // At the limit of bytes an eighth goes, so that not every event pays for it.
+        let enough = if self.bytes > bytes_max { self.bytes - bytes_max / 8 * 7 } else { u64::MAX };
+        let sql = "SELECT id, epoch, seq, events, octet_length(body) FROM event WHERE minor AND id < ?1 ORDER BY id";
+        dropped.collect(tx, sql, before, enough, in_flight)?;
         if dropped.ids.is_empty() {
-            dropped.collect(tx, "SELECT id, epoch, seq, events FROM event WHERE id < ?1 ORDER BY id", before, in_flight)?;
+            let sql = "SELECT id, epoch, seq, events, octet_length(body) FROM event WHERE id < ?1 ORDER BY id";
+            dropped.collect(tx, sql, before, enough, in_flight)?;
         }
         self.delete(tx, &dropped.ids)?;
         let event = |kind| Event { at, kind };
@@ -105,10 +118,11 @@ impl Outbox {
 struct Dropped {
     ids: Vec<i64>,
     gaps: Vec<EventKind>,
+    bytes: u64,
 }
 
 impl Dropped {
-    fn collect(&mut self, tx: &Transaction, sql: &str, before: i64, in_flight: &[i64]) -> rusqlite::Result<()> {
+    fn collect(&mut self, tx: &Transaction, sql: &str, before: i64, enough: u64, in_flight: &[i64]) -> rusqlite::Result<()> {
         let mut oldest = tx.prepare_cached(sql)?;
         let mut rows = oldest.query([before])?;
         while let Some(r) = rows.next()? {
@@ -136,7 +150,8 @@ impl Dropped {
                 }),
             }
             self.ids.push(id);
-            if self.ids.len() >= DROP_ROWS {
+            self.bytes += r.get::<_, i64>(4)?.cast_unsigned();
+            if self.ids.len() >= DROP_ROWS || self.bytes >= enough {
                 break;
             }
         }

@@ -27,7 +27,7 @@ impl Bench {
 
     fn open(dir: &TempDir, tuning: &impl Fn(&mut Tuning)) -> (Store, Restored) {
         let o = options(dir.path(), Backing::Inline);
-        let mut t = Tuning::of(o.buffer.disk_max);
+        let mut t = Tuning::of(o.buffer.disk_max, Duration::ZERO);
         tuning(&mut t);
         open::open(&o, t).unwrap()
     }
@@ -150,6 +150,46 @@ fn a_failing_disk_keeps_ram_bounded_says_so_and_recovers() {
     let figures = b.store.spool().figures(b.now);
     assert_eq!((figures.trouble.as_str(), figures.commits), ("", 1));
     assert_eq!(b.rest(), [5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_long_reader_does_not_let_the_log_grow() {
+    let mut b = Bench::new(|t| t.sizes = crate::store::spool::disk::Sizes::of(2 << 20));
+    b.seal(3, 2000, true);
+    let reader = b.db("spool.db");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM segment").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM segment", [], |r| r.get(0)).unwrap();
+    for _ in 0..400 {
+        b.seal(1, 2000, true);
+        let figures = b.store.spool().figures(b.now);
+        assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+    }
+    let figures = b.store.spool().figures(b.now);
+    assert!(figures.trouble.contains("holds its log"), "{figures:?}");
+    drop(reader);
+    b.now = b.now + Duration::from_secs(20);
+    b.store.poll(b.now);
+    let figures = b.store.spool().figures(b.now);
+    assert_eq!(figures.trouble, "");
+    assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+}
+
+#[test]
+fn events_keep_their_quota_in_bytes() {
+    run(async {
+        let b = Bench::new(|t| t.caps.event_bytes = 20_000);
+        let minor = |n| Event { at: Boot(n), kind: EventKind::Progress { alive: vec![] } };
+        for n in 0..600 {
+            submit(&b.store, vec![Change::Event(if n % 3 == 0 { event(n) } else { minor(n) })]).await.unwrap();
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!((10_000..=21_000).contains(&bytes), "{bytes}");
+        let mut seqs: Vec<u64> = gaps(&b.store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        b.store.events().return_unacknowledged();
+        seqs.extend(std::iter::from_fn(|| b.store.events().next()).map(|m| m.key.seq));
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=*seqs.last().unwrap()).collect::<Vec<_>>(), "each is there or named once");
+    });
 }
 
 #[test]

@@ -65,7 +65,12 @@ impl Rig {
 
     fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let buffer = Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 64 << 20 };
+        let buffer = Buffer {
+            window: Duration::from_secs(1),
+            ack_within: Duration::from_millis(100),
+            disk_max: 64 << 20,
+            thin_window: Duration::ZERO,
+        };
         let options =
             Options { data_dir: dir.path().into(), buffer, clock, backing: Backing::Inline, linger: Duration::ZERO, epoch_seed: Some(7) };
         let (store, restored) = Store::open(options).unwrap();
@@ -105,6 +110,7 @@ impl Rig {
             device: DeviceId::parse("meter-1").unwrap(),
             points: Arc::from([PointId::parse("power").unwrap()]),
             rows: vec![Row { at: now, values: vec![Value::Int(value)], quality: None }],
+            thin: None,
         };
         self.store.spool().append(vec![frame], vec![], now)
     }

@@ -2,7 +2,7 @@
 
 use super::{Core, Standing};
 use crate::{
-    model::{Boot, Epoch, Receipt, Sealed, Stream, event::Alive},
+    model::{Boot, BootIndex, Epoch, Receipt, Sealed, Stream, event::Alive},
     store::spool::{gaps::Gap, ring::Segment},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -104,12 +104,12 @@ impl Core {
         self.flush_at = None;
     }
 
-    /// Segments to give up for `pages` of room, oldest first. None with a batch in flight: its acknowledgement may be
+    /// Segments to give up for so many bytes, oldest first. None with a batch in flight: its acknowledgement may be
     /// on the way. They are out of every list when this returns; [`Core::put_back`] undoes it.
     pub fn take_oldest(&mut self, bytes: u64) -> Vec<(u64, Segment, BTreeSet<u64>)> {
         let mut sum = 0u64;
         let mut chosen = Vec::new();
-        for (n, s) in self.ring.from(0) {
+        for (n, s) in self.ring.by_age() {
             if sum >= bytes {
                 break;
             }
@@ -132,11 +132,13 @@ impl Core {
             self.forget(place);
         }
         self.loaded.retain(|(_, of, _)| *of != n);
+        self.hold(&segment);
         Some((n, segment, delivered))
     }
 
     /// Their gap could not be written, so they stay.
     pub fn put_back(&mut self, taken: Vec<(u64, Segment, BTreeSet<u64>)>) {
+        self.let_go();
         for (n, segment, delivered) in taken {
             // What was loaded from later segments is read again after them.
             self.cursor = self.cursor.min(n);
@@ -170,6 +172,7 @@ impl Core {
         let Some((_, segment, delivered)) = self.take(n) else {
             return;
         };
+        self.let_go();
         self.ring.free(segment.slot, segment.bytes);
         self.drop_samples(u64::from(segment.samples));
         let epoch = self.epoch_of(segment.epoch);
@@ -182,10 +185,11 @@ impl Core {
         self.runs.get(run as usize).map_or(Epoch(0), |r| r.epoch)
     }
 
-    /// When the oldest that waits was sealed, and on which run's clock.
-    pub fn oldest(&self) -> Option<(u32, Boot)> {
-        let saved = self.ring.from(0).next().map(|(_, s)| (s.epoch, s.at));
-        let unsaved = self.unsaved.first().and_then(|seq| self.batches.get(&(self.ours(), *seq))).map(|b| (self.ours(), b.at));
+    /// When the oldest that waits was sealed, and on which boot's clock.
+    pub fn oldest(&self) -> Option<(BootIndex, Boot)> {
+        let boot = self.our_boot();
+        let saved = self.ring.by_age().next().map(|(_, s)| (s.boot, s.at));
+        let unsaved = self.unsaved.first().and_then(|seq| self.batches.get(&(self.ours(), *seq))).map(|b| (boot, b.at));
         [saved, unsaved].into_iter().flatten().min()
     }
 
@@ -214,6 +218,15 @@ impl Core {
         match out.last_mut() {
             Some(a) if a.epoch == epoch => a.lowest = a.lowest.min(unsaved),
             _ => out.push(Alive { epoch, stream: Stream::Telemetry, lowest: unsaved, highest: self.last() }),
+        }
+        for (epoch, lowest) in &self.held {
+            match out.iter_mut().find(|a| a.epoch == *epoch) {
+                Some(a) => a.lowest = a.lowest.min(*lowest),
+                None => {
+                    let highest = self.runs.iter().find(|r| r.epoch == *epoch).map_or(*lowest, |r| r.highest);
+                    out.insert(0, Alive { epoch: *epoch, stream: Stream::Telemetry, lowest: *lowest, highest });
+                }
+            }
         }
         out
     }

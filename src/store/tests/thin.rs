@@ -1,0 +1,278 @@
+//! At the limit on the disk: thinned first, then dropped, and every sample is accounted for through kills at each step.
+
+use super::*;
+use crate::{
+    model::{Replaced, Stream},
+    store::spool::core::Room,
+};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+type Number = (crate::model::Epoch, u64);
+
+/// A step that fails until the next start, as if the kill came just there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Fault {
+    /// B: the new segment is not written.
+    Segment,
+    /// C: the gap event is not committed.
+    Gap,
+    /// D: the old rows do not go.
+    Rows,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    /// Batches, each saved on its own.
+    Seal(u8),
+    /// Sent and acknowledged, so many of the oldest.
+    Deliver(u8),
+    /// Sent, then the connection is lost.
+    SendInVain(u8),
+    Break(Fault),
+    Mend,
+    Kill,
+    Restart,
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let fault = prop_oneof![Just(Fault::Segment), Just(Fault::Gap), Just(Fault::Rows)];
+    prop_oneof![
+        8 => (1..30u8).prop_map(Op::Seal),
+        1 => (1..4u8).prop_map(Op::Deliver),
+        1 => (1..4u8).prop_map(Op::SendInVain),
+        2 => fault.prop_map(Op::Break),
+        1 => Just(Op::Mend),
+        2 => Just(Op::Kill),
+        1 => Just(Op::Restart),
+    ]
+}
+
+const POINTS: usize = 400;
+
+/// What a consumer knows, and what was sealed.
+struct Site {
+    dir: TempDir,
+    store: Option<Store>,
+    now: Boot,
+    epoch: crate::model::Epoch,
+    runs: u64,
+    /// Samples of each raw batch that was durable; `false`: a kill may have taken it.
+    sealed: BTreeMap<Number, bool>,
+    /// What each number that arrived stands for, and whether it is thinned.
+    arrived: BTreeMap<Number, (u64, bool)>,
+    /// The rows that arrived, by time.
+    rows: BTreeSet<u64>,
+    gaps: BTreeMap<Number, Option<Replaced>>,
+    gap_samples: BTreeMap<Number, u64>,
+    broken: Vec<Fault>,
+}
+
+impl Site {
+    fn new() -> Site {
+        let mut site = Site {
+            dir: dir(),
+            store: None,
+            now: Clock::Real.now(),
+            epoch: crate::model::Epoch(0),
+            runs: 0,
+            sealed: BTreeMap::new(),
+            arrived: BTreeMap::new(),
+            rows: BTreeSet::new(),
+            gaps: BTreeMap::new(),
+            gap_samples: BTreeMap::new(),
+            broken: Vec::new(),
+        };
+        site.open();
+        site
+    }
+
+    fn open(&mut self) {
+        let mut o = options(self.dir.path(), Backing::Inline);
+        self.runs += 1;
+        o.epoch_seed = Some(7);
+        let mut t = Tuning::of(1 << 20, Duration::from_secs(60));
+        t.sizes.pages_max = 60;
+        t.sizes.segment_bytes = 8 << 10;
+        t.room = Room { ram_bytes: 1 << 20, ram_batches: 1000 };
+        let (store, restored) = open::open(&o, t).unwrap();
+        self.epoch = restored.epoch;
+        self.store = Some(store);
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    fn db(&self, file: &str) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.dir.path().join(file)).unwrap()
+    }
+
+    fn seal(&mut self) {
+        let tag = self.sealed.len() as u64;
+        let frames = frames(tag, POINTS, self.now);
+        let seq = self.store().spool().append(frames, vec![], self.now);
+        self.sealed.insert((self.epoch, seq), false);
+        self.now = self.now + Duration::from_millis(1500);
+        self.store().poll(self.now);
+        let trouble = !self.store().spool().figures(self.now).trouble.is_empty();
+        if !trouble {
+            self.sealed.values_mut().for_each(|durable| *durable = true);
+        }
+    }
+
+    fn step(&mut self, op: &Op) {
+        match op {
+            Op::Seal(count) => (0..*count).for_each(|_| self.seal()),
+            Op::Deliver(count) => {
+                for out in self.send(*count) {
+                    self.store().spool().acknowledged(out.sealed.key, self.now);
+                }
+            }
+            Op::SendInVain(count) => {
+                self.send(*count);
+                self.store().spool().return_unacknowledged();
+            }
+            Op::Break(fault) => {
+                let (file, when) = match fault {
+                    Fault::Segment => ("spool.db", "INSERT ON thinned"),
+                    Fault::Gap => ("state.db", "INSERT ON event"),
+                    Fault::Rows => ("spool.db", "DELETE ON segment"),
+                };
+                let sql = format!("CREATE TRIGGER IF NOT EXISTS {fault:?} BEFORE {when} BEGIN SELECT RAISE(ABORT, 'broken'); END");
+                self.db(file).execute_batch(&sql).unwrap();
+                self.broken.push(*fault);
+            }
+            Op::Mend => self.mend(),
+            Op::Kill => {
+                self.store = None;
+                self.mend();
+                self.open();
+            }
+            Op::Restart => {
+                self.mend();
+                let store = self.store.take().unwrap();
+                tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(store.close());
+                drop(store);
+                self.open();
+            }
+        }
+        self.hear();
+    }
+
+    fn mend(&mut self) {
+        for fault in std::mem::take(&mut self.broken) {
+            let file = if fault == Fault::Gap { "state.db" } else { "spool.db" };
+            self.db(file).execute_batch(&format!("DROP TRIGGER IF EXISTS {fault:?}")).unwrap();
+        }
+    }
+
+    /// They arrive whether they are acknowledged or not.
+    fn send(&mut self, count: u8) -> Vec<Outgoing> {
+        let spool = self.store().spool();
+        let sent: Vec<Outgoing> = (0..count).map_while(|_| spool.next_backlog().or_else(|| spool.next_live())).collect();
+        for out in &sent {
+            let key = (out.sealed.key.epoch, out.sealed.key.seq);
+            let thinned = out.sealed.frames.iter().any(|f| f.thin.is_some());
+            let samples = out.sealed.samples();
+            if let Some(before) = self.arrived.insert(key, (samples, thinned)) {
+                assert_eq!(before, (samples, thinned), "a key has one content");
+            }
+            assert_eq!(thinned, !self.sealed.contains_key(&key), "{key:?}: numbers of thinned batches are new");
+            assert!(!self.gaps.contains_key(&key), "{key:?} comes after its gap event");
+            self.rows.extend(out.sealed.frames.iter().flat_map(|f| f.rows.iter().map(|r| r.at.ms())));
+        }
+        sent
+    }
+
+    fn hear(&mut self) {
+        while let Some(message) = self.store().events().next() {
+            for e in message.events.iter() {
+                if let EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, replaced_by, .. } = &e.kind {
+                    self.gap_samples.insert((*epoch, *from), *samples);
+                    for seq in *from..=*to {
+                        self.gaps.insert((*epoch, seq), *replaced_by);
+                    }
+                }
+            }
+            self.store().events().acknowledged(message.key);
+        }
+    }
+
+    /// Everything is delivered, and then the sum must be right to the sample.
+    fn settle(&mut self) {
+        self.step(&Op::Mend);
+        for _ in 0..3 {
+            self.now = self.now + Duration::from_secs(30);
+            self.store().poll(self.now);
+        }
+        self.hear();
+        loop {
+            let sent = self.send(u8::MAX);
+            if sent.is_empty() {
+                break;
+            }
+            sent.iter().for_each(|out| self.store().spool().acknowledged(out.sealed.key, self.now));
+        }
+        self.hear();
+        // A number that a gap names counts by the gap.
+        let arrived: u64 = self.arrived.iter().filter(|(n, _)| !self.gaps.contains_key(n)).map(|(_, (samples, _))| samples).sum();
+        let gone: u64 = self.gap_samples.iter().filter(|(n, _)| self.gaps[n].is_none()).map(|(_, samples)| samples).sum();
+        let durable = self.sealed.values().filter(|durable| **durable).count() * POINTS;
+        let all = self.sealed.len() * POINTS;
+        let sum = usize::try_from(arrived + gone).unwrap();
+        assert!((durable..=all).contains(&sum), "{arrived} arrived and {gone} are named as gone, of {durable} to {all}");
+        // What stands for others came, or was replaced or dropped in its turn.
+        for by in self.gaps.values().flatten() {
+            for seq in by.from..=by.to {
+                let n = (by.epoch, seq);
+                assert!(self.arrived.contains_key(&n) || self.gaps.contains_key(&n), "{n:?} stands for others and never came");
+            }
+        }
+        let figures = self.store().spool().figures(self.now);
+        assert_eq!((figures.waiting_batches, figures.waiting_samples), (0, 0), "{figures:?}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn raw_thinned_and_gone_add_up_through_kills_at_every_step(ops in prop::collection::vec(op(), 1..50)) {
+        let mut site = Site::new();
+        ops.iter().for_each(|op| site.step(op));
+        site.settle();
+    }
+}
+
+/// Deterministic: a kill at each step of the first thinning.
+#[test]
+fn a_kill_between_two_steps_of_thinning_neither_loses_nor_doubles() {
+    for fault in [None, Some(Fault::Segment), Some(Fault::Gap), Some(Fault::Rows)] {
+        let mut site = Site::new();
+        site.step(&Op::Seal(3));
+        if let Some(fault) = fault {
+            site.step(&Op::Break(fault));
+        }
+        (0..30).for_each(|_| site.step(&Op::Seal(10)));
+        site.step(&Op::Kill);
+        (0..10).for_each(|_| site.step(&Op::Seal(10)));
+        site.settle();
+        let thinned = site.arrived.values().filter(|(_, thinned)| *thinned).count();
+        assert!(thinned > 0, "{fault:?}: nothing was thinned");
+    }
+}
+
+#[test]
+fn the_oldest_is_thinned_by_steps_and_dropped_last() {
+    let mut site = Site::new();
+    (0..150).for_each(|_| site.step(&Op::Seal(10)));
+    let figures = site.store().spool().figures(site.now);
+    assert!(figures.thinned_samples > 0, "{figures:?}");
+    assert!(figures.disk_bytes <= 1 << 20, "{figures:?}");
+    site.settle();
+    let (thin, raw): (Vec<_>, Vec<_>) = site.arrived.values().partition(|(_, thinned)| *thinned);
+    let of: u64 = thin.iter().map(|(of, _)| of).sum();
+    println!("{} raw batches, {} thinned ones for {of} samples, {} rows", raw.len(), thin.len(), site.rows.len());
+    assert!(of > raw.len() as u64 * POINTS as u64, "thinning keeps more time than it drops");
+}
