@@ -1,7 +1,7 @@
 //! Thinning: of many rows those few stay that still tell what a point did.
 //!
 //! Per device, list of points and window the rows stay that hold the least, the greatest or the last value of a point,
-//! and those where a quality other than good begins. They stay as they were read: nothing is averaged or made up. Each
+//! and those where a quality changes: where trouble begins, and where it ends. They stay as they were read: nothing is averaged or made up. Each
 //! row that stays knows how many samples it stands for, itself and those that were left out before it, so that any cut
 //! into messages counts exactly.
 //!
@@ -165,13 +165,11 @@ fn choose(rows: &[Kept], points: usize, before: Option<&Row>, out: &mut Vec<bool
         *last = true;
     }
     let mut before = before;
+    let quality = |row: &Row, point: usize| row.quality.as_ref().and_then(|q| q.get(point).copied()).unwrap_or(Quality::Good);
     for (n, k) in rows.iter().enumerate() {
-        let quality = |row: &Row, point: usize| row.quality.as_ref().and_then(|q| q.get(point).copied()).unwrap_or(Quality::Good);
-        if k.row.quality.is_some() {
-            stay[n] |= (0..points).any(|p| {
-                let now = quality(&k.row, p);
-                now != Quality::Good && before.is_none_or(|row| quality(row, p) != now)
-            });
+        // Each change stays, so what is thinned again finds the same changes.
+        if k.row.quality.is_some() || before.is_some_and(|row| row.quality.is_some()) {
+            stay[n] |= (0..points).any(|p| quality(&k.row, p) != before.map_or(Quality::Good, |row| quality(row, p)));
         }
         before = Some(&k.row);
     }
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_quality_that_begins_stays() {
+    fn each_change_of_quality_stays() {
         let row = |ms, v: i64, q: Quality| {
             (ms, vec![if q == Quality::Good { Value::Int(v) } else { Value::Null }], (q != Quality::Good).then(|| vec![q]))
         };
@@ -281,6 +279,22 @@ mod tests {
         let thinner = thinned(vec![frame(0, &rows)], 100);
         let got: Vec<u64> = thinner.shapes.values().flatten().map(|k| k.row.at.ms()).collect();
         assert_eq!(got, [1, 3, 4]);
+        // The end of trouble stays too: else the second trouble, thinned again, would seem to be part of the first.
+        let rows = [
+            row(0, 5, Quality::Good),
+            row(1, 0, Quality::Bad),
+            row(2, 5, Quality::Good),
+            row(3, 5, Quality::Good),
+            row(4, 0, Quality::Bad),
+            row(5, 5, Quality::Good),
+            row(6, 5, Quality::Good),
+        ];
+        let mut thinner = thinned(vec![frame(0, &rows)], 100);
+        for _ in 0..2 {
+            let got: Vec<u64> = thinner.shapes.values().flatten().map(|k| k.row.at.ms()).collect();
+            assert_eq!(got, [1, 2, 4, 5, 6]);
+            thinner.thin();
+        }
     }
 
     fn rows() -> impl Strategy<Value = Vec<(u64, Vec<Value>, Option<Vec<Quality>>)>> {
