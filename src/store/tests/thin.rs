@@ -117,7 +117,9 @@ impl Site {
         self.store().poll(self.now);
         let trouble = !self.store().spool().figures(self.now).trouble.is_empty();
         if !trouble {
-            self.sealed.values_mut().for_each(|durable| *durable = true);
+            // Only of this run: what an earlier kill took from RAM does not come back.
+            let ours = self.epoch;
+            self.sealed.range_mut((ours, 0)..=(ours, u64::MAX)).for_each(|(_, durable)| *durable = true);
         }
     }
 
