@@ -133,9 +133,11 @@ impl State {
             }
             self.outbox.delete(&tx, acknowledged)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
-            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
+            let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
             done.dropped = dropped;
-            done.messages.append(&mut self.outbox.write(&tx, self.epoch, self.boot, std::mem::take(&mut gaps))?);
+            let mut naming = self.outbox.write(&tx, self.epoch, self.boot, gaps)?;
+            self.outbox.named(&naming);
+            done.messages.append(&mut naming);
             tx.commit()
         })();
         if let Err(e) = result {
