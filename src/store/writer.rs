@@ -202,7 +202,13 @@ impl Writer {
     /// Everything that is in RAM, then the mark of a clean stop; without the first not the second.
     fn close(&mut self, now: Boot) {
         self.pay_gaps(now, true);
-        let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
+        let mut all = self.spool_turn(now, true);
+        if !all {
+            // No acknowledgement comes any more, so what was on its way need not stay for one: there may be room then.
+            self.shared.spool.lock().return_unacknowledged();
+            all = self.spool_turn(now, true);
+        }
+        let all = all && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
         let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };

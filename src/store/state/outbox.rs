@@ -4,9 +4,13 @@ use super::{json, to_json};
 use crate::{
     limits,
     model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream},
+    store::spool::gaps::Gap,
 };
 use rusqlite::{Connection, Transaction, params};
 use std::{collections::BTreeMap, sync::Arc};
+use told::Told;
+
+mod told;
 
 /// One committed message.
 #[derive(Debug, Clone)]
@@ -92,7 +96,7 @@ impl Outbox {
     /// At the limit the oldest progress and status messages go, and if that is not enough the oldest of all. Gives the
     /// rows and the events that announce them. What is in flight stays, and so does what was written just now.
     ///
-    /// What a dropped row named is named again: else a number would be missing without a word.
+    /// What a dropped row named is named again: else a number would be missing without a word, and samples uncounted.
     pub fn keep_limit(
         &mut self,
         tx: &Transaction,
@@ -139,6 +143,8 @@ struct Dropped {
     ids: Vec<i64>,
     /// The oldest epoch first.
     gone: Vec<(Epoch, Runs)>,
+    /// Gaps of telemetry that went with them, to be told again.
+    told: Told,
     /// Runs that rows named which are dropped now.
     named: usize,
     bytes: u64,
@@ -180,7 +186,7 @@ impl Dropped {
     }
 
     fn runs(&self) -> usize {
-        self.gone.iter().map(|(_, runs)| runs.len()).sum()
+        self.gone.iter().map(|(_, runs)| runs.len()).sum::<usize>() + self.told.len()
     }
 
     /// Bytes, less those that it takes to name what went.
@@ -195,12 +201,16 @@ impl Dropped {
         // One that cannot be read names nothing.
         let events = r.get::<_, Option<String>>(5)?.and_then(|body| json::<Vec<Event>>(&body).ok()).unwrap_or_default();
         for event in events {
-            if let EventKind::Gap { epoch, stream: Stream::Event, from, to, samples, .. } = event.kind {
-                self.name(epoch, from, to, samples);
-                self.named += 1;
-                // It is said again, so it is not lost.
-                count = count.saturating_sub(1);
+            match event.kind {
+                EventKind::Gap { epoch, stream: Stream::Event, from, to, samples, .. } => self.name(epoch, from, to, samples),
+                EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason, replaced_by } => {
+                    self.told.add(epoch, Gap { epoch, from, to, samples, reason: reason.into(), replaced_by });
+                }
+                _ => continue,
             }
+            self.named += 1;
+            // It is said again, so it is not lost.
+            count = count.saturating_sub(1);
         }
         self.name(epoch, seq, seq, count);
         self.ids.push(r.get(0)?);
@@ -245,7 +255,7 @@ impl Dropped {
             replaced_by: None,
         };
         let all = self.gone.into_iter().flat_map(|(epoch, runs)| runs.into_iter().map(move |(from, run)| gap(epoch, from, run)));
-        all.map(|kind| Event { at, kind }).collect()
+        all.map(|kind| Event { at, kind }).chain(self.told.events(at)).collect()
     }
 }
 

@@ -193,6 +193,49 @@ fn events_keep_their_quota_in_bytes() {
 }
 
 #[test]
+fn gaps_of_telemetry_outlive_the_quota_of_events_to_the_sample() {
+    run(async {
+        let mut b = Bench::new(|t| {
+            pages(100)(t);
+            t.caps.event_bytes = 6_000;
+        });
+        for n in 0..40 {
+            b.seal(3, 2000, true);
+            for k in 0..10 {
+                submit(&b.store, vec![Change::Event(event(n * 10 + k))]).await.unwrap();
+            }
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!(bytes <= 7_000, "{bytes}");
+        let (told, events): (Vec<_>, Vec<_>) = gaps(&b.store).into_iter().partition(|(key, ..)| key.stream == Stream::Telemetry);
+        assert!(!events.is_empty(), "no event was dropped");
+        let mut all: Vec<u64> = told.iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        assert!(all.len() > 40, "{told:?}");
+        assert_eq!(told.iter().map(|(.., samples)| samples).sum::<u64>(), all.len() as u64 * 2000);
+        all.extend(b.rest());
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<_>>(), "each is to come or named once");
+    });
+}
+
+/// What was on its way held its place on the disk, and so what was sealed last found none.
+#[test]
+fn an_orderly_stop_loses_nothing_without_a_word_though_the_disk_is_full_of_what_is_on_its_way() {
+    let mut b = Bench::new(pages(40));
+    b.seal(12, 2000, true);
+    while b.store.spool().next_backlog().or_else(|| b.store.spool().next_live()).is_some() {}
+    (0..8).for_each(|n| _ = b.store.spool().append(frames(n, 2000, b.now), vec![], b.now));
+    run(b.store.close());
+    let Bench { dir, store, .. } = b;
+    drop(store);
+    let (store, _) = Bench::open(&dir, &pages(40));
+    let mut all: Vec<u64> = gaps(&store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+    all.extend(std::iter::from_fn(|| store.spool().next_backlog()).map(|o| o.sealed.key.seq));
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_gap_that_state_db_cannot_take_drops_nothing() {
     let mut b = Bench::new(pages(100));
     b.seal(6, 2000, true);
