@@ -38,7 +38,7 @@ enum Op {
 fn op() -> impl Strategy<Value = Op> {
     let fault = prop_oneof![Just(Fault::Segment), Just(Fault::Gap), Just(Fault::Rows)];
     prop_oneof![
-        8 => (1..30u8).prop_map(Op::Seal),
+        8 => (1..8u8).prop_map(Op::Seal),
         1 => (1..4u8).prop_map(Op::Deliver),
         1 => (1..4u8).prop_map(Op::SendInVain),
         2 => fault.prop_map(Op::Break),
@@ -48,13 +48,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Few, so that a case is cheap; the last one is a long text, so that a batch fills half a page.
+/// Few, so that a case is cheap; the last one is a long text, so that a batch fills two pages.
 const POINTS: usize = 4;
 
 fn sample(tag: u64, at: Boot) -> Vec<Frame> {
     let mut frames = frames(tag, POINTS, at);
     let letter = |n: u64| char::from(b'a' + u8::try_from(mix(tag * 1000 + n) % 26).unwrap());
-    frames[0].rows[0].values[POINTS - 1] = Value::Text((0..1800).map(letter).collect::<String>().into());
+    frames[0].rows[0].values[POINTS - 1] = Value::Text((0..7000).map(letter).collect::<String>().into());
     frames
 }
 
@@ -106,7 +106,7 @@ impl Site {
         o.epoch_seed = Some(7);
         let mut t = Tuning::of(1 << 20, Duration::from_secs(60));
         t.sizes.pages_max = 60;
-        t.sizes.segment_bytes = 8 << 10;
+        t.sizes.segment_bytes = 32 << 10;
         t.room = Room { ram_bytes: 1 << 20, ram_batches: 1000 };
         let (store, restored) = open::open(&o, t).unwrap();
         self.epoch = restored.epoch;
@@ -249,7 +249,7 @@ impl Site {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn raw_thinned_and_gone_add_up_through_kills_at_every_step(ops in prop::collection::vec(op(), 1..40)) {
@@ -268,9 +268,9 @@ fn a_kill_between_two_steps_of_thinning_neither_loses_nor_doubles() {
         if let Some(fault) = fault {
             site.step(&Op::Break(fault));
         }
-        (0..30).for_each(|_| site.step(&Op::Seal(10)));
+        (0..8).for_each(|_| site.step(&Op::Seal(10)));
         site.step(&Op::Kill);
-        (0..10).for_each(|_| site.step(&Op::Seal(10)));
+        (0..4).for_each(|_| site.step(&Op::Seal(10)));
         site.settle();
         let thinned = site.arrived.values().filter(|(_, thinned)| *thinned).count();
         assert!(thinned > 0, "{fault:?}: nothing was thinned");
@@ -280,7 +280,7 @@ fn a_kill_between_two_steps_of_thinning_neither_loses_nor_doubles() {
 #[test]
 fn the_oldest_is_thinned_by_steps_and_dropped_last() {
     let mut site = Site::new();
-    (0..150).for_each(|_| site.step(&Op::Seal(10)));
+    (0..30).for_each(|_| site.step(&Op::Seal(10)));
     let figures = site.store().spool().figures(site.now);
     assert!(figures.thinned_samples > 0, "{figures:?}");
     assert!(figures.disk_bytes <= 1 << 20, "{figures:?}");
