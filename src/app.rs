@@ -12,8 +12,8 @@ use crate::{
     drivers::{Doors, ascii, line, mqtt},
     engine::{self, Engine},
     limits,
-    model::{Boot, DeviceId, LineId, LineState, UplinkFigures, UplinkState, Urgent},
-    store::{Backing, Options, Store},
+    model::{Boot, DeviceId, LineId, LineState, UplinkFigures, UplinkIndex, Urgent},
+    store::{Backing, Holder, Options, Store},
     system::{clock::Clock, notify},
     uplink,
 };
@@ -22,6 +22,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinSet,
     time::timeout,
 };
 use tokio_util::sync::CancellationToken;
@@ -56,6 +57,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         clock,
         backing: Backing::Thread,
         linger: engine::linger(&config),
+        uplinks: Holder::all(&config.uplinks),
         epoch_seed: None,
     })
     .context("cannot open the store")?;
@@ -96,29 +98,27 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         cards,
         stop: engine_stop.clone(),
     });
-    let (figures, figures_rx) = watch::channel(idle(clock.now()));
-    let engine = if config.uplink.is_some() { engine.watching_uplink(figures_rx.clone()) } else { engine };
-    let engine = tokio::spawn(engine.run());
+    let (shown, figures): (Vec<_>, Vec<_>) = config.uplinks.iter().map(|_| watch::channel(idle(clock.now()))).unzip();
+    let figures: Vec<_> = config.uplinks.iter().map(|u| u.id.clone()).zip(figures).collect();
+    let engine = tokio::spawn(engine.watching(&figures).run());
 
-    let mut uplink_task = None;
-    let mut uplink_figures = None;
-    if let Some(u) = &config.uplink {
-        uplink_figures = Some((u.id.clone(), figures_rx));
-        uplink_task = Some(tokio::spawn(uplink::run(uplink::Parts {
+    let mut uplink_tasks = JoinSet::new();
+    for (index, (u, figures)) in (0..).map(UplinkIndex).zip(config.uplinks.iter().zip(shown)) {
+        uplink_tasks.spawn(uplink::run(uplink::Parts {
             config: u.clone(),
+            index,
             gateway: config.gateway.id.clone(),
             version: env!("CARGO_PKG_VERSION"),
             store: store.clone(),
             epoch,
-            urgent,
-            cards: cards_rx,
+            urgent: urgent.clone(),
+            cards: cards_rx.clone(),
             figures,
             clock,
             stop: uplink_stop.clone(),
-        })));
-    } else {
-        drop(urgent);
+        }));
     }
+    drop(urgent);
 
     let sources = Arc::new(Sources {
         gateway: config.gateway.id.clone(),
@@ -128,7 +128,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         doors: line_doors,
         forget: forget_ports(&config, &lines),
         urgent: local_commands,
-        uplink: uplink_figures,
+        uplinks: config.uplinks.iter().map(|u| u.required).zip(figures).map(|(required, (id, f))| (id, required, f)).collect(),
         clock,
         started,
         epoch: epoch.to_string(),
@@ -163,9 +163,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     engine_stop.cancel();
     in_time("engine", ENGINE_STOPS_IN, engine).await;
     uplink_stop.cancel();
-    if let Some(task) = uplink_task {
-        in_time("uplink", UPLINK_STOPS_IN, task).await;
-    }
+    in_time("uplink", UPLINK_STOPS_IN, async { while uplink_tasks.join_next().await.is_some() {} }).await;
     surface_stop.cancel();
     in_time("store", STORE_STOPS_IN, store.close()).await;
     let _ = fs::remove_file(config.gateway.socket());
@@ -181,16 +179,7 @@ fn forget_ports(config: &Config, lines: &[line::LineHandle]) -> BTreeMap<DeviceI
 
 /// Before the first attempt to connect.
 fn idle(now: Boot) -> UplinkFigures {
-    UplinkFigures {
-        state: UplinkState::Unknown,
-        since: now,
-        reason: "not connected yet".into(),
-        answer_ms: None,
-        messages_sent: 0,
-        messages_acknowledged: 0,
-        bytes_sent: 0,
-        connects: 0,
-    }
+    UplinkFigures { since: now, reason: "not connected yet".into(), ..UplinkFigures::default() }
 }
 
 async fn in_time<T>(part: &str, limit: Duration, end: impl Future<Output = T>) {

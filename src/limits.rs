@@ -30,6 +30,13 @@ pub const LOCAL_MESSAGES: usize = 1024;
 pub const STORE_CHANGES: usize = 256;
 /// Changes that the disk refused, kept to be stored when it works again. Full: the oldest goes, ends of commands last.
 pub const UNSTORED: usize = 4_096;
+/// Earlier boots that a first synchronisation corrects, each with an event. More, on a site that ran for months without:
+/// the oldest keep their estimate.
+pub const BOOTS_SETTLED: usize = 64;
+/// How far a boot has come is written so often, so that a later one knows the time at least to this; 24 small commits a day.
+pub const CLOCK_KEPT_EVERY: Duration = Duration::from_secs(3600);
+/// Offsets of clocks kept for whoever looks back. Full: the oldest go.
+pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 
@@ -37,8 +44,29 @@ pub const STORE_GROUP: usize = 256;
 pub const BATCH_SAMPLES: usize = 5_000;
 /// A message's payload is kept below this: many brokers refuse 256 KiB and more.
 pub const MESSAGE_BYTES: usize = 128 * 1024;
-/// Batches in flight to one uplink. Also bounds what a lost connection sends twice.
-pub const UPLINK_IN_FLIGHT: usize = 32;
+/// Uplinks of one gateway: a bit for each beside every batch. More: a problem.
+pub const UPLINKS: usize = 8;
+/// Brokers of one uplink beside its first. More: a problem.
+pub const BROKERS: usize = 8;
+/// On another broker than the preferred one, the preferred one is tried again after so long.
+pub const BROKER_RETURN: Duration = Duration::from_secs(600);
+/// Messages in flight to one uplink at first. Later as many as keep the link busy while answers come at once…
+pub const UPLINK_IN_FLIGHT_START: usize = 32;
+/// …at least this many, however slow the answers are…
+pub const UPLINK_IN_FLIGHT_MIN: usize = 4;
+/// …and at most this many. Also bounds what a lost connection sends twice. Reached: the next waits for an answer.
+pub const UPLINK_IN_FLIGHT: usize = 1024;
+/// The same in bytes, for links that are narrow rather than long: at first…
+pub const UPLINK_BYTES_START: usize = 32 * 1024;
+/// …at least…
+pub const UPLINK_BYTES_MIN: usize = 8 * 1024;
+/// …and at most. One message may always go, whatever its size.
+pub const UPLINK_BYTES: usize = 2 * 1024 * 1024;
+/// An optional uplink may hold this share of `disk_max`, and of the events, alone. More: it loses the oldest, and a gap event names it.
+pub const OPTIONAL_SHARE: u64 = 4;
+/// What every required uplink has, and only an optional one still wants, is written this long after it was sealed, so
+/// that an optional cloud that is away wears the card little. A kill loses at most so much of it.
+pub const OPTIONAL_WINDOW: Duration = Duration::from_secs(10);
 /// A dead letter's body is cut here.
 pub const DEAD_LETTER_BYTES: usize = 4096;
 /// Dead letters kept. Full: the oldest goes.
@@ -202,6 +230,9 @@ pub const SUNSPEC_PARTS: usize = 24;
 
 /// A scan gives a unit that answers late at most so long. Later: it counts as not there; `--wait` gives it more.
 pub const SCAN_PATIENCE_MAX: Duration = Duration::from_secs(1);
+/// A host whose port is open and mute is asked again with so long for an answer: SunSpec gateways were seen to need a second.
+/// Later: it counts as not there; `--wait` gives it more.
+pub const SCAN_SECOND_LOOK: Duration = Duration::from_millis(1_500);
 /// Addresses that a scan of a network takes without `--yes`. More: refused.
 pub const SCAN_ADDRESSES: usize = 1_024;
 /// Addresses that it takes at all. More: refused.
@@ -220,3 +251,14 @@ pub const TRACE_STEPS: usize = 32;
 pub const COMMAND_PHASES: usize = 256;
 /// A local command's end is waited for so long after its deadline: a read-back may follow the write.
 pub const COMMAND_GRACE: Duration = Duration::from_secs(12);
+
+/// Messages that `fieldgate consume` writes in one commit, and their bytes: what an unacknowledged commit may cost in
+/// memory. More that wait are written by the next one.
+pub const CONSUME_GROUP: usize = 1_024;
+pub const CONSUME_GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Ranges of numbers and contents of messages that it holds in memory when it writes JSON lines. Full: a message that would
+/// need one more range is rejected, which only strangers' numbers come to; the oldest content is not compared any more.
+pub const CONSUME_RANGES: usize = 200_000;
+pub const CONSUME_CONTENTS: usize = 65_536;
+/// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
+pub const CONSUME_REJECTED: u64 = 10_000;

@@ -190,6 +190,36 @@ fn drivers_do_not_name_each_other() {
     none("drivers stand side by side", wrong);
 }
 
+/// Where boot time is turned into wall time, for people and the cloud. What decides (`logic`, `drivers`, `engine`) is not
+/// here; rows of the store carry it beside the boot clock.
+const WALL: &[&str] = &[
+    "src/api/requests/",
+    "src/cli/",
+    "src/model/time.rs",
+    "src/store/boots.rs",
+    "src/store/spool/mod.rs",
+    "src/store/state/",
+    "src/system/clock.rs",
+    "src/system/steps.rs",
+    "src/uplink/dialect/",
+    "src/uplink/pump/",
+];
+
+#[test]
+fn wall_time_is_written_and_decides_nothing() {
+    let mut wrong = Vec::new();
+    for source in sources().iter().filter(|s| !WALL.iter().any(|w| s.name.starts_with(w))) {
+        for (n, line) in source.code() {
+            for word in [".wall(", "SystemTime", "UNIX_EPOCH", "ClockId::Realtime", ".modified("] {
+                if line.contains(word) {
+                    wrong.push(format!("{}:{n}: {word}", source.name));
+                }
+            }
+        }
+    }
+    none("deadlines, backoff and evidence are on the boot clock (docs/ARCHITECTURE.md)", wrong);
+}
+
 #[test]
 fn pure_rooms_hold_no_async_and_read_no_clock() {
     let mut wrong = Vec::new();

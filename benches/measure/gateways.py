@@ -15,7 +15,10 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parent / "target"))
 class Work:
     """TCP devices by address, or the units 1 to n of one serial line."""
 
-    def __init__(self, sink, registers, interval_ms, addresses=(), line=None, units=0, baud=0, parity="none"):
+    def __init__(self, sink, registers, interval_ms, addresses=(), line=None, units=0, baud=0, parity="none",
+                 disk=None, disk_max=None):
+        # Where the gateway's data goes, if not beside its configuration, and how much of it there may be.
+        self.disk, self.disk_max = disk, disk_max
         self.sink, self.registers, self.interval_ms = sink, registers, interval_ms
         self.addresses, self.line, self.units, self.baud, self.parity = addresses, line, units, baud, parity
         self.devices = len(addresses) or units
@@ -50,8 +53,9 @@ class Fieldgate:
         self.version = subprocess.run([self.program, "--version"], capture_output=True, text=True).stdout.strip()
 
     def start(self, work, folder):
-        out = ["[gateway]", 'id = "bench"', f'data_dir = "{folder}/data"', f'run_dir = "{folder}/run"', ""]
-        out += ["[uplink.cloud]", f'url = "mqtt://{work.sink}"', ""]
+        out = ["[gateway]", 'id = "bench"', f'data_dir = "{work.disk or folder}/data"', f'run_dir = "{folder}/run"', ""]
+        out += ["[uplink.cloud]", f'url = "mqtt://{work.sink}"', 'reconnect_max = "1s"', ""]
+        out += ["[buffer]", f'disk_max = "{work.disk_max}"', ""] if work.disk_max else []
         if work.line:
             out += ["[line.bus]", f'serial = {{ path = "{work.line}", baud = {work.baud}, parity = "{work.parity}" }}', ""]
         for n in range(work.devices):
@@ -60,8 +64,8 @@ class Fieldgate:
             for t in range(work.registers):
                 out += [f"[device.d{n}.point.t{t}]", f'register = "holding:{t}"', 'type = "u16"']
             out.append("")
-        for name in ("data", "run"):
-            (folder / name).mkdir()
+        for place in (Path(work.disk or folder) / "data", folder / "run"):
+            place.mkdir()
         (folder / "fieldgate.toml").write_text("\n".join(out))
         return Process(self.name, [self.program, "run", "--config", folder / "fieldgate.toml"], folder / "log")
 
@@ -97,6 +101,9 @@ class ThingsBoard:
             "checkingDeviceActivity": {"checkDeviceInactivity": False},
         }
         storage = {"type": "memory", "read_records_count": 1000, "max_records_count": 1_000_000}
+        if work.disk:
+            storage = {"type": "sqlite", "data_file_path": f"{work.disk}/data.db", "messages_ttl_check_in_hours": 1,
+                       "messages_ttl_in_days": 7, "max_read_records_count": 1000}
         connectors = [{"name": "bench", "type": "modbus", "configuration": "modbus.json", "logLevel": "ERROR"}]
         write(config / "tb_gateway.json", {"thingsboard": server, "storage": storage, "grpc": {"enabled": False}, "connectors": connectors})
         slaves = [self.slave(work, n) for n in range(work.devices)]

@@ -19,10 +19,10 @@ ANSWERS = {b"v1/devices/me/rpc/request/": (b"v1/devices/me/rpc/response/", SESSI
 
 
 class Sink:
-    def __init__(self):
+    def __init__(self, port=0):
         self.messages = []  # (arrival in ms, topic, body), appended by the thread alone
         self.bytes_in = 0
-        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener = socket.create_server(("127.0.0.1", port))
         self.address = "%s:%d" % self._listener.getsockname()
         self.port = self._listener.getsockname()[1]
         self._end, self._ended = socket.socketpair()
@@ -30,8 +30,10 @@ class Sink:
         self._thread.start()
 
     def close(self):
+        """As a broker that dies: whoever is connected is cut off."""
         self._end.close()
         self._thread.join()
+        self._listener.close()
 
     def _serve(self):
         with selectors.DefaultSelector() as selector:
@@ -40,6 +42,9 @@ class Sink:
             while True:
                 for key, _ in selector.select():
                     if key.fileobj is self._ended:
+                        streams = [each.fileobj for each in selector.get_map().values() if isinstance(each.data, Connection)]
+                        for stream in streams:
+                            stream.close()
                         return
                     if key.fileobj is self._listener:
                         stream, _ = self._listener.accept()

@@ -5,7 +5,7 @@ use crate::{
     engine::Handle,
     model::{
         Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures,
-        UplinkId, UplinkState, Urgent,
+        UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent,
     },
     store::Store,
     system::clock::Clock,
@@ -38,7 +38,8 @@ pub struct Sources {
     pub forget: BTreeMap<DeviceId, Forget>,
     /// Where local commands go in, as those of the cloud do. Weak, so that surfaces hold no door open at the stop.
     pub urgent: mpsc::WeakSender<Urgent>,
-    pub uplink: Option<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// In the order of their indices; whether each is required.
+    pub uplinks: Vec<(UplinkId, bool, watch::Receiver<UplinkFigures>)>,
     pub clock: Clock,
     pub started: Boot,
     pub epoch: String,
@@ -51,11 +52,18 @@ impl Sources {
         let now = self.clock.now();
         let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
         let spool = self.store.spool().figures(now);
-        let reading = self.clock.reading();
-        let uplinks: Vec<Value> = self.uplink.iter().map(|(id, f)| uplink(id, &f.borrow(), now)).collect();
+        let (reading, _) = self.store.clock();
+        let held = self.store.held_until(now);
+        let uplinks = (0..).map(UplinkIndex).zip(&self.uplinks).map(|(u, (id, required, f))| {
+            let mut row = uplink(id, &f.borrow(), now);
+            row["required"] = json!(required);
+            backlog(&mut row, &self.store.spool().figures_of(u, now));
+            row
+        });
+        let uplinks: Vec<Value> = uplinks.collect();
         let well = !snapshot.devices.iter().any(|d| d.state == State::Offline)
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
-            && !self.uplink.iter().any(|(_, f)| f.borrow().state == UplinkState::Down)
+            && !self.uplinks.iter().any(|(.., f)| f.borrow().state == UplinkState::Down)
             && spool.dropped_samples == 0;
         let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
         exceptions.sort_by_key(|d| (rank(d.state), d.since));
@@ -78,7 +86,11 @@ impl Sources {
             "lines": lines(&snapshot.lines, &figures, &snapshot.devices),
             "devices": counts(&snapshot.devices),
             "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
-            "clock": {"quality": reading.quality, "offset_ms": reading.offset_ms},
+            "clock": {
+                "quality": reading.quality, "source": reading.source, "offset_ms": reading.offset_ms, "error_ms": reading.error_ms,
+                "held_for_s": held.map(|until| (until - now).as_secs()),
+                "held_batches": held.map_or(0, |_| spool.waiting_batches),
+            },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
             "samples_in": snapshot.samples_in,
         });
@@ -113,7 +125,17 @@ fn uplink(id: &UplinkId, f: &UplinkFigures, now: Boot) -> Value {
     json!({
         "id": id, "state": f.state, "since_s": seconds(now, f.since), "reason": f.reason, "answer_ms": f.answer_ms,
         "sent": f.messages_sent, "acknowledged": f.messages_acknowledged, "bytes_sent": f.bytes_sent, "connects": f.connects,
+        "broker": &*f.broker, "in_flight": f.in_flight, "window": f.window,
     })
+}
+
+fn backlog(row: &mut Value, f: &UplinkSpool) {
+    row["waiting"] = json!(f.waiting_samples);
+    row["oldest_age_s"] = json!(f.oldest_age_ms.map(|ms| ms / 1000));
+    row["samples_acknowledged"] = json!(f.acknowledged_samples);
+    row["dropped"] = json!(f.dropped_samples);
+    row["drain_rate"] = json!(f.drain_rate);
+    row["drained_in_s"] = json!(f.drained_in_s);
 }
 
 fn device(d: &DeviceStatus, now: Boot) -> Value {

@@ -87,7 +87,11 @@ fn explore(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, Trouble>
     let from = args.register.as_deref().map_or(Ok(Register { table: Table::Input, address: 0 }), |r| register(r, Table::Input))?;
     let mut bus = site::open_place(global, out, &place)?;
     let mut span = Span::new(unit, from.table, from.address, args.count);
-    let look = span.read(bus.as_mut())?;
+    let mut look = span.read(bus.as_mut())?;
+    if !look.alive {
+        // One lost answer is no verdict, and a connection may speak the other framing.
+        look = span.read(bus.as_mut())?;
+    }
     if !look.alive {
         let why = if look.garbled { "only broken answers" } else { "no answer" };
         let message = format!("{why} from unit {unit} on {}", bus.place());

@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod config;
+pub mod consume;
 pub mod demo;
 pub mod explore;
 pub mod interrupt;
@@ -21,6 +22,7 @@ pub mod scan;
 pub mod simulate;
 pub mod site;
 pub mod status;
+pub mod table;
 pub mod trace;
 pub mod write;
 
@@ -75,6 +77,9 @@ pub struct Global {
     /// Plain characters instead of glyphs and bars
     #[arg(long, global = true)]
     pub ascii: bool,
+    /// All columns of a table, also where the terminal is too narrow
+    #[arg(long, global = true)]
+    pub wide: bool,
     /// How long to wait for the daemon
     #[arg(long, global = true, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub timeout: Duration,
@@ -108,6 +113,8 @@ pub enum Verb {
     Read(read::Args),
     /// See the whole gateway at work, without hardware, broker or root
     Demo(demo::Args),
+    /// Receive gateways' messages from a broker, exactly once, and prove that none is missing
+    Consume(consume::Args),
     /// Device profiles: list, show, check, import
     Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
@@ -138,6 +145,7 @@ pub fn main() -> ExitCode {
         Verb::Listen(args) => listen::run(&cli.global, &out, &args),
         Verb::Read(args) => read::run(&cli.global, &out, &args),
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
+        Verb::Consume(args) => consume::run(&out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
     }

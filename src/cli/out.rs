@@ -20,6 +20,8 @@ pub struct Out {
     /// The same for stderr.
     pub color_err: bool,
     pub ascii: bool,
+    /// Columns of the terminal that a table has to fit; `None`: piped, or all of it is wanted.
+    pub width: Option<usize>,
 }
 
 /// Sixteen ANSI colours only, so that the reader's theme rules.
@@ -48,12 +50,13 @@ impl Out {
             let l = l.to_ascii_lowercase();
             l.contains("utf-8") || l.contains("utf8")
         });
-        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color, color_err, ascii: global.ascii || !utf8 }
+        let (ascii, width) = (global.ascii || !utf8, if global.wide { None } else { width(std::io::stdout()) });
+        Out { json: global.json, quiet: global.quiet, verbose: global.verbose, color, color_err, ascii, width }
     }
 
     /// For tests and for parts that only need plain text.
     pub fn plain() -> Out {
-        Out { json: false, quiet: false, verbose: 0, color: false, color_err: false, ascii: false }
+        Out { json: false, quiet: false, verbose: 0, color: false, color_err: false, ascii: false, width: None }
     }
 
     pub fn paint(&self, paint: Paint, text: &str) -> String {
@@ -92,9 +95,10 @@ impl Out {
         }
     }
 
-    /// A table: on a terminal that is too narrow its lines end in `…`; piped, nothing is cut.
+    /// Lines that do not wrap: on a terminal that is too narrow they end in `…`; piped, nothing is cut. Columns leave before,
+    /// by [`Table`](super::table::Table).
     pub fn table(&self, text: &str) {
-        self.say(&match width(std::io::stdout()) {
+        self.say(&match self.width {
             Some(wide) => text.lines().map(|line| cut(line, wide, self.ascii)).collect::<Vec<_>>().join("\n"),
             None => text.to_owned(),
         });
@@ -134,23 +138,35 @@ pub fn width(stream: impl IsTerminal + std::os::fd::AsFd) -> Option<usize> {
 
 /// The line in so many columns. Colours take none.
 pub fn cut(line: &str, wide: usize, ascii: bool) -> String {
-    let (mut shown, mut colour, mut out, mut last) = (0, false, String::new(), 0);
-    for c in line.chars() {
-        match c {
-            '\x1b' => colour = true,
-            'm' if colour => colour = false,
-            _ if colour => {}
-            _ if shown == wide => {
-                // The last column says that there is more, and no colour runs on.
-                out.truncate(last);
-                out.push(if ascii { '>' } else { '…' });
-                return if line.contains('\x1b') { out + "\x1b[0m" } else { out };
-            }
-            _ => (last, shown) = (out.len(), shown + 1),
+    let (mut shown, mut out, mut last) = (0, String::new(), 0);
+    for (c, is_shown) in characters(line) {
+        if is_shown && shown == wide {
+            // The last column says that there is more, and no colour runs on.
+            out.truncate(last);
+            out.push(if ascii { '>' } else { '…' });
+            return if line.contains('\x1b') { out + "\x1b[0m" } else { out };
+        }
+        if is_shown {
+            (last, shown) = (out.len(), shown + 1);
         }
         out.push(c);
     }
     out
+}
+
+/// Columns that the text takes.
+pub fn columns(text: &str) -> usize {
+    characters(text).filter(|(_, is_shown)| *is_shown).count()
+}
+
+/// Each with whether it takes a column: colours take none.
+fn characters(text: &str) -> impl Iterator<Item = (char, bool)> {
+    let mut colour = false;
+    text.chars().map(move |c| {
+        let was = colour;
+        colour = c == '\x1b' || was && c != 'm';
+        (c, !was && !colour)
+    })
 }
 
 /// For JSON: what stands on several lines of a screen.

@@ -5,6 +5,7 @@
 use super::{
     EXIT_CONFIG, EXIT_UNREACHABLE, Global, Out,
     check::line_time::{self, Known, LinePlan},
+    table::{Table, left, right},
 };
 use crate::{
     api::control,
@@ -80,7 +81,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     if out.json {
         out.say(&document(&plans, &facts, args.device.as_deref()).to_string());
     } else if let Some(id) = &args.device {
-        out.table(requests(config, &plans, &known, id).trim_end());
+        out.table(requests(config, &plans, &known, id, out).trim_end());
     } else {
         let mut text = line_time::text(&plans, Some(config), &known, out);
         text.push_str(&learned_line(config, &known, &plans));
@@ -158,7 +159,7 @@ fn forget(global: &Global, out: &Out, config: &Config, socket: &Path, device: &s
 }
 
 /// The requests of one device, and what it refuses.
-fn requests(config: &Config, plans: &[LinePlan], known: &Known, id: &str) -> String {
+fn requests(config: &Config, plans: &[LinePlan], known: &Known, id: &str, out: &Out) -> String {
     let mut text = String::new();
     let planned = plans.iter().flat_map(|p| &p.devices).find(|d| d.device.as_str() == id);
     let Some((plan, device)) = planned.zip(config.devices.iter().find(|d| d.id.as_str() == id)) else { return text };
@@ -168,10 +169,12 @@ fn requests(config: &Config, plans: &[LinePlan], known: &Known, id: &str) -> Str
         format!("every {}", line_time::seconds(plan.every.as_secs_f64() * 1000.0))
     };
     let _ = writeln!(text, "{id}   unit {} on {}, polled {every}\n", device.unit, device.line);
-    let _ = writeln!(text, "  {:<20}  {:>5}  {:>9}  POINTS", "REQUEST", "WORDS", "LINE TIME");
+    let columns = [left("REQUEST").least(20), right("WORDS").rank(1).least(5), right("LINE TIME").least(9), left("POINTS").text(16)];
+    let mut table = Table::new(&columns);
     for (request, ms) in &plan.requests {
-        let _ = writeln!(text, "  {:<20}  {:>5}  {:>6.0} ms  {}", place(request), request.count, ms, names(request));
+        table.row("  ", [place(request), request.count.to_string(), format!("{ms:.0} ms"), names(request)]);
     }
+    text.push_str(&table.text(out));
     let Some(holes) = known.holes.get(&device.id).filter(|h| !h.is_empty()) else { return text };
     let _ = writeln!(text, "\n  Left out, because the device refuses it:");
     for (hole, code) in holes.iter() {

@@ -1,6 +1,9 @@
 //! `fieldgate ports`: which serial ports there are, by names that last, and who holds them. Nothing is opened.
 
-use super::{Global, Out, out::Paint, site};
+use super::{
+    Global, Out, site,
+    table::{Table, left},
+};
 use crate::system::ports::{self, Permission, Port, Roots};
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path, process::ExitCode, time::Duration};
@@ -96,24 +99,18 @@ fn render(ports: &[Port], out: &Out, all: bool, is_cut: bool) -> String {
     if rows.is_empty() {
         s.push_str("No serial port here. Plug the adapter in; fieldgate ports -w shows it come.\n");
     } else {
-        let width = rows.iter().map(|(_, stable)| stable.chars().count()).max().unwrap_or(0).max(4);
-        let (names, chips) = (longest(&rows, |p| &p.name).max(6), longest(&rows, |p| &p.chip).max(4));
-        let head = format!("  {:width$}  {:names$}  {:chips$}  HELD BY", "PORT", "NOW AT", "CHIP");
-        let _ = writeln!(s, "{}", out.paint(Paint::Dim, &head));
-        for (p, stable) in &rows {
+        let mut table = Table::new(&[left("PORT"), left("NOW AT").rank(1), left("CHIP").rank(2), left("HELD BY").text(12)]);
+        for (p, stable) in rows {
             let (word, held) = state(p);
-            let _ = writeln!(s, "{} {stable:width$}  {:names$}  {:chips$}  {held}", out.glyph(word), p.name, p.chip);
+            table.row(format!("{} ", out.glyph(word)), [stable, p.name.clone(), p.chip.clone(), held]);
         }
+        s.push_str(&table.text(out));
     }
     let hints = hints(ports, all);
     if !hints.is_empty() {
         let _ = write!(s, "\n{hints}");
     }
     s
-}
-
-fn longest(rows: &[(&Port, String)], of: impl Fn(&Port) -> &str) -> usize {
-    rows.iter().map(|(p, _)| of(p).chars().count()).max().unwrap_or(0)
 }
 
 /// The glyph's word and the last column.

@@ -5,7 +5,10 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use super::{EXIT_CONFIG, Global, Out, out};
+use super::{
+    EXIT_CONFIG, Global, Out, out,
+    table::{Table, left, right},
+};
 use crate::config::{self, Profile, Secrets, Surroundings, profile::Found, render::Style};
 use std::{fmt::Write, path::PathBuf, process::ExitCode};
 
@@ -62,7 +65,7 @@ fn list(out: &Out, found: &Found) -> ExitCode {
         let all: Vec<serde_json::Value> = found.profiles.iter().map(show::summary).collect();
         out.say(&serde_json::json!({"v": 1, "profiles": all, "problems": config::render::json(&found.problems)}).to_string());
     } else {
-        out.table(list_text(found).trim_end());
+        out.table(list_text(found, out).trim_end());
         if let Some(first) = found.profiles.first() {
             out.next(&format!("fieldgate profiles show {}", first.id));
         }
@@ -80,22 +83,21 @@ fn broken(out: &Out, found: &Found) {
     }
 }
 
-fn list_text(found: &Found) -> String {
-    let wide = |of: fn(&Profile) -> usize, least: usize| found.profiles.iter().map(of).max().unwrap_or(0).max(least);
-    let id = wide(|p| p.id.len(), 7);
-    let title = wide(|p| p.about.title.chars().count(), 6);
-    let mut text = format!("{:id$}  POINTS  VERIFIED  {:title$}  SOURCE\n", "PROFILE", "DEVICE");
+fn list_text(found: &Found, out: &Out) -> String {
+    let columns =
+        [left("PROFILE"), right("POINTS").rank(2), left("VERIFIED").rank(3), left("DEVICE").text(20), left("SOURCE").text(20).rank(4)];
+    let mut table = Table::new(&columns);
     for p in &found.profiles {
         // A SunSpec device says itself how many it has.
         let points = if p.device.sunspec.is_some() { "-".into() } else { out::count(p.device.points.len() as u64) };
-        let verified = p.about.verified.word();
         let source = p.about.source.first().map_or("", String::as_str);
         let more = match p.about.source.len() {
             0 | 1 => String::new(),
             n => format!(" (+{})", n - 1),
         };
-        let _ = writeln!(text, "{:id$}  {points:>6}  {verified:8}  {:title$}  {source}{more}", p.id, p.about.title);
+        table.row("", [p.id.clone(), points, p.about.verified.word().into(), p.about.title.clone(), format!("{source}{more}")]);
     }
+    let mut text = table.text(out);
     if found.profiles.is_empty() {
         text.push_str("none; the package puts them into /usr/share/fieldgate/profiles\n");
     }

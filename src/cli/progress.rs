@@ -38,6 +38,15 @@ pub struct Look {
     pub left: Option<Duration>,
 }
 
+impl Look {
+    /// As a part of something that takes so much more time.
+    pub fn with(self, ahead: Duration, elapsed: Duration) -> Look {
+        let Some(left) = self.left.filter(|_| !ahead.is_zero()).map(|left| left + ahead) else { return self };
+        let part = elapsed.as_secs_f64() / (elapsed + left).as_secs_f64().max(0.001);
+        Look { part, left: Some(left), ..self }
+    }
+}
+
 impl Progress {
     pub fn new(out: &Out, clock: Clock) -> Progress {
         let now = clock.now();

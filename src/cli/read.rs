@@ -8,7 +8,10 @@ mod show;
 pub use ask::exception;
 
 use super::{
-    Global, Out, duration,
+    EXIT_NO_ANSWER, EXIT_REFUSED, Global, Out, duration,
+    interrupt::{EXIT_INTERRUPTED, Interrupt},
+    out::count,
+    progress::took,
     site::{self, Place, Trouble, Wiring},
 };
 use crate::{
@@ -22,7 +25,7 @@ use std::{process::ExitCode, time::Duration};
 #[derive(Debug, clap::Args)]
 #[command(
     override_usage = "fieldgate read DEVICE [POINT…]\n       fieldgate read PORT --unit N REGISTER[+COUNT]… [--as TYPE]",
-    after_help = "Examples:\n  fieldgate read meter-1                       all points of a known device\n  fieldgate read meter-1 power voltage\n  fieldgate read /dev/ttyUSB0 -u 1 input:12+2 --as f32\n  fieldgate read 192.168.1.20 -u 1 holding:100+4\n\nWith the daemon running on that line it takes turns with it.\nExit: 4 no answer, 5 the device refused."
+    after_help = "Examples:\n  fieldgate read meter-1                       all points of a known device\n  fieldgate read meter-1 power voltage\n  fieldgate read /dev/ttyUSB0 -u 1 input:12+2 --as f32\n  fieldgate read 192.168.1.20 -u 1 holding:100+4\n\nWith the daemon running on that line it takes turns with it.\nExit: 4 no answer, 5 the device refused, 130 interrupted (--every)."
 )]
 pub struct Args {
     /// A device of the configuration, or a port (/dev/…), a line or host[:port]
@@ -49,6 +52,8 @@ pub struct Args {
 
 /// Most registers that one call reads: more belongs into a configuration.
 const COUNT_MAX: u32 = 2000;
+/// How soon a Ctrl-C is seen between two readings.
+const LOOK: Duration = Duration::from_millis(100);
 
 pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     match read(global, out, args) {
@@ -63,6 +68,9 @@ fn read(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, Trouble> {
     let mut bus = site::open_place(global, out, &place)?;
     let requests = plan_points(&device, points.iter().copied());
     let mut before = Vec::new();
+    let interrupt = args.every.map(|_| Interrupt::watch());
+    let began = Clock::Real.now();
+    let mut tally = Tally::default();
     loop {
         let begun = Clock::Real.now();
         let taken = ask::all(bus.as_mut(), &device, &requests)?;
@@ -71,14 +79,54 @@ fn read(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, Trouble> {
             trouble.say(out);
         }
         let code = taken.troubles.iter().map(|t| t.exit).min().unwrap_or(0);
-        let Some(every) = args.every else { return Ok(ExitCode::from(code)) };
+        let Some((every, interrupt)) = args.every.zip(interrupt.as_ref()) else { return Ok(ExitCode::from(code)) };
+        tally.add(&taken);
         before = taken.values;
-        let rest = every.saturating_sub(Clock::Real.now() - begun);
-        // Nobody wakes this thread: it sleeps for as long as is left.
-        let end = Clock::Real.now() + rest;
-        while Clock::Real.now() < end {
-            std::thread::park_timeout(end - Clock::Real.now());
+        let end = begun + every;
+        while Clock::Real.now() < end && !interrupt.came() {
+            std::thread::park_timeout((end - Clock::Real.now()).min(LOOK));
         }
+        if interrupt.came() {
+            if !out.quiet {
+                eprintln!("{}", tally.words(Clock::Real.now() - began));
+            }
+            return Ok(ExitCode::from(EXIT_INTERRUPTED));
+        }
+    }
+}
+
+/// What `--every` came to.
+#[derive(Debug, Default)]
+struct Tally {
+    readings: u64,
+    without: u64,
+    refused: u64,
+    took: Duration,
+}
+
+impl Tally {
+    fn add(&mut self, taken: &ask::All) {
+        self.readings += 1;
+        self.without += u64::from(taken.troubles.iter().any(|t| t.exit == EXIT_NO_ANSWER));
+        self.refused += u64::from(taken.troubles.iter().any(|t| t.exit == EXIT_REFUSED));
+        self.took += taken.took;
+    }
+
+    /// `12 readings in 12 s, all answered, 21 ms each`.
+    fn words(&self, elapsed: Duration) -> String {
+        let readings = if self.readings == 1 { "1 reading".to_owned() } else { format!("{} readings", count(self.readings)) };
+        let mut text = format!("{readings} in {}", took(elapsed));
+        match (self.without, self.refused) {
+            (0, 0) => text.push_str(", all answered"),
+            (without, refused) => {
+                for (n, what) in [(without, "not answered"), (refused, "refused")].into_iter().filter(|(n, _)| *n > 0) {
+                    text.push_str(&format!(", {} {what}", count(n)));
+                }
+            }
+        }
+        let answered = self.readings - self.without;
+        let each = self.took.as_millis() / u128::from(answered.max(1));
+        if answered > 0 { format!("{text}, {each} ms each") } else { text }
     }
 }
 

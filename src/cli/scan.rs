@@ -60,7 +60,7 @@ pub struct Args {
     /// End when so many devices are found
     #[arg(long, value_name = "N")]
     stop_at: Option<usize>,
-    /// How long a device may think before it answers [default: 100ms; in a network 300ms]
+    /// How long a device may think before it answers [default: 100ms; in a network 300ms, then 1.5s where a port is open and mute]
     #[arg(long, value_name = "TIME", value_parser = super::duration, conflicts_with = "fast")]
     wait: Option<Duration>,
     /// Give devices less time: 40 ms, in a network 100 ms. Slow ones are missed
@@ -98,6 +98,8 @@ struct Desk<'a> {
     found: Vec<Found>,
     headed: bool,
     net: bool,
+    /// What the hosts that are still to be asked take if nobody answers there.
+    ahead: Duration,
 }
 
 /// What all sweeps together came to.
@@ -135,6 +137,7 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
         found: Vec::new(),
         headed: false,
         net: place.is_none(),
+        ahead: Duration::ZERO,
     };
     let swept = match &place {
         Some(place) => serial(&mut desk, place),
@@ -160,7 +163,21 @@ fn port(global: &Global, args: &Args) -> Result<Option<Place>, Trouble> {
     }
 }
 
+/// What no serial line has is not asked: it would count as tried.
+fn on_serial(units: &[u8], place: &str) -> Result<(), Trouble> {
+    let wrong: Vec<String> = units.iter().filter(|u| !(1..=247).contains(*u)).map(u8::to_string).collect();
+    let are = match &wrong[..] {
+        [] => return Ok(()),
+        [one] => format!("unit {one} is no address"),
+        some => format!("units {} are no addresses", some.join(", ")),
+    };
+    let remedy = format!("fieldgate scan {place} --units 1-247     0 and 248 to 255 are for TCP");
+    Err(Trouble::new("usage", 2, format!("{are} on a serial line"), remedy))
+}
+
 fn serial(desk: &mut Desk<'_>, place: &Place) -> Result<Total, Trouble> {
+    let units = desk.args.units.clone().map_or_else(|| (1..=247).collect(), |u| u.0);
+    on_serial(&units, &desk.args.target)?;
     let mut bus = open_place(desk.global, desk.out, place)?;
     let args = desk.args;
     let chosen = !args.baud.is_empty() || !args.parity.is_empty() || !args.stop.is_empty();
@@ -172,12 +189,7 @@ fn serial(desk: &mut Desk<'_>, place: &Place) -> Result<Total, Trouble> {
         settings::candidates(&args.baud, &args.parity, &args.stop).into_iter().map(Some).collect()
     };
     desk.say_head(&format!("Scanning {}: reads only, nothing is written", bus.place()));
-    let wanted = strategy::Wanted {
-        settings,
-        units: args.units.clone().map_or_else(|| (1..=247).collect(), |u| u.0),
-        stop_at: args.stop_at,
-        patience: args.patience(100, 40),
-    };
+    let wanted = strategy::Wanted { settings, units, stop_at: args.stop_at, patience: args.patience(100, 40) };
     let mut total = Total::default();
     total.add(&desk.sweep(bus.as_mut(), wanted, None)?);
     Ok(total)
@@ -199,9 +211,9 @@ impl Desk<'_> {
             sweep::Event::Found(found) => self.say(found),
             sweep::Event::Collision { unit, settings } => self.collision(&place, unit, settings),
             sweep::Event::Look(strategy) => {
-                let (elapsed, before) = (self.progress.elapsed(), self.found.len());
+                let (elapsed, before, ahead) = (self.progress.elapsed(), self.found.len(), self.ahead);
                 let place = &place;
-                self.progress.show(|| sweep::look(strategy, place, elapsed, before));
+                self.progress.show(|| sweep::look(strategy, place, elapsed, before).with(ahead, elapsed));
             }
         });
         self.profiles = profiles;
@@ -214,7 +226,7 @@ impl Desk<'_> {
             self.out.say(&serde_json::to_string(&found).unwrap_or_default());
         } else {
             if !std::mem::replace(&mut self.headed, true) {
-                self.out.table(&self.out.paint(Paint::Dim, &Found::head(self.net)));
+                self.out.table(&self.out.paint(Paint::Dim, &Found::table(self.net).head("  ", self.out)));
             }
             self.out.table(&found.row(self.out));
         }
@@ -266,6 +278,9 @@ impl Desk<'_> {
                     format!("Nothing answers. Check power, and whether A and B are swapped: fieldgate listen {}", self.args.target)
                 });
             }
+            if let Some(missing) = Found::table(self.net).missing(self.out).filter(|_| n > 0) {
+                self.progress.note(&missing);
+            }
             if kept.is_some() {
                 self.out.next("fieldgate config add --from-scan     write these into conf.d");
             }
@@ -275,6 +290,22 @@ impl Desk<'_> {
             (false, 1..) => ExitCode::SUCCESS,
             (false, 0) if total.garbled > 0 => ExitCode::from(EXIT_GARBLED),
             (false, 0) => ExitCode::FAILURE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn units_that_no_serial_line_has_are_refused_and_not_counted_as_tried() {
+        assert_eq!(on_serial(&[1, 17, 247], "/dev/ttyUSB0"), Ok(()));
+        for (units, says) in
+            [(&[248][..], "unit 248 is no address on"), (&[0][..], "unit 0 is no"), (&[1, 0, 255][..], "units 0, 255 are no addresses")]
+        {
+            let trouble = on_serial(units, "/dev/ttyUSB0").expect_err("refused");
+            assert!(trouble.message.starts_with(says) && trouble.exit == 2 && trouble.remedy.contains("1-247"), "{trouble:?}");
         }
     }
 }

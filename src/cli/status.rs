@@ -3,6 +3,7 @@
 use super::{
     EXIT_UNREACHABLE, Global, Out,
     out::{Paint, age, bytes, count},
+    table::{Table, left},
 };
 use crate::{api::control, config};
 use serde_json::{Value, json};
@@ -80,9 +81,11 @@ fn list(v: &Value) -> &[Value] {
 pub fn render(d: &Value, out: &Out, all: bool) -> String {
     let mut s = String::new();
     let id = text(&d["gateway"]["id"]);
-    let _ = writeln!(s, "{} {}", out.glyph(text(&d["verdict"])), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
-    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let crowded = list(&d["lines"]).iter().any(is_overloaded);
+    // All answer, and not as often as they were to.
+    let word = if crowded && d["verdict"] == "well" { "slow" } else { text(&d["verdict"]) };
+    let _ = writeln!(s, "{} {}", out.glyph(word), out.paint(Paint::Bold, &format!("{id}: {}", verdict(d))));
+    let exceptions = list(if all { &d["all"] } else { &d["exceptions"] });
     let quiet = d["verdict"] == "well" && exceptions.is_empty() && !all && !crowded;
     if quiet {
         let _ = writeln!(s, "  {}", well(d));
@@ -110,8 +113,17 @@ fn verdict(d: &Value) -> String {
         1 => says.push("1 device needs you".into()),
         n => says.push(format!("{n} devices need you")),
     }
+    for line in list(&d["lines"]).iter().filter(|l| l["state"] != "down" && is_overloaded(l)) {
+        let id = text(&line["id"]);
+        says.push(format!("line {id} has more than it can carry, fieldgate plan --line {id} says what to change"));
+    }
     for up in list(&d["uplinks"]).iter().filter(|u| u["state"] == "down") {
-        says.push(format!("{} is down, keeping everything here", text(&up["id"])));
+        let optional = if up["required"] == false { " (optional)" } else { "" };
+        says.push(format!(
+            "{}{optional} is down, keeping {} here",
+            text(&up["id"]),
+            if optional.is_empty() { "everything" } else { "what fits" }
+        ));
     }
     if number(&d["spool"]["dropped"]) > 0 {
         says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
@@ -123,18 +135,16 @@ fn well(d: &Value) -> String {
     let online = number(&d["devices"]["online"]);
     let total: u64 = d["devices"].as_object().map_or(0, |o| o.values().map(number).sum());
     let mut s = format!("{online} of {total} devices online");
-    match list(&d["uplinks"]).first() {
-        None => s.push_str(", no cloud configured"),
-        Some(u) => match u["answer_ms"].as_u64() {
-            Some(ms) => {
-                let _ = write!(s, ", {} answers in {ms} ms", text(&u["id"]));
-            }
-            None => {
-                let _ = write!(s, ", {} is {}", text(&u["id"]), text(&u["state"]).replace('_', " "));
-            }
-        },
+    if list(&d["uplinks"]).is_empty() {
+        s.push_str(", no cloud configured");
     }
-    let _ = write!(s, ", {}", waiting(d));
+    for u in list(&d["uplinks"]) {
+        let _ = match u["answer_ms"].as_u64() {
+            Some(ms) => write!(s, ", {} answers in {ms} ms", text(&u["id"])),
+            None => write!(s, ", {} is {}", text(&u["id"]), text(&u["state"]).replace('_', " ")),
+        };
+    }
+    let _ = write!(s, ", {}", waiting(&d["spool"]["waiting"]));
     s
 }
 
@@ -143,19 +153,21 @@ fn mebibytes(n: u64) -> String {
     format!("{} MiB", n >> 20)
 }
 
-fn waiting(d: &Value) -> String {
-    match number(&d["spool"]["waiting"]) {
+fn waiting(samples: &Value) -> String {
+    match number(samples) {
         0 => "nothing waiting".into(),
         n => format!("{} waiting", count(n)),
     }
 }
 
 fn table(s: &mut String, devices: &[Value], out: &Out, most: usize) {
-    let width = devices.iter().map(|e| text(&e["id"]).len()).max().unwrap_or(0);
+    let mut table = Table::headless(&[left("DEVICE"), left("STATE").least(11), left("WHY").text(20).least(38), left("LINE").rank(1)]);
     for e in devices.iter().take(most) {
         let state = text(&e["state"]);
-        let _ = writeln!(s, "  {} {:width$}  {:<11}  {:<38} {}", out.glyph(state), text(&e["id"]), state, why(e), text(&e["line"]));
+        let cells = [text(&e["id"]).to_owned(), state.to_owned(), why(e), text(&e["line"]).to_owned()];
+        table.row(format!("  {} ", out.glyph(state)), cells);
     }
+    s.push_str(&table.text(out));
     if devices.len() > most {
         let _ = writeln!(s, "  … {} more; --all shows them", devices.len() - most);
     }
@@ -192,6 +204,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
     let row = |s: &mut String, name: &str, state: &str, detail: &str| {
         let _ = writeln!(s, "  {name:<12} {} {:<13} {detail}", out.glyph(state), state.replace('_', " "));
     };
+    let several = list(&d["uplinks"]).len() > 1;
     for u in list(&d["uplinks"]) {
         let state = text(&u["state"]);
         let mut detail = match (state, u["answer_ms"].as_u64()) {
@@ -199,13 +212,17 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
-        let dropped = number(&d["spool"]["dropped"]);
-        let _ = write!(
-            detail,
-            "; {}, {}",
-            waiting(d),
-            if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) }
-        );
+        // Each holds what it has not acknowledged.
+        let of = if u["waiting"].is_u64() { u } else { &d["spool"] };
+        let _ = write!(detail, "; {}", waiting(&of["waiting"]));
+        if let Some(seconds) = u["drained_in_s"].as_u64().filter(|_| state == "catching_up") {
+            let _ = write!(detail, " ({}/s, done in {})", count(number(&u["drain_rate"])), age(seconds * 1000));
+        }
+        let dropped = number(&of["dropped"]);
+        let _ = write!(detail, ", {}", if dropped == 0 { "nothing dropped".into() } else { format!("{} dropped", count(dropped)) });
+        if several {
+            let _ = write!(detail, "{}", if u["required"] == false { "; optional" } else { "" });
+        }
         row(s, text(&u["id"]), state, &detail);
     }
     for l in list(&d["lines"]) {
@@ -234,7 +251,7 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         row(s, text(&l["id"]), state, &detail);
     }
     let clock = text(&d["clock"]["quality"]);
-    row(s, "clock", clock, if clock == "estimated" { "not known to be set from the network; messages say so" } else { "" });
+    row(s, "clock", clock, &clock_detail(&d["clock"]));
     let disk = format!(
         "{} of {}, {} written by the spool",
         bytes(number(&d["disk"]["bytes"])),
@@ -242,6 +259,22 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         bytes(number(&d["spool"]["bytes_written"]))
     );
     row(s, "disk", "good", &disk);
+}
+
+fn clock_detail(clock: &Value) -> String {
+    let mut detail = match (text(&clock["source"]), clock["error_ms"].as_u64()) {
+        ("rtc", _) => "the clock of this machine is trusted (gateway.trust_rtc)".into(),
+        (source @ ("ntp" | "file"), Some(ms)) if clock["quality"] == "synchronised" => {
+            format!("off by {} ms or less ({source})", count(ms))
+        }
+        ("ntp" | "file", Some(ms)) => format!("no time server for long; off by {} s or less, messages say so", count(ms / 1000)),
+        _ if clock["quality"] == "estimated" => "not known to be set from the network; messages say so".into(),
+        _ => String::new(),
+    };
+    if let Some(s) = clock["held_for_s"].as_u64() {
+        let _ = write!(detail, "; telemetry waits {s} s more for it, {} batches", count(number(&clock["held_batches"])));
+    }
+    detail
 }
 
 #[cfg(test)]
@@ -269,6 +302,18 @@ mod tests {
     }
 
     #[test]
+    fn an_overloaded_line_is_named_by_the_verdict_with_its_remedy() {
+        let mut d = document();
+        (d["verdict"], d["exceptions"], d["devices"]) = (json!("well"), json!([]), json!({"online": 4, "offline": 0}));
+        d["lines"][0]["utilisation"] = json!(0.99);
+        d["lines"][0]["missed"] = json!(1200);
+        let s = render(&d, &Out::plain(), false);
+        let first = "◐ plant-7: line meters has more than it can carry, fieldgate plan --line meters says what to change";
+        assert_eq!(s.lines().next(), Some(first), "{s}");
+        assert!(!s.contains("all well"), "{s}");
+    }
+
+    #[test]
     fn a_line_that_cannot_keep_up_says_so_even_when_all_devices_answer() {
         let mut d = document();
         (d["verdict"], d["exceptions"]) = (json!("well"), json!([]));
@@ -278,6 +323,45 @@ mod tests {
         let s = render(&d, &Out::plain(), false);
         let line = "meters       ◐ slow          99 % of line time, 3 of 4 online, RTU frames over TCP; more than it can carry, 1,200 polls missed";
         assert!(s.contains(line), "{s}");
+    }
+
+    #[test]
+    fn each_uplink_says_what_waits_for_it_and_how_long_that_takes() {
+        let mut d = document();
+        d["uplinks"] = json!([
+            {"id": "cloud", "state": "catching_up", "since_s": 120, "answer_ms": 84, "required": true, "waiting": 6150, "dropped": 0,
+             "drain_rate": 1200, "drained_in_s": 300},
+            {"id": "archive", "state": "down", "since_s": 600, "reason": "no answer", "required": false, "waiting": 90_000, "dropped": 70},
+        ]);
+        let s = render(&d, &Out::plain(), false);
+        assert!(s.contains("answers in 84 ms; 6,150 waiting (1,200/s, done in 5 min), nothing dropped"), "{s}");
+        assert!(s.contains("no answer, for 10 min; 90,000 waiting, 70 dropped; optional"), "{s}");
+        assert!(s.contains("archive (optional) is down, keeping what fits here"), "{s}");
+    }
+
+    #[test]
+    fn the_clock_says_who_keeps_it_and_what_waits_for_it() {
+        let check = |clock: Value, want: &str| {
+            let mut d = document();
+            d["clock"] = clock;
+            let s = render(&d, &Out::plain(), false);
+            let line = s.lines().find(|l| l.trim_start().starts_with("clock")).unwrap_or_default();
+            assert!(line.ends_with(want), "{line}");
+        };
+        check(json!({"quality": "synchronised", "source": "ntp", "error_ms": 2}), "● synchronised  off by 2 ms or less (ntp)");
+        check(
+            json!({"quality": "synchronised", "source": "rtc", "error_ms": null}),
+            "the clock of this machine is trusted (gateway.trust_rtc)",
+        );
+        check(json!({"quality": "estimated", "source": "guess"}), "◐ estimated     not known to be set from the network; messages say so");
+        check(
+            json!({"quality": "estimated", "source": "guess", "held_for_s": 40, "held_batches": 1200}),
+            "messages say so; telemetry waits 40 s more for it, 1,200 batches",
+        );
+        check(
+            json!({"quality": "estimated", "source": "ntp", "error_ms": 20_000}),
+            "no time server for long; off by 20 s or less, messages say so",
+        );
     }
 
     #[test]

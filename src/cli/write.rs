@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     api::control,
-    api::json::plain,
+    api::json::{self, plain},
     config::{self, Config, Device, Secrets, Surroundings},
     drivers::line::orders::{PreviewStep, preview},
     model::{Phase, PointId, Value},
@@ -178,21 +178,12 @@ fn value_of(text: &str) -> Value {
     whole.ok().or_else(float).unwrap_or_else(|| Value::Text(text.into()))
 }
 
-fn of_json(value: &Json) -> Value {
-    match value {
-        Json::Bool(on) => Value::Bool(*on),
-        Json::Number(n) => n.as_i64().map(Value::Int).or_else(|| n.as_f64().map(Value::Float)).unwrap_or(Value::Null),
-        Json::String(text) => Value::Text(text.as_str().into()),
-        _ => Value::Null,
-    }
-}
-
 /// The last values that the running daemon has of the device; `None`: no daemon that knows it.
 fn before(socket: &Path, device: &Device, timeout: Duration) -> Option<BTreeMap<PointId, Value>> {
     let ask = json!({"command": {"id": "preview", "device": device.id, "from": "preview", "expires_in_ms": 0, "preview": true}});
     let answer = control::ask(socket, &ask, timeout).ok()?;
     let before = answer["before"].as_object()?;
-    Some(before.iter().filter_map(|(p, v)| Some((PointId::parse(p).ok()?, of_json(v)))).collect())
+    Some(before.iter().filter_map(|(p, v)| Some((PointId::parse(p).ok()?, json::value(v)?))).collect())
 }
 
 /// Through the daemon's engine, as a command of the cloud goes.

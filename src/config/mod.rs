@@ -64,12 +64,17 @@ pub struct Config {
     /// Those on lines with `protocol = "ascii"`, in order of id.
     pub framed: Vec<Framed>,
     pub mqtt: Option<LocalMqtt>,
-    /// One in this version; `None` keeps everything here (a warning says so).
-    pub uplink: Option<Uplink>,
+    /// In order of their names; none keeps everything here (a warning says so).
+    pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
 }
 
 impl Config {
+    /// For what concerns a cloud at all: the first required one.
+    pub fn uplink(&self) -> Option<&Uplink> {
+        self.uplinks.iter().find(|u| u.required).or(self.uplinks.first())
+    }
+
     /// `None`: the device is not configured, a message made it.
     pub fn line_of(&self, device: &DeviceId) -> Option<&LineId> {
         if let Ok(n) = self.devices.binary_search_by(|d| d.id.cmp(device)) {

@@ -136,7 +136,7 @@ fn ids() {
 fn the_gateway_is_named_by_its_machine() {
     let config = load(UPLINK).config.unwrap();
     assert_eq!(config.gateway.id.as_str(), "gw-0123456789ab");
-    assert_eq!(config.uplink.unwrap().topic_prefix, "fieldgate/gw-0123456789ab");
+    assert_eq!(config.uplink().unwrap().topic_prefix, "fieldgate/gw-0123456789ab");
     assert_eq!(config.gateway.data_dir, Path::new("/var/lib/fieldgate"));
 }
 
@@ -282,7 +282,10 @@ fn uplinks() {
     with("url = \"h:1883\"", &["bad-url 2:7+8"]);
     with("url = \"mqtt://u:p@h\"", &["bad-url 2:7+14"]);
     with("url = \"mqtt://h\"\ndialect = \"sparkplug\"", &["not-in-version 3:11+11"]);
-    with("url = \"mqtt://h\"\nrequired = false", &["not-in-version 3:12+5"]);
+    with("url = \"mqtt://h\"\nrequired = false", &["no-required-uplink 3:12+5"]);
+    with("url = \"mqtt://h\"\nfallback = [\"mqtts://i\", \"mqtt://j:1884\"]\nreplay_share = 20\nreplay_rate = 5000", &[]);
+    with("url = \"mqtt://h\"\nfallback = [\"http://i\"]", &["bad-url 3:13+10"]);
+    with("url = \"mqtt://h\"\nreplay_share = 100", &["out-of-range 3:16+3"]);
     with("url = \"mqtt://h\"\ntls = { ca = \"/x\" }", &["misplaced-key 3:1+3"]);
     with("url = \"mqtts://h\"\ntls = { cert = \"/x\" }", &["missing-key 3:9+4"]);
     with("url = \"mqtt://h\"\ntopic_prefix = \"a/#\"", &["bad-topic 3:16+5"]);
@@ -290,7 +293,9 @@ fn uplinks() {
     with("url = \"mqtts://h\"\npassword = { env = \"P\" }", &["missing-key 3:1+8"]);
     with("url = \"mqtts://h\"\nusername = \"u\"\npassword = { env = \"P\", file = \"/p\" }", &["bad-secret 4:1+8"]);
     with("url = \"mqtt://h\"\nkeep_alive = \"1s\"", &["out-of-range 3:14+4"]);
-    with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://i\"", &["second-uplink 3:9+6"]);
+    with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://i\"\nrequired = false", &[]);
+    with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://h\"", &["twin-uplinks 3:9+6"]);
+    with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://h\"\nclient_id = \"other\"", &[]);
 }
 
 #[test]
@@ -378,7 +383,7 @@ fn secrets_are_read_and_never_shown() {
     let mut around = around();
     around.secrets = Secrets::Needed;
     around.env = Box::new(|name| (name == "PASS").then(|| "hunter2".to_owned()));
-    let password = |loaded: &Loaded| loaded.config.as_ref().and_then(|c| c.uplink.as_ref()?.password.clone()).map(|s| s.0);
+    let password = |loaded: &Loaded| loaded.config.as_ref().and_then(|c| c.uplink()?.password.clone()).map(|s| s.0);
 
     let (loaded, _dir) = load_files(&[("f.toml", &main("{ env = \"PASS\" }"))], &around);
     assert_eq!(password(&loaded).as_deref(), Some("hunter2"));

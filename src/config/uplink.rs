@@ -6,9 +6,14 @@ use std::{fmt, path::PathBuf, time::Duration};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Uplink {
     pub id: UplinkId,
+    /// Required: what it has not acknowledged is kept, and acknowledgements to local publishers wait for it.
+    pub required: bool,
+    /// The preferred broker.
     pub host: String,
     pub port: u16,
     pub tls: Option<Tls>,
+    /// Tried in order when the preferred one cannot be reached.
+    pub fallback: Vec<Address>,
     pub username: Option<String>,
     pub password: Option<Secret>,
     /// Default: `fieldgate-{gateway}`.
@@ -22,6 +27,19 @@ pub struct Uplink {
     pub reconnect_max: Duration,
     /// Default 30 s, at least 5 s.
     pub keep_alive: Duration,
+    /// Of the sends of telemetry, how many of 100 are for the backlog while live values wait. Default 50.
+    pub replay_share: u8,
+    /// Samples of the backlog in a second, at most. Default: as many as the broker acknowledges.
+    pub replay_rate: Option<u64>,
+}
+
+/// One more broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    pub host: String,
+    pub port: u16,
+    /// With `tls` of the uplink; `None`: `mqtt://`.
+    pub tls: Option<Tls>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -47,7 +47,7 @@ impl Engine {
                 self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
                 self.note_phase(&command.id, Phase::Accepted, None);
                 let mut out = vec![];
-                self.commands.admit(self.clock.now(), command, known, self.clock.reading(), &mut out);
+                self.commands.admit(self.clock.now(), command, known, self.store.clock().0, &mut out);
                 self.carry_orders(out).await;
             }
             Ok(Accepted::Again(Some(outcome))) => {

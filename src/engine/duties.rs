@@ -4,14 +4,15 @@ use super::{Engine, TICK, setup};
 use crate::{
     limits,
     logic::commands::after_restart,
-    model::{Boot, ClockQuality, ClockReading, Event, EventKind, Receipt},
+    model::{Boot, ClockChange, ClockReading, Event, EventKind, Receipt},
     store::{Change, Restored, RestoredDevice},
+    system::trust::Trust,
 };
 use std::time::Duration;
 
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
-/// The offset to wall time wanders by less while nobody sets the clock.
-const CLOCK_MOVED_MS: u64 = 50;
+/// A program that sets the wall clock again and again makes no more events than this.
+const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
 
@@ -21,14 +22,20 @@ pub(super) struct Duties {
     pub cards: Option<Boot>,
     progress: Boot,
     clock: Boot,
+    looked: Boot,
+    trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
-    reading: Option<ClockReading>,
 }
 
 impl Duties {
-    pub fn new(now: Boot) -> Duties {
-        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, again: now, reading: None }
+    pub fn new(now: Boot, trust: Trust) -> Duties {
+        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, looked: now, trust, again: now }
+    }
+
+    /// The wall clock was set: to be looked at in this turn, unless somebody sets it all the time.
+    pub fn clock_was_set(&mut self) {
+        self.clock = self.clock.min(self.looked + CLOCK_AT_MOST_EVERY);
     }
 }
 
@@ -37,10 +44,9 @@ impl Engine {
     pub(super) async fn begin(&mut self) {
         let Some(restored) = self.restored.take() else { return };
         let now = self.clock.now();
-        let reading = self.clock.reading();
-        self.duties.reading = Some(reading);
-        self.store.set_clock(reading);
+        let changes = self.look_at_wall_clock(now);
         self.submit(vec![epoch_event(&restored, now)], Receipt::none()).await;
+        self.tell_clock(now, &changes).await;
         self.restore_devices(&restored, now);
         let rows: Vec<Change> = self.registry.statuses().map(Change::Status).collect();
         self.registry.statuses().for_each(|s| self.tell_local(&s));
@@ -147,18 +153,30 @@ impl Engine {
     }
 
     async fn watch_clock(&mut self, now: Boot) {
-        let reading = self.clock.reading();
-        let before = self.duties.reading;
-        let moved = before.is_none_or(|b| b.offset_ms.abs_diff(reading.offset_ms) > CLOCK_MOVED_MS || b.quality != reading.quality);
-        if !moved {
-            return;
+        let changes = self.look_at_wall_clock(now);
+        self.tell_clock(now, &changes).await;
+    }
+
+    fn look_at_wall_clock(&mut self, now: Boot) -> Vec<ClockChange> {
+        self.duties.looked = now;
+        let believed = self.duties.trust.see(now, self.clock.observe());
+        self.store.set_clock(believed)
+    }
+
+    /// The first look at a boot corrects nothing that was sent.
+    async fn tell_clock(&mut self, now: Boot, changes: &[ClockChange]) {
+        let mut events = Vec::new();
+        for change in changes {
+            let ClockReading { offset_ms, quality, error_ms, source } = change.after;
+            let (quality, source) = (quality.word(), source.word());
+            tracing::info!(boot = change.boot.0, offset_ms, quality, source, error_ms, "wall clock");
+            if change.before.is_some() {
+                events.push(Change::Event(Event { at: now, kind: EventKind::clock(change) }));
+            }
         }
-        self.duties.reading = Some(reading);
-        self.store.set_clock(reading);
-        let synchronised = reading.quality == ClockQuality::Synchronised;
-        tracing::info!(offset_ms = reading.offset_ms, synchronised, "wall clock set");
-        let kind = EventKind::Clock { offset_ms: reading.offset_ms, before_ms: before.map(|b| b.offset_ms), synchronised };
-        self.submit(vec![Change::Event(Event { at: now, kind })], Receipt::none()).await;
+        if !events.is_empty() {
+            self.submit(events, Receipt::none()).await;
+        }
     }
 }
 

@@ -43,7 +43,7 @@ use crate::{
     },
     model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store},
-    system::clock::Clock,
+    system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use commands::Landed;
 use doors::Door;
@@ -106,8 +106,8 @@ pub struct Engine {
     commands: Commands,
     counters: Counters,
     refreshes: Refreshes,
-    /// `None`: there is no uplink.
-    uplink: Option<watch::Receiver<UplinkFigures>>,
+    /// By the word for who commanded.
+    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
     batch: Batch,
     guests: Guests,
@@ -138,6 +138,7 @@ enum Woke {
     Stop,
     Urgent(Urgent),
     Landed(Landed),
+    ClockSet,
     Timer,
     Asked(oneshot::Sender<Snapshot>),
     Bulk(Bulk),
@@ -152,20 +153,24 @@ impl Engine {
         let (phases, _) = broadcast::channel(limits::COMMAND_PHASES);
         let handle = Handle::new(ask, Arc::clone(&turns), phases.clone());
         let now = clock.now();
+        let mut trust = Trust::new(config.gateway.trust_rtc);
+        let (before, at) = store.clock();
+        trust.resume(before, at);
+        store.hold_telemetry(config.gateway.clock_hold);
         let (order_mqtt, tell_mqtt) = mqtt.unzip();
         let engine = Engine {
             registry: Registry::default(),
             commands: setup::commands(&config),
             counters: setup::counters(&config),
             refreshes: refresh::refreshes(&config),
-            uplink: None,
+            uplinks: Vec::new(),
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
             discovered: BTreeMap::new(),
             letters: Letters::default(),
-            duties: Duties::new(now),
+            duties: Duties::new(now, trust),
             restored: Some(restored),
             store,
             clock,
@@ -199,6 +204,7 @@ impl Engine {
     /// Runs until it is told to stop, then empties the doors, seals what there is and returns.
     pub async fn run(mut self) {
         self.begin().await;
+        let mut steps = Steps::of(&self.clock);
         loop {
             let due = self.next_due();
             // Order is policy: stop, then status, replies and commands, then commits, timers, questions, telemetry.
@@ -207,6 +213,7 @@ impl Engine {
                 () = self.stop.cancelled() => Woke::Stop,
                 Some(message) = self.urgent.next() => Woke::Urgent(message),
                 Some(landed) = self.landed.recv() => Woke::Landed(landed),
+                () = steps.next() => Woke::ClockSet,
                 () = self.clock.sleep_until(due) => Woke::Timer,
                 Some(answer) = self.asks.recv() => Woke::Asked(answer),
                 Some(message) = self.bulk.next() => Woke::Bulk(message),
@@ -216,6 +223,7 @@ impl Engine {
                 Woke::Stop => break,
                 Woke::Urgent(message) => self.on_urgent(message).await,
                 Woke::Landed(landed) => self.on_landed(landed).await,
+                Woke::ClockSet => self.duties.clock_was_set(),
                 Woke::Timer => {}
                 Woke::Asked(answer) => drop(answer.send(self.snapshot())),
                 Woke::Bulk(message) => self.on_bulk(message).await,

@@ -4,7 +4,7 @@ use super::Engine;
 use crate::{
     config::Config,
     logic::refresh::{Refreshes, Rule, Stopped},
-    model::{Boot, Event, EventKind, Phase, Receipt, UplinkFigures, UplinkState, WriteDone},
+    model::{Boot, Event, EventKind, Phase, Receipt, UplinkFigures, UplinkId, UplinkState, WriteDone},
     store::Change,
 };
 use tokio::sync::watch;
@@ -19,16 +19,16 @@ pub(super) fn refreshes(config: &Config) -> Refreshes {
     Refreshes::new(rules.collect())
 }
 
-impl Engine {
-    /// The state of the uplink decides how long values that it commanded are written again.
-    #[must_use]
-    pub fn watching_uplink(self, figures: watch::Receiver<UplinkFigures>) -> Engine {
-        Engine { uplink: Some(figures), ..self }
-    }
+fn down_since(uplinks: &[(String, watch::Receiver<UplinkFigures>)], from: &str) -> Option<Boot> {
+    let figures = uplinks.iter().find(|(name, _)| name == from)?.1.borrow();
+    matches!(figures.state, UplinkState::Down | UplinkState::Unknown).then_some(figures.since)
+}
 
-    fn uplink_down_since(&self) -> Option<Boot> {
-        let figures = self.uplink.as_ref()?.borrow();
-        matches!(figures.state, UplinkState::Down | UplinkState::Unknown).then_some(figures.since)
+impl Engine {
+    /// The state of an uplink decides how long values that it commanded are written again.
+    #[must_use]
+    pub fn watching(self, uplinks: &[(UplinkId, watch::Receiver<UplinkFigures>)]) -> Engine {
+        Engine { uplinks: uplinks.iter().map(|(id, figures)| (format!("uplink {id}"), figures.clone())).collect(), ..self }
     }
 
     pub(super) async fn refresh(&mut self) {
@@ -37,7 +37,7 @@ impl Engine {
             return;
         }
         let mut stopped = Vec::new();
-        for order in self.refreshes.tick(now, self.uplink_down_since(), &mut stopped) {
+        for order in self.refreshes.tick(now, |from| down_since(&self.uplinks, from), &mut stopped) {
             let id = order.id.clone();
             let bounced = self.port_of(&order.device).is_none_or(|port| port(order).is_err());
             if bounced {

@@ -30,7 +30,7 @@ pub(super) fn guest_watch(offline_after: Option<Duration>) -> Watch {
 }
 
 pub fn linger(config: &Config) -> Duration {
-    config.uplink.as_ref().map_or(LINGER, |u| u.linger)
+    config.uplinks.iter().map(|u| u.linger).min().unwrap_or(LINGER)
 }
 
 pub(super) fn filter(config: &Config) -> Filter {

@@ -1,5 +1,5 @@
-//! Collects readings until they are worth a message: for `linger` since the first, up to a number of samples and an
-//! estimated size.
+//! Collects readings until they are worth a message: for `linger` since the first was read, up to a number of samples and an
+//! estimated size. What has waited on its way here waits a quarter of that at least: others may be on theirs.
 //!
 //! Readings of one device with the same points become rows of one frame. What was handed in together (one reading, or
 //! all of one publication with its receipt) is never split over two messages: if it does not fit any more, what is there
@@ -108,7 +108,7 @@ impl Batch {
     fn put(&mut self, now: Boot, reading: Reading) {
         self.bytes += self.cost(&reading);
         self.samples += reading.values.len();
-        self.since.get_or_insert(now);
+        self.since.get_or_insert_with(|| reading.at.max(now.saturating_sub(self.linger * 3 / 4)));
         match self.frame_of(&reading.device, &reading.points) {
             Some(n) => self.frames[n].rows.push(Row { at: reading.at, values: reading.values, quality: reading.quality }),
             None => {
@@ -192,6 +192,17 @@ mod tests {
         assert!(batch.take().is_some());
         assert_eq!(batch.due(), None);
         assert!(batch.take().is_none());
+    }
+
+    #[test]
+    fn what_has_waited_on_its_way_waits_less_for_company() {
+        let (mut batch, mut out) = (Batch::new(Duration::from_millis(100)), vec![]);
+        batch.push(Boot::from_ms(1030), reading(&names("a", 1), 1000), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(1100)));
+        batch.take();
+        // Held up for long, by a full door or a suspended machine: what comes behind it goes along all the same.
+        batch.push(Boot::from_ms(9000), reading(&names("a", 1), 1000), &mut out);
+        assert_eq!(batch.due(), Some(Boot::from_ms(9025)));
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod backoff;
 pub mod batch;
 pub mod commands;
 pub mod counter;
+pub mod flight;
 pub mod refresh;
 pub mod registry;
 pub mod replay;

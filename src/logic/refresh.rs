@@ -131,12 +131,13 @@ impl Refreshes {
         self.alive.iter().map(due).min()
     }
 
-    /// What is to be written now, one order for each device. `uplink_down`: since when the cloud is away.
-    pub fn tick(&mut self, now: Boot, uplink_down: Option<Boot>, stopped: &mut Vec<Stopped>) -> Vec<Order> {
+    /// What is to be written now, one order for each device. `down`: since when an uplink is away, by the
+    /// word for who commanded.
+    pub fn tick(&mut self, now: Boot, down: impl Fn(&str) -> Option<Boot>, stopped: &mut Vec<Stopped>) -> Vec<Order> {
         let rules = &self.rules;
         self.alive.retain(|place, alive| {
             let Some(rule) = rules.get(place) else { return false };
-            let away = uplink_down.filter(|since| alive.from.starts_with("uplink ") && *since + rule.stop <= now);
+            let away = down(&alive.from).filter(|since| alive.from.starts_with("uplink ") && *since + rule.stop <= now);
             let reason = match away {
                 Some(_) => format!("{} has been away for {} s", alive.from, rule.stop.as_secs()),
                 None if alive.commanded + rule.lasts <= now => format!("no new command for {} s", rule.lasts.as_secs()),
@@ -205,7 +206,7 @@ mod tests {
         let (mut written, mut stopped) = (Vec::new(), Vec::new());
         for at in from..=until {
             let mut out = Vec::new();
-            for order in r.tick(s(at), down.filter(|d| *d <= at).map(s), &mut out) {
+            for order in r.tick(s(at), |_| down.filter(|d| *d <= at).map(s), &mut out) {
                 let Action::Write(values) = &order.action else { panic!("a write") };
                 let words: Vec<String> = values.iter().map(|(p, v)| format!("{p}={}", v.as_f64().unwrap())).collect();
                 written.push(format!("{at}: {}", words.join(" ")));
@@ -273,7 +274,7 @@ mod tests {
             for (pause, what) in moves {
                 for at in now..now + pause {
                     let mut stopped = Vec::new();
-                    for order in r.tick(s(at), None, &mut stopped) {
+                    for order in r.tick(s(at), |_| None, &mut stopped) {
                         let Action::Write(values) = &order.action else { panic!("a write") };
                         let (since, value) = confirmed.expect("something was confirmed");
                         prop_assert!(open.is_none() && at < since + 60);

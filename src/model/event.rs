@@ -3,7 +3,10 @@
 //! An event is stored in the transaction that makes the change it reports, and sent only after that commit. Times are
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
-use super::{Boot, Cause, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State, Stream, Value};
+use super::{
+    Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State,
+    Stream, UplinkId, Value,
+};
 use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -76,6 +79,9 @@ pub enum EventKind {
         /// That they held.
         samples: u64,
         reason: String,
+        /// Only the consumer behind this uplink does not get them. `None`: nobody does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        uplink: Option<UplinkId>,
         /// What is left of them comes under these numbers.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         replaced_by: Option<Replaced>,
@@ -99,10 +105,28 @@ pub enum EventKind {
         reason: String,
         count: u64,
     },
-    /// The boot clock's offset to wall time changed.
+    /// A boot clock's offset to wall time became known or changed.
     Clock {
+        /// Of this boot. Events of an older version say nothing: of the one in which it happened.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        boot: Option<BootIndex>,
         offset_ms: i64,
         before_ms: Option<i64>,
         synchronised: bool,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reading: Option<ClockReading>,
     },
+}
+
+impl EventKind {
+    pub fn clock(change: &ClockChange) -> EventKind {
+        let ClockChange { boot, before, after } = *change;
+        EventKind::Clock {
+            boot: Some(boot),
+            offset_ms: after.offset_ms,
+            before_ms: before.map(|b| b.offset_ms),
+            synchronised: after.is_synchronised(),
+            reading: Some(after),
+        }
+    }
 }

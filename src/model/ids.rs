@@ -64,6 +64,19 @@ id!(
     /// A connection to a cloud.
     UplinkId, 32, b'-' | b'_', "use 1 to 32 letters, digits, '-' or '_'"
 );
+/// The position of an uplink in the configuration of this process run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct UplinkIndex(pub u8);
+
+impl UplinkIndex {
+    pub const FIRST: UplinkIndex = UplinkIndex(0);
+
+    /// Its bit in a set of uplinks.
+    pub const fn bit(self) -> u8 {
+        1 << (self.0 & 7)
+    }
+}
+
 id!(
     /// A mapping from local MQTT topics to devices.
     RouteId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_'"

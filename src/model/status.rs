@@ -54,16 +54,17 @@ pub struct DeviceFigures {
     pub trouble: &'static str,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UplinkState {
+    #[default]
     Unknown,
     Up,
     CatchingUp,
     Down,
 }
 
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct UplinkFigures {
     pub state: UplinkState,
     pub since: Boot,
@@ -75,6 +76,25 @@ pub struct UplinkFigures {
     pub messages_acknowledged: u64,
     pub bytes_sent: u64,
     pub connects: u64,
+    /// Messages without their acknowledgement, and how many there may be at present.
+    pub in_flight: usize,
+    pub window: usize,
+    /// The broker in use, or the one tried last. Empty before the first.
+    pub broker: std::sync::Arc<str>,
+}
+
+/// What the spool holds for one uplink.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
+pub struct UplinkSpool {
+    pub waiting_samples: u64,
+    pub oldest_age_ms: Option<u64>,
+    pub acknowledged_samples: u64,
+    /// That it never gets.
+    pub dropped_samples: u64,
+    /// Samples acknowledged in a second, over the last ten.
+    pub drain_rate: u64,
+    /// Until nothing waits, if it goes on like this. `None`: nothing waits, or it does not become less.
+    pub drained_in_s: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]

@@ -1,9 +1,18 @@
 //! Kernel boots and how their clocks map to wall time. Both databases know them, under the same index.
+//!
+//! One offset for a whole boot, the best one that is known, also for what was recorded before it was. A boot that ended
+//! without one lies between its neighbours: it began after the last moment of the boot before and was over when the next
+//! one began.
 
-use crate::model::{BootIndex, ClockQuality, ClockReading};
+use crate::{
+    limits,
+    model::{Boot, BootIndex, ClockChange, ClockQuality, ClockReading, ClockSource, WallMs},
+    system::{clock, trust},
+};
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 #[derive(Debug, Clone, PartialEq)]
@@ -11,6 +20,8 @@ pub struct BootRow {
     pub id: BootIndex,
     pub uuid: String,
     pub clock: ClockReading,
+    /// The last moment of it that is known.
+    pub seen: Boot,
 }
 
 /// This boot's index: the one both files agree on, else one that neither has given away.
@@ -22,76 +33,182 @@ pub fn index(uuid: &str, state: &[BootRow], spool: &[BootRow]) -> BootIndex {
     known.filter(agreed).unwrap_or_else(next)
 }
 
-/// An offset that moves by no more than this is the same one.
-const SLEW_MS: u64 = 50;
-
 /// What is known of all boots, for whoever turns boot time into wall time.
 #[derive(Debug)]
 pub struct Clocks {
-    here: BootRow,
-    all: Mutex<BTreeMap<BootIndex, ClockReading>>,
+    here: BootIndex,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug)]
+struct Known {
+    rows: BTreeMap<BootIndex, BootRow>,
+    /// As others were told of this boot.
+    told: Option<ClockReading>,
+    /// Rows that the files do not have yet.
+    unwritten: BTreeMap<BootIndex, BootRow>,
+    written_at: Boot,
+    /// What was recorded in a boot without a synchronised clock is not sent before the boot is so old.
+    hold: Duration,
 }
 
 impl Clocks {
-    pub fn new(here: BootRow, state: &[BootRow], spool: &[BootRow]) -> Clocks {
+    pub fn new(mut here: BootRow, state: &[BootRow], spool: &[BootRow], last: &BTreeMap<BootIndex, Boot>) -> Clocks {
         // state.db is written when the clock changes, spool.db with the next segment: state.db knows better.
-        let mut all: BTreeMap<_, _> = spool.iter().chain(state).map(|b| (b.id, b.clock)).collect();
-        all.insert(here.id, here.clock);
-        Clocks { here, all: Mutex::new(all) }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<BootIndex, ClockReading>> {
-        self.all.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether it differs from what was known. Slewing within a few milliseconds is no difference: it would only wear
-    /// the card (FIELD_TRUTH 5).
-    pub fn set(&self, reading: ClockReading) -> bool {
-        let mut all = self.lock();
-        let known = all.get(&self.here.id);
-        if known.is_some_and(|k| k.quality == reading.quality && k.offset_ms.abs_diff(reading.offset_ms) <= SLEW_MS) {
-            return false;
+        let mut rows: BTreeMap<_, _> = spool.iter().chain(state).map(|b| (b.id, b.clone())).collect();
+        // What an earlier run of this boot knew and told stands until something better is told.
+        let before = rows.get(&here.id).filter(|b| b.uuid == here.uuid);
+        let told = before.map(|b| b.clock);
+        if let Some(before) = before {
+            here = before.clone();
         }
-        all.insert(self.here.id, reading);
-        true
+        let id = here.id;
+        rows.insert(id, here);
+        for (boot, at) in last {
+            if let Some(row) = rows.get_mut(boot).filter(|_| *boot != id) {
+                row.seen = row.seen.max(*at);
+            }
+        }
+        settle(&mut rows, id);
+        let known = Known { rows, told, unwritten: BTreeMap::new(), written_at: Boot(0), hold: Duration::ZERO };
+        Clocks { here: id, known: Mutex::new(known) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn hold(&self, hold: Duration) {
+        self.lock().hold = hold;
+    }
+
+    /// Takes what is believed of this boot now. Gives what others are to hear of; empty while the clock is only slewed,
+    /// which is followed in RAM and would only wear the card.
+    pub fn set(&self, reading: ClockReading, now: Boot) -> Vec<ClockChange> {
+        let mut known = self.lock();
+        let known = &mut *known;
+        let before = known.rows.clone();
+        if let Some(row) = known.rows.get_mut(&self.here) {
+            row.clock = reading;
+            row.seen = row.seen.max(now);
+        }
+        settle(&mut known.rows, self.here);
+        let Some(here) = known.rows.get(&self.here).cloned() else { return Vec::new() };
+        let mut changes = Vec::new();
+        if known.told.is_none_or(|told| trust::differs(&told, &here.clock)) {
+            changes.push(ClockChange { boot: self.here, before: known.told, after: here.clock });
+            known.told = Some(here.clock);
+            known.unwritten.insert(self.here, here.clone());
+            known.written_at = now;
+        } else if now - known.written_at >= limits::CLOCK_KEPT_EVERY {
+            known.unwritten.insert(self.here, here.clone());
+            known.written_at = now;
+        }
+        if here.clock.is_synchronised() {
+            let settled = known.rows.iter().rev().filter(|(id, _)| **id != self.here).take(limits::BOOTS_SETTLED);
+            for (id, row) in settled {
+                let Some(was) = before.get(id).filter(|was| trust::differs(&was.clock, &row.clock)) else { continue };
+                changes.push(ClockChange { boot: *id, before: Some(was.clock), after: row.clock });
+                known.unwritten.insert(*id, row.clone());
+            }
+        }
+        changes
     }
 
     pub fn of(&self, boot: BootIndex) -> ClockReading {
-        self.lock().get(&boot).copied().unwrap_or(ClockReading { offset_ms: 0, quality: ClockQuality::Estimated })
+        self.lock().rows.get(&boot).map_or(ClockReading::estimated(0), |row| row.clock)
     }
 
     pub fn here(&self) -> BootRow {
-        BootRow { clock: self.of(self.here.id), ..self.here.clone() }
+        self.lock().rows[&self.here].clone()
     }
 
     pub fn all(&self) -> BTreeMap<BootIndex, ClockReading> {
-        self.lock().clone()
+        self.lock().rows.iter().map(|(id, row)| (*id, row.clock)).collect()
+    }
+
+    /// Telemetry waits until this moment for a synchronised clock. State and events never do.
+    pub fn held_until(&self, now: Boot) -> Option<Boot> {
+        let known = self.lock();
+        let until = Boot(0) + known.hold;
+        let waits = known.rows.get(&self.here).is_some_and(|row| !row.clock.is_synchronised());
+        (waits && now < until).then_some(until)
+    }
+
+    /// The latest wall time that has certainly come. The clock that is believed; without one the latest of what was once
+    /// known, the making of this program, and what the clock shows.
+    pub fn latest_known(&self, now: Boot) -> WallMs {
+        let known = self.lock();
+        let here = known.rows[&self.here].clock;
+        if here.is_synchronised() {
+            return here.wall(now);
+        }
+        let once = known.rows.values().filter(|row| row.clock.is_synchronised()).map(|row| row.clock.wall(row.seen));
+        once.fold(here.wall(now).max(clock::built()), WallMs::max)
+    }
+
+    pub fn unwritten(&self) -> Vec<BootRow> {
+        self.lock().unwritten.values().cloned().collect()
+    }
+
+    pub fn written(&self, rows: &[BootRow]) {
+        let mut known = self.lock();
+        for row in rows {
+            if known.unwritten.get(&row.id) == Some(row) {
+                known.unwritten.remove(&row.id);
+            }
+        }
+    }
+
+    /// At an orderly end: how far this boot came.
+    pub fn last(&self, now: Boot) -> Vec<BootRow> {
+        let mut known = self.lock();
+        let here = self.here;
+        if let Some(row) = known.rows.get_mut(&here) {
+            // The error that was told is of that moment.
+            row.clock.error_ms = row.clock.error_ms.map(|e| e + trust::drift_ms(now - row.seen));
+            row.seen = row.seen.max(now);
+            let row = row.clone();
+            known.unwritten.insert(here, row);
+        }
+        known.unwritten.values().cloned().collect()
+    }
+}
+
+/// Bounds for the boots that are not known, from those that are. Times of a boot are its offset plus its boot clock.
+fn settle(rows: &mut BTreeMap<BootIndex, BootRow>, here: BootIndex) {
+    let ms = |at: Boot| i64::try_from(at.ms()).unwrap_or(i64::MAX);
+    let error = |row: &BootRow| i64::try_from(row.clock.error_ms.unwrap_or(0)).unwrap_or(i64::MAX);
+    let mut floors = BTreeMap::new();
+    let mut floor: Option<i64> = None;
+    for (id, row) in rows.iter() {
+        let known = row.clock.is_synchronised();
+        let began = if known { Some(row.clock.offset_ms.saturating_sub(error(row))) } else { floor };
+        if !known {
+            floors.extend(floor.map(|f| (*id, f)));
+        }
+        floor = began.map(|b| b.saturating_add(ms(row.seen)));
+    }
+    let mut ceiling: Option<i64> = None;
+    for (id, row) in rows.iter_mut().rev() {
+        if row.clock.is_synchronised() {
+            ceiling = Some(row.clock.offset_ms.saturating_add(error(row)));
+            continue;
+        }
+        let began = ceiling.map(|c| c.saturating_sub(ms(row.seen)));
+        ceiling = began;
+        let guess = row.clock.offset_ms;
+        match (floors.get(id).copied(), began) {
+            (Some(floor), Some(began)) if *id != here => {
+                let error_ms = Some(began.abs_diff(floor));
+                row.clock = ClockReading { offset_ms: began, quality: ClockQuality::Interval, error_ms, source: ClockSource::Neighbours };
+            }
+            (Some(floor), _) => row.clock.offset_ms = guess.max(floor),
+            (None, Some(began)) => row.clock.offset_ms = guess.min(began),
+            (None, None) => {}
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rows(of: &[(u32, &str)]) -> Vec<BootRow> {
-        let clock = ClockReading { offset_ms: 0, quality: ClockQuality::Estimated };
-        of.iter().map(|(id, uuid)| BootRow { id: BootIndex(*id), uuid: (*uuid).into(), clock }).collect()
-    }
-
-    #[track_caller]
-    fn check(state: &[(u32, &str)], spool: &[(u32, &str)], want: u32) {
-        assert_eq!(index("now", &rows(state), &rows(spool)), BootIndex(want), "{state:?} {spool:?}");
-    }
-
-    #[test]
-    fn an_index_names_one_boot_in_both_files() {
-        check(&[], &[], 1);
-        check(&[(1, "old")], &[], 2);
-        check(&[(1, "old"), (2, "now")], &[(1, "old")], 2);
-        check(&[(1, "now")], &[(1, "now")], 1);
-        // state.db was lost: the spool's boots are older than ours.
-        check(&[], &[(1, "old"), (2, "older")], 3);
-        // spool.db came from elsewhere.
-        check(&[(2, "now")], &[(2, "other")], 3);
-    }
-}
+mod tests;

@@ -2,7 +2,7 @@
 
 use crate::{
     config,
-    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Outcome, Phase},
+    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Outcome, Phase, UplinkId},
     system::clock::Clock,
 };
 use std::{path::PathBuf, time::Duration};
@@ -17,6 +17,29 @@ pub enum Backing {
     Inline,
 }
 
+/// An uplink, as the store knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub id: UplinkId,
+    /// What it has not acknowledged is not forgotten.
+    pub required: bool,
+}
+
+impl Holder {
+    /// Of a configuration; where there is none, somebody who is still to come.
+    pub fn all(uplinks: &[config::Uplink]) -> Vec<Holder> {
+        uplinks.iter().map(|u| Holder { id: u.id.clone(), required: u.required }).collect()
+    }
+
+    pub(super) fn or_nobody(holders: &[Holder]) -> Vec<Holder> {
+        if holders.is_empty() {
+            vec![Holder { id: UplinkId::parse("-").expect("a constant that fits"), required: true }]
+        } else {
+            holders.to_vec()
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 pub struct Options {
     pub data_dir: PathBuf,
@@ -25,6 +48,8 @@ pub struct Options {
     pub backing: Backing,
     /// Longest time that a reading waits in memory before it is sealed; the spool's window begins after it.
     pub linger: Duration,
+    /// Who gets what is kept, in the order of their indices. None: it is kept for whoever comes.
+    pub uplinks: Vec<Holder>,
     /// Tests: draws the epochs from this seed. `None`: from the kernel.
     pub epoch_seed: Option<u64>,
 }

@@ -2,11 +2,19 @@
 //!
 //! What was just committed is handed over in RAM; when more waits than fits there, it is read back from state.db. The
 //! events of older epochs come first, because their rows do. Rows are deleted with the next commit.
+//!
+//! Each uplink has a lane. With one, what it acknowledged is deleted row by row. With several, a row goes when it lies
+//! before everything that any of them still wants, and where each of them is is written with the commits: after a restart
+//! one of them may get again what it acknowledged out of order. An optional one that is far behind the required ones loses
+//! the oldest, and a gap event names it.
 
-use super::state::{Message, read_messages};
+use super::{
+    Holder,
+    state::{Message, read_messages},
+};
 use crate::{
     limits,
-    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, event::Alive},
+    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, UplinkId, UplinkIndex, event::Alive},
 };
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -29,26 +37,49 @@ pub(super) struct Along {
     pub done: Vec<i64>,
     pub in_flight: Vec<i64>,
     pub owed: Vec<Event>,
+    /// The first row that each uplink wants, where that is to be written.
+    pub marks: Vec<(String, i64)>,
+    /// What optional uplinks lose with it: the lane, the last row, the events that say so.
+    pub jumps: Vec<(usize, i64, Vec<Event>)>,
 }
+
+/// How far one uplink is.
+struct Lane {
+    holder: Holder,
+    /// Read or handed over, in order, not in flight.
+    waiting: VecDeque<Message>,
+    /// The first row that was not read yet; `None`: `waiting` reaches up to the newest.
+    unread: Option<i64>,
+    /// By row.
+    in_flight: BTreeMap<i64, Message>,
+    /// As last written.
+    marked: i64,
+}
+
+/// Rows deleted at once, with several uplinks.
+const DONE_AT_ONCE: i64 = 2000;
+/// Rows by which an optional uplink falls behind its share before it loses them at once.
+const JUMP: i64 = 1000;
 
 pub struct EventQueue {
     inner: Mutex<Inner>,
-    notify: Notify,
+    /// One for each uplink.
+    notify: Vec<Notify>,
     epoch: Epoch,
 }
 
 struct Inner {
     reader: Connection,
-    /// Read or handed over, in order, not in flight.
-    waiting: VecDeque<Message>,
-    /// The first row that was not read yet; `None`: `waiting` reaches up to the newest.
-    unread: Option<i64>,
+    /// By uplink.
+    lanes: Vec<Lane>,
     /// The newest row that is known to be committed.
     newest: i64,
-    /// By row.
-    in_flight: BTreeMap<i64, Message>,
-    /// Acknowledged, to be deleted with the next commit.
+    /// To be deleted with the next commit: every uplink has it.
     done: BTreeSet<i64>,
+    /// With several uplinks: rows up to here are deleted, or in `done`.
+    done_to: i64,
+    /// Rows that an optional uplink may be behind the required ones.
+    share: i64,
     /// Gaps for rows that turned out to be damaged.
     owed: Vec<Event>,
     /// The last number of our epoch.
@@ -62,19 +93,30 @@ impl std::fmt::Debug for EventQueue {
 }
 
 impl EventQueue {
-    /// `newest`: the last row that older epochs left.
-    pub(super) fn new(reader: Connection, newest: i64, epoch: Epoch) -> EventQueue {
+    /// `newest`: the last row that older epochs left. `marks`: the first row that an uplink wanted, by name. `max`: rows
+    /// that are kept.
+    pub(super) fn new(reader: Connection, newest: i64, epoch: Epoch, holders: &[Holder], marks: &[(String, i64)], max: u64) -> EventQueue {
+        let first = reader.query_row("SELECT coalesce(min(id), 1) FROM event", [], |r| r.get::<_, i64>(0)).unwrap_or(1);
+        let lane = |holder: &Holder| {
+            let mark = marks.iter().find(|(name, _)| name == holder.id.as_str()).map_or(0, |(_, row)| *row);
+            let (waiting, in_flight) = (VecDeque::new(), BTreeMap::new());
+            Lane { holder: holder.clone(), waiting, unread: Some(mark), in_flight, marked: mark }
+        };
+        let lanes: Vec<Lane> = holders.iter().map(lane).collect();
+        let notify = lanes.iter().map(|_| Notify::new()).collect();
+        // With one uplink: what it had while there were others.
+        let had = if let [one] = lanes.as_slice() { first..one.marked } else { 0..0 };
         let inner = Inner {
             reader,
-            waiting: VecDeque::new(),
-            unread: Some(0),
+            lanes,
             newest,
-            in_flight: BTreeMap::new(),
-            done: BTreeSet::new(),
+            done: had.collect(),
+            done_to: first - 1,
+            share: i64::try_from(max / limits::OPTIONAL_SHARE).unwrap_or(i64::MAX),
             owed: Vec::new(),
             last: 0,
         };
-        EventQueue { inner: Mutex::new(inner), notify: Notify::new(), epoch }
+        EventQueue { inner: Mutex::new(inner), notify, epoch }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -84,30 +126,53 @@ impl EventQueue {
     /// Committed just now, in order.
     pub(super) fn committed(&self, messages: Vec<Message>, dropped: &[i64]) {
         let mut inner = self.lock();
-        inner.waiting.retain(|m| !dropped.contains(&m.id));
         let any = !messages.is_empty();
-        for message in messages {
-            inner.newest = message.id;
-            inner.last = message.key.seq;
-            if inner.unread.is_none() && inner.waiting.len() < limits::EVENTS_IN_RAM {
-                inner.waiting.push_back(message);
-            } else {
-                inner.unread.get_or_insert(message.id);
+        if let Some(last) = messages.last() {
+            (inner.newest, inner.last) = (last.id, last.key.seq);
+        }
+        for lane in &mut inner.lanes {
+            lane.waiting.retain(|m| !dropped.contains(&m.id));
+            for message in &messages {
+                if lane.unread.is_none() && lane.waiting.len() < limits::EVENTS_IN_RAM {
+                    lane.waiting.push_back(message.clone());
+                } else {
+                    lane.unread.get_or_insert(message.id);
+                }
             }
         }
         drop(inner);
         if any {
-            self.notify.notify_one();
+            self.notify.iter().for_each(Notify::notify_one);
         }
     }
 
     /// What the next transaction takes along.
     pub(super) fn take_along(&self) -> Along {
         let mut inner = self.lock();
-        Along {
-            done: std::mem::take(&mut inner.done).into_iter().collect(),
-            in_flight: inner.in_flight.keys().copied().collect(),
+        let mut along = Along {
+            done: Vec::new(),
+            in_flight: inner.lanes.iter().flat_map(|l| l.in_flight.keys().copied()).collect(),
             owed: std::mem::take(&mut inner.owed),
+            marks: Vec::new(),
+            jumps: Vec::new(),
+        };
+        if inner.lanes.len() > 1 {
+            inner.several(&mut along);
+        }
+        along.done = std::mem::take(&mut inner.done).into_iter().collect();
+        along
+    }
+
+    /// It is committed.
+    pub(super) fn taken(&self, marks: &[(String, i64)], jumps: &[(usize, i64, Vec<Event>)]) {
+        let mut inner = self.lock();
+        for (name, row) in marks {
+            inner.lanes.iter_mut().filter(|l| l.holder.id.as_str() == name).for_each(|l| l.marked = *row);
+        }
+        for (lane, to, _) in jumps {
+            let lane = &mut inner.lanes[*lane];
+            lane.waiting.retain(|m| m.id > *to);
+            lane.unread = lane.unread.map(|row| row.max(to + 1));
         }
     }
 
@@ -119,46 +184,59 @@ impl EventQueue {
         inner.owed.extend(newer);
     }
 
-    /// The oldest message that is not in flight.
-    pub fn next(&self) -> Option<OutgoingEvents> {
+    /// The oldest message that is not in flight to this uplink.
+    pub fn next(&self, u: UplinkIndex) -> Option<OutgoingEvents> {
         let mut inner = self.lock();
-        inner.fill();
-        let message = inner.waiting.pop_front()?;
+        inner.fill(usize::from(u.0));
+        let lane = inner.lanes.get_mut(usize::from(u.0))?;
+        let message = lane.waiting.pop_front()?;
         let out = OutgoingEvents { key: message.key, events: Arc::clone(&message.events), boot: message.boot };
-        inner.in_flight.insert(message.id, message);
+        lane.in_flight.insert(message.id, message);
         Some(out)
     }
 
-    pub fn has_next(&self) -> bool {
+    pub fn has_next(&self, u: UplinkIndex) -> bool {
         let mut inner = self.lock();
-        inner.fill();
-        !inner.waiting.is_empty()
+        inner.fill(usize::from(u.0));
+        inner.lanes.get(usize::from(u.0)).is_some_and(|l| !l.waiting.is_empty())
     }
 
     /// By its own PUBACK. Unknown, repeated or not in flight: ignored.
-    pub fn acknowledged(&self, key: Key) {
+    pub fn acknowledged(&self, u: UplinkIndex, key: Key) {
         let mut inner = self.lock();
-        let Some(id) = inner.in_flight.iter().find(|(_, m)| m.key == key).map(|(id, _)| *id) else {
+        let alone = inner.lanes.len() == 1;
+        let Some(lane) = inner.lanes.get_mut(usize::from(u.0)) else {
             return;
         };
-        inner.in_flight.remove(&id);
-        inner.done.insert(id);
+        let Some(id) = lane.in_flight.iter().find(|(_, m)| m.key == key).map(|(id, _)| *id) else {
+            return;
+        };
+        lane.in_flight.remove(&id);
+        if alone {
+            inner.done.insert(id);
+        }
     }
 
     /// The connection is lost: what was in flight is sent again, in order.
-    pub fn return_unacknowledged(&self) {
+    pub fn return_unacknowledged(&self, u: UplinkIndex) {
         let mut inner = self.lock();
-        while let Some((_, message)) = inner.in_flight.pop_last() {
-            let at = inner.waiting.partition_point(|m| m.id < message.id);
-            inner.waiting.insert(at, message);
+        let Some(lane) = inner.lanes.get_mut(usize::from(u.0)) else {
+            return;
+        };
+        while let Some((_, message)) = lane.in_flight.pop_last() {
+            let at = lane.waiting.partition_point(|m| m.id < message.id);
+            lane.waiting.insert(at, message);
         }
         drop(inner);
-        self.notify.notify_one();
+        self.notify.iter().for_each(Notify::notify_one);
     }
 
-    /// Something new to send. One waiter.
-    pub async fn changed(&self) {
-        self.notify.notified().await;
+    /// Something new to send. One waiter for each uplink.
+    pub async fn changed(&self, u: UplinkIndex) {
+        match self.notify.get(usize::from(u.0)) {
+            Some(notify) => notify.notified().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// The numbers that are still to come, per epoch; ours in any case.
@@ -174,10 +252,14 @@ impl EventQueue {
                 all.insert(id, Alive { epoch: key.epoch, stream: Stream::Event, lowest: key.seq, highest: last });
             }
         };
-        inner.in_flight.iter().for_each(|(id, m)| seen(*id, &m.key, m.key.seq));
-        inner.waiting.iter().for_each(|m| seen(m.id, &m.key, m.key.seq));
-        for (id, epoch, first, last) in inner.unread_ranges() {
-            seen(id, &Key { epoch, stream: Stream::Event, seq: first }, last);
+        for lane in &inner.lanes {
+            lane.in_flight.iter().for_each(|(id, m)| seen(*id, &m.key, m.key.seq));
+            lane.waiting.iter().for_each(|m| seen(m.id, &m.key, m.key.seq));
+        }
+        if let Some(from) = inner.lanes.iter().filter_map(|l| l.unread).min() {
+            for (id, epoch, first, last) in inner.unread_ranges(from) {
+                seen(id, &Key { epoch, stream: Stream::Event, seq: first }, last);
+            }
         }
         let mut all: Vec<Alive> = all.into_values().collect();
         match all.iter_mut().find(|a| a.epoch == self.epoch) {
@@ -190,17 +272,25 @@ impl EventQueue {
 
 impl Inner {
     /// Reads on when nothing waits in RAM.
-    fn fill(&mut self) {
-        while let (true, Some(from)) = (self.waiting.is_empty(), self.unread) {
+    fn fill(&mut self, u: usize) {
+        let alone = self.lanes.len() == 1;
+        let Some(lane) = self.lanes.get_mut(u) else {
+            return;
+        };
+        while let (true, Some(from)) = (lane.waiting.is_empty(), lane.unread) {
             match read_messages(&self.reader, from, self.newest, limits::EVENTS_IN_RAM / 4) {
                 Ok(messages) => {
                     let last = messages.last().map_or(self.newest, |m| m.id);
-                    self.unread = (last < self.newest).then_some(last + 1);
+                    lane.unread = (last < self.newest).then_some(last + 1);
                     // A damaged row has no events: its number will never come, and the next commit says so.
                     let (damaged, good): (Vec<_>, Vec<_>) = messages.into_iter().partition(|m| m.events.is_empty());
-                    self.waiting.extend(good);
-                    self.done.extend(damaged.iter().map(|m| m.id));
-                    self.owed.extend(damaged.iter().map(gap));
+                    lane.waiting.extend(good);
+                    if alone {
+                        self.done.extend(damaged.iter().map(|m| m.id));
+                    }
+                    // To others it is told when they come to it.
+                    let name = (!alone).then(|| lane.holder.id.clone());
+                    self.owed.extend(damaged.iter().map(|m| gap(m, name.clone())));
                 }
                 Err(e) => {
                     tracing::error!(error = %e, "events cannot be read back from state.db; tried again with the next");
@@ -210,10 +300,55 @@ impl Inner {
         }
     }
 
-    fn unread_ranges(&self) -> Vec<(i64, Epoch, u64, u64)> {
-        let Some(from) = self.unread else {
-            return Vec::new();
-        };
+    /// The first row that this uplink wants.
+    fn low(&self, lane: &Lane) -> i64 {
+        let first = [lane.in_flight.keys().next().copied(), lane.waiting.front().map(|m| m.id), lane.unread];
+        first.into_iter().flatten().min().unwrap_or(self.newest + 1)
+    }
+
+    fn several(&mut self, along: &mut Along) {
+        let lows: Vec<i64> = self.lanes.iter().map(|l| self.low(l)).collect();
+        let all = lows.iter().copied().min().unwrap_or(0);
+        let to = (all - 1).min(self.done_to + DONE_AT_ONCE);
+        self.done.extend(self.done_to + 1..=to);
+        self.done_to = self.done_to.max(to);
+        let news = |(lane, low): (&Lane, &i64)| (lane.marked != *low).then(|| (lane.holder.id.to_string(), *low));
+        along.marks = self.lanes.iter().zip(&lows).filter_map(news).collect();
+        let required = self.lanes.iter().zip(&lows).filter(|(l, _)| l.holder.required).map(|(_, low)| *low).min().unwrap_or(0);
+        for (n, low) in lows.into_iter().enumerate() {
+            let lane = &self.lanes[n];
+            let to = (required - self.share - 1).min(low + DONE_AT_ONCE);
+            let in_flight = lane.in_flight.keys().next().is_some_and(|id| *id <= to);
+            if !lane.holder.required && required - low > self.share + JUMP.min(self.share) && !in_flight {
+                let events = self.lost(low, to, &lane.holder).unwrap_or_default();
+                if !events.is_empty() {
+                    along.jumps.push((n, to, events));
+                }
+            }
+        }
+    }
+
+    /// The rows of a range as gaps for one uplink.
+    fn lost(&self, from: i64, to: i64, holder: &Holder) -> rusqlite::Result<Vec<Event>> {
+        let sql = "SELECT epoch, min(seq), max(seq), sum(events) FROM event WHERE id BETWEEN ?1 AND ?2 GROUP BY epoch ORDER BY min(id)";
+        let mut all = self.reader.prepare_cached(sql)?;
+        let rows = all.query_map([from, to], |r| {
+            let kind = EventKind::Gap {
+                epoch: Epoch(r.get::<_, i64>(0)?.cast_unsigned()),
+                stream: Stream::Event,
+                from: r.get::<_, i64>(1)?.cast_unsigned(),
+                to: r.get::<_, i64>(2)?.cast_unsigned(),
+                samples: r.get::<_, i64>(3)?.cast_unsigned(),
+                reason: "too many events waited for an optional uplink".into(),
+                uplink: Some(holder.id.clone()),
+                replaced_by: None,
+            };
+            Ok(Event { at: Boot::default(), kind })
+        })?;
+        rows.collect()
+    }
+
+    fn unread_ranges(&self, from: i64) -> Vec<(i64, Epoch, u64, u64)> {
         let ranges = || -> rusqlite::Result<Vec<_>> {
             let sql = "SELECT id, event.epoch, seq, coalesce((SELECT e.event FROM epoch e WHERE e.epoch = event.epoch), seq)
                        FROM event WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
@@ -236,10 +371,19 @@ impl Inner {
     }
 }
 
-fn gap(message: &Message) -> Event {
+fn gap(message: &Message, uplink: Option<UplinkId>) -> Event {
     let Key { epoch, stream, seq } = message.key;
     Event {
         at: Boot::default(),
-        kind: EventKind::Gap { epoch, stream, from: seq, to: seq, samples: 0, reason: "damaged on the disk".into(), replaced_by: None },
+        kind: EventKind::Gap {
+            epoch,
+            stream,
+            from: seq,
+            to: seq,
+            samples: 0,
+            reason: "damaged on the disk".into(),
+            uplink,
+            replaced_by: None,
+        },
     }
 }

@@ -30,13 +30,13 @@ mod state;
 mod tests;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Options, Restored, RestoredDevice};
+pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
 pub use spool::{Outgoing, Spool};
 
-use crate::model::{Boot, BootIndex, ClockReading, Command, DeviceId, Learned};
+use crate::model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, WallMs};
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
 use std::{
@@ -149,14 +149,44 @@ impl Store {
         let _ = closed.await;
     }
 
-    /// This boot's offset to wall time has become known or changed. Nothing is written if it is what is known.
-    pub fn set_clock(&self, reading: ClockReading) {
-        if self.handle.shared.clocks.set(reading) {
+    /// What is believed of this boot's clock now. Gives what others are to hear of, of this boot and of earlier ones; it is
+    /// written with the next changes, which should be its events.
+    pub fn set_clock(&self, reading: ClockReading) -> Vec<ClockChange> {
+        let shared = &self.handle.shared;
+        let changes = shared.clocks.set(reading, shared.clock.now());
+        // News are written with the event that tells them: whoever sees the row has told it.
+        if changes.is_empty() && !shared.clocks.unwritten().is_empty() {
             match &self.handle.driver {
-                Driver::Thread(_) => self.handle.shared.inbox.put(Job::Clock, None),
-                Driver::Inline(_) => self.run_inline(vec![Job::Clock], self.handle.shared.clock.now()),
+                Driver::Thread(_) => shared.inbox.put(Job::Clock, None),
+                Driver::Inline(_) => self.run_inline(vec![Job::Clock], shared.clock.now()),
             }
         }
+        if !changes.is_empty() {
+            // What was held may go.
+            shared.spool.tell();
+        }
+        changes
+    }
+
+    /// How this boot's clock maps to wall time, and the moment of which that was said.
+    pub fn clock(&self) -> (ClockReading, Boot) {
+        let here = self.handle.shared.clocks.here();
+        (here.clock, here.seen)
+    }
+
+    /// Telemetry of a boot without a synchronised clock is not sent before the boot is so old.
+    pub fn hold_telemetry(&self, hold: Duration) {
+        self.handle.shared.clocks.hold(hold);
+    }
+
+    /// Until when telemetry is not sent, unless the clock is synchronised before. `None`: it is.
+    pub fn held_until(&self, now: Boot) -> Option<Boot> {
+        self.handle.shared.clocks.held_until(now)
+    }
+
+    /// The latest wall time that has certainly come: certificates are judged by it.
+    pub fn latest_known(&self, now: Boot) -> WallMs {
+        self.handle.shared.clocks.latest_known(now)
     }
 
     /// How the clock of a boot maps to wall time, as far as is known.

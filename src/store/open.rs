@@ -1,7 +1,7 @@
 //! From two files to a running store: boots, epoch, what was left, the writer.
 
 use super::{
-    Backing, Before, Options, Restored, Store, StoreError,
+    Backing, Before, Holder, Options, Restored, Store, StoreError,
     boots::{self, BootRow, Clocks},
     db,
     events::EventQueue,
@@ -17,8 +17,13 @@ use super::{
     state::{Begin, Caps, State},
     writer::{Shared, Writer},
 };
-use crate::{limits, model::Boot, system::clock::boot_uuid};
+use crate::{
+    limits,
+    model::{Boot, BootIndex},
+    system::clock::boot_uuid,
+};
 use std::{
+    collections::BTreeMap,
     fs::File,
     io::Read,
     path::Path,
@@ -96,33 +101,34 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let reserve = Reserve::of(&o.data_dir);
     let state = with_room(&reserve, || db::or_new(&state_path, &mut quarantined, |path| State::load(path, tuning.caps)))?;
     let new_file = random().map_err(StoreError::Random)?.cast_signed();
-    let load = |path: &Path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref());
+    let holders = Holder::or_nobody(&o.uplinks);
+    let load = |path: &Path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref(), &holders);
     let spool = with_room(&reserve, || db::or_new(&spool_path, &mut quarantined, load))?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
-    let here = BootRow { id: index, uuid, clock: o.clock.reading() };
-    let clocks = Arc::new(Clocks::new(here.clone(), &state.boots, &spool.boots));
+    let here = BootRow { id: index, uuid, clock: o.clock.reading(), seen: o.clock.now() };
+    let clocks = Arc::new(Clocks::new(here, &state.boots, &spool.boots, &last_moments(&spool)));
 
     let fail = |source| StoreError::Open { path: state_path.clone(), source };
     let before = state.state.before(|epoch| spool.runs.iter().any(|r| r.epoch == epoch)).map_err(fail)?;
     let before = before.map(|(before, clean)| if clean { before } else { Before { telemetry: highest(&spool, &before), ..before } });
     let mut db = state.state;
-    let begin = Begin { boot: here, window: o.buffer.window + o.linger };
+    let begin = Begin { boot: clocks.here(), window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
     let epoch = with_room(&reserve, || db.begin(&begin, draw).map_err(fail))?.map_err(StoreError::Random)?;
     // Without room it runs all the same.
     let _ = db.stock();
 
-    let Found { disk, ring, mut runs, void, gone, .. } = spool;
+    let Found { disk, ring, cursors, mut runs, void, gone, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
-    let mut core = Core::new(runs, ring, o.buffer.window, o.buffer.ack_within, tuning.room);
+    let mut core = Core::new(runs, ring, cursors, o.buffer.window, o.buffer.ack_within, tuning.room);
     void.into_iter().for_each(|gap| core.gaps.owe(gap));
     let inbox = Arc::new(Inbox::new());
     let inline: Arc<OnceLock<Weak<Mutex<Writer>>>> = Arc::default();
     let shared = Arc::new(Shared {
         spool: Spool::new(core, Reader::open(&disk)?, bell(o.backing, &inbox, &inline), Arc::clone(&clocks), o.buffer.disk_max),
-        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch),
+        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &holders, &state.marks, tuning.caps.events),
         clocks,
         inbox,
         clock: o.clock,
@@ -184,6 +190,16 @@ fn with_room<T>(reserve: &Reserve, mut open: impl FnMut() -> Result<T, StoreErro
         Err(StoreError::Open { source, .. }) if reserve.is_full(&source) && reserve.release() => open(),
         other => other,
     }
+}
+
+/// How far each boot came at least, by what it left in the spool.
+fn last_moments(spool: &Found) -> BTreeMap<BootIndex, Boot> {
+    let mut last = BTreeMap::new();
+    for (_, segment) in spool.ring.from(0) {
+        let at: &mut Boot = last.entry(segment.boot).or_default();
+        *at = segment.at.max(*at);
+    }
+    last
 }
 
 /// The newest number of that epoch that the spool knows of.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Event},
+    model::{Boot, Event, UplinkIndex},
     system::clock::Clock,
 };
 use std::{
@@ -113,20 +113,21 @@ impl Writer {
 
     /// The jobs as one transaction. All of them fail or none.
     fn group(&mut self, jobs: Vec<Job>, now: Boot, after: &mut After) {
-        let here = self.shared.clocks.here();
-        let work: Vec<Work> = jobs
-            .iter()
-            .filter_map(|job| match job {
+        let clocks = self.shared.clocks.unwritten();
+        let news = (!clocks.is_empty()).then_some(Work::Clock(&clocks));
+        let work: Vec<Work> = news
+            .into_iter()
+            .chain(jobs.iter().filter_map(|job| match job {
                 Job::Submit(changes, _) => Some(Work::Changes(changes)),
                 Job::Accept(command, _) => Some(Work::Accept(command)),
-                Job::Clock => Some(Work::Clock(&here)),
-                Job::Close(_) => None,
-            })
+                Job::Clock | Job::Close(_) => None,
+            }))
             .collect();
         let gaps = self.shared.spool.lock().gaps.take();
         let owed = gaps.iter().cloned().map(|gap| gap.event(now)).collect();
         match self.commit(&work, owed) {
             Ok(mut accepted) => {
+                self.shared.clocks.written(&clocks);
                 accepted.reverse();
                 for job in jobs {
                     match job {
@@ -205,12 +206,14 @@ impl Writer {
         let mut all = self.spool_turn(now, true);
         if !all {
             // No acknowledgement comes any more, so what was on its way need not stay for one: there may be room then.
-            self.shared.spool.lock().return_unacknowledged();
+            (0..self.shared.spool.uplinks()).for_each(|n| self.shared.spool.lock().return_unacknowledged(UplinkIndex(n)));
             all = self.spool_turn(now, true);
         }
         let all = all && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
+        self.state.mark(along.marks);
+        let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new());
         let ended = if all { self.state.end(last, &along.done) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
             tracing::error!(error = %e, "the clean stop could not be written to state.db");
@@ -250,9 +253,13 @@ fn announce(state: &mut State, shared: &Shared, work: &[Work], mut events: Vec<E
     let mut along = shared.events.take_along();
     let owed = along.owed.clone();
     events.extend(owed);
+    let at = events.iter().map(|e| e.at).max().unwrap_or_else(|| shared.clock.now());
+    events.extend(along.jumps.iter().flat_map(|(.., lost)| lost.iter().map(move |e| Event { at, ..e.clone() })));
+    state.mark(along.marks.clone());
     match state.group(work, events, &along.done, &along.in_flight, shared.clocks.here().clock) {
         Ok(done) => {
             shared.events.committed(done.messages, &done.dropped);
+            shared.events.taken(&along.marks, &along.jumps);
             Ok(done.accepted)
         }
         Err(source) => {

@@ -5,4 +5,6 @@ pub mod clock;
 pub mod logging;
 pub mod notify;
 pub mod ports;
+pub mod steps;
 pub mod tap;
+pub mod trust;

@@ -11,8 +11,9 @@
 //!
 //! Absent on purpose: resending and waiting for room in the window. The pump decides both.
 
+use crate::model::WallMs;
 use bytes::Bytes;
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// With more than this queued nothing further is published: on a slow link the window counts bytes as well.
 pub const UNSENT_MAX: usize = 2 * crate::limits::MESSAGE_BYTES;
@@ -24,8 +25,10 @@ pub struct Hello {
     pub username: Option<String>,
     pub password: Option<crate::config::Secret>,
     pub keep_alive: Duration,
-    /// Retained, QoS 1: published by the broker when this link dies.
+    /// Retained, QoS 1: published by the broker when this link dies. An empty topic: none.
     pub will: (String, Vec<u8>),
+    /// Certificates are judged as of this time: the latest that is known to have come.
+    pub judged_at: WallMs,
 }
 
 /// What the broker said to [`Hello`].
@@ -33,6 +36,8 @@ pub struct Hello {
 pub struct Welcome {
     /// The broker kept our session: messages that it stored for us follow.
     pub resumed: bool,
+    /// Publishes at QoS 1 that it takes without having acknowledged them; `None`: it sets no limit.
+    pub receive_max: Option<u16>,
 }
 
 /// Why there is no link, in words for `status`.
@@ -96,6 +101,12 @@ pub struct Message {
 pub trait Broker: Send {
     type Link: Link;
     fn connect(&mut self, hello: &Hello) -> impl Future<Output = Result<(Self::Link, Welcome), NoLink>> + Send;
+    /// The one that `connect` tried last, for people, and whether it is the one that is wanted.
+    fn in_use(&self) -> (Arc<str>, bool) {
+        (Arc::default(), true)
+    }
+    /// A link ended; whether anything was acknowledged on it.
+    fn ended(&mut self, _useful: bool) {}
 }
 
 pub trait Link: Send {

@@ -1,6 +1,7 @@
 //! The cloud side: MQTT session, pump (spool -> batches -> acknowledgement -> release), dialects.
 
 pub mod broker;
+pub mod brokers;
 pub mod client;
 pub mod dialect;
 pub mod pump;

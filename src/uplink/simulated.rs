@@ -29,6 +29,8 @@ pub struct Faults {
     pub cut_after: Option<u64>,
     /// Open publishes wait at most so long before the link is given up, as the real client's watchdog does.
     pub patience: Option<Duration>,
+    /// The broker says that it takes no more at once.
+    pub receive_max: Option<u16>,
 }
 
 /// One message as it reached the broker.
@@ -145,10 +147,11 @@ impl Broker for Simulated {
         let number = inner.links;
         inner.up = Some(number);
         inner.will = Some(hello.will.clone());
+        let receive_max = inner.faults.receive_max;
         drop(inner);
         let link =
             SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
-        Ok((link, Welcome { resumed: number > 1 }))
+        Ok((link, Welcome { resumed: number > 1, receive_max }))
     }
 }
 

@@ -66,6 +66,17 @@ impl Mosquitto {
         self.process = Some(process);
     }
 
+    /// In order, as an upgrade stops it: all that it took is in its file, nobody is told.
+    pub fn stop(&mut self) {
+        let mut process = self.process.take().expect("mosquitto runs");
+        process.signal(Signal::TERM);
+        process.wait_end(secs(20));
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// As a power cut: no goodbye to anybody. Only the sessions are saved a moment before, for the collector's sake.
     pub fn kill(&mut self) {
         let mut process = self.process.take().expect("mosquitto runs");

@@ -11,9 +11,11 @@ use fieldgate::model::Boot;
 use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
     },
     time::Duration,
 };
@@ -32,6 +34,7 @@ pub struct Row {
     pub at_ms: i64,
     pub values: BTreeMap<String, Json>,
     pub backlog: bool,
+    pub thinned: bool,
     pub arrived: Boot,
 }
 
@@ -48,6 +51,20 @@ pub struct Seen {
     pub retained: BTreeMap<String, Json>,
     /// Broken rules: one key with two contents, a message that is not as documented.
     pub faults: Vec<String>,
+    /// For hours of load: of each row only the counter `c` is kept, once every value was found to be what [`held`] says;
+    /// of each content only a hash.
+    slim: bool,
+    /// By telemetry message: samples that it stands for, and those of them that it left out.
+    stands: BTreeMap<Key, (u64, u64)>,
+}
+
+/// Samples by what became of them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Account {
+    /// That messages stand for, and those of them that thinning left out.
+    pub arrived: u64,
+    pub left_out: u64,
+    pub given_up: u64,
 }
 
 pub struct Cloud {
@@ -58,16 +75,34 @@ pub struct Cloud {
 
 impl Cloud {
     pub fn watch(port: u16, gateway: &str) -> Cloud {
-        let seen = Arc::new(Mutex::new(Seen::default()));
+        Cloud::keep(port, gateway, Seen::default())
+    }
+
+    /// Keeps little of much: see [`Seen::slim`]. Every device is one of tests/field/pymodbus_devices.py, named `d` and its number.
+    pub fn watch_slim(port: u16, gateway: &str) -> Cloud {
+        Cloud::keep(port, gateway, Seen { slim: true, ..Seen::default() })
+    }
+
+    fn keep(port: u16, gateway: &str, seen: Seen) -> Cloud {
+        let seen = Arc::new(Mutex::new(seen));
         let stop = Arc::new(AtomicBool::new(false));
         let subscribed = Arc::new(AtomicBool::new(false));
         let (into, until_stop, tell, gateway) = (seen.clone(), stop.clone(), subscribed.clone(), gateway.to_owned());
+        // Reading the socket never waits for reading the JSON, or the ages of rows would be the judge's own.
+        let (give, messages) = std::sync::mpsc::channel::<Message>();
+        let parser = std::thread::spawn(move || {
+            for (topic, body, arrived) in messages {
+                into.lock().expect("no holder panics").take(&topic, &body, arrived);
+            }
+        });
         let thread = std::thread::spawn(move || {
             while !until_stop.load(Ordering::Relaxed) {
                 // Any error is the broker's death, which tests cause on purpose: connect again.
-                let _ = read(port, &gateway, &into, &until_stop, &tell);
+                let _ = read(port, &gateway, &give, &until_stop, &tell);
                 crate::wait::pause(Duration::from_millis(20));
             }
+            drop(give);
+            let _ = parser.join();
         });
         until("the collector is subscribed", secs(10), || subscribed.load(Ordering::Relaxed).then_some(()));
         Cloud { seen, stop, thread: Some(thread) }
@@ -104,12 +139,14 @@ impl Drop for Cloud {
     }
 }
 
-fn read(port: u16, gateway: &str, into: &Mutex<Seen>, stop: &AtomicBool, subscribed: &AtomicBool) -> std::io::Result<()> {
+type Message = (String, Vec<u8>, Boot);
+
+fn read(port: u16, gateway: &str, into: &Sender<Message>, stop: &AtomicBool, subscribed: &AtomicBool) -> std::io::Result<()> {
     let mut client = Client::connect(port, &Login { id: "collector", persistent: true, ..Login::default() })?;
     client.subscribe(&format!("fieldgate/{gateway}/#"))?;
     while !stop.load(Ordering::Relaxed) {
         match client.next(Duration::from_millis(100))? {
-            Some(Packet::Publish { topic, body, .. }) => into.lock().expect("no holder panics").take(&topic, &body),
+            Some(Packet::Publish { topic, body, .. }) => into.send((topic, body, now())).map_err(std::io::Error::other)?,
             Some(Packet::SubAck(_)) => subscribed.store(true, Ordering::Relaxed),
             _ => {}
         }
@@ -118,7 +155,7 @@ fn read(port: u16, gateway: &str, into: &Mutex<Seen>, stop: &AtomicBool, subscri
 }
 
 impl Seen {
-    fn take(&mut self, topic: &str, body: &[u8]) {
+    fn take(&mut self, topic: &str, body: &[u8], arrived: Boot) {
         let kind = topic.splitn(3, '/').nth(2).unwrap_or_default();
         if kind == "command" {
             return; // our own
@@ -128,12 +165,12 @@ impl Seen {
             Err(e) => return self.faults.push(format!("{topic}: no JSON: {e}")),
         };
         match kind {
-            "telemetry" | "event" => self.message(topic, kind, message),
+            "telemetry" | "event" => self.message(topic, kind, message, arrived),
             _ => _ = self.retained.insert(kind.to_owned(), message),
         }
     }
 
-    fn message(&mut self, topic: &str, kind: &str, mut message: Json) {
+    fn message(&mut self, topic: &str, kind: &str, mut message: Json, arrived: Boot) {
         let key = match (message["epoch"].as_str(), message["stream"].as_str(), message["seq"].as_u64()) {
             (Some(epoch), Some(stream), Some(seq)) if stream == kind && seq > 0 && message["v"] == 1 => {
                 Key { epoch: epoch.to_owned(), stream: stream.to_owned(), seq }
@@ -142,7 +179,12 @@ impl Seen {
         };
         self.deliveries += 1;
         let backlog = message["backlog"] == true;
-        let content = without_sending(&mut message);
+        let mut content = without_sending(&mut message);
+        if self.slim {
+            let mut hasher = DefaultHasher::new();
+            content.to_string().hash(&mut hasher);
+            content = hasher.finish().into();
+        }
         match self.contents.get(&key) {
             Some(known) if *known == content => return self.resends += 1,
             Some(known) => {
@@ -155,28 +197,43 @@ impl Seen {
             let events = message["events"].as_array().cloned().unwrap_or_default();
             self.events.extend(events.into_iter().map(|e| (key.clone(), e)));
         } else {
-            self.telemetry(&message, backlog);
+            let stands = self.telemetry(&message, backlog, arrived);
+            self.stands.insert(key, stands);
         }
     }
 
-    fn telemetry(&mut self, message: &Json, backlog: bool) {
+    fn telemetry(&mut self, message: &Json, backlog: bool, arrived: Boot) -> (u64, u64) {
+        let (mut all, mut left_out) = (0, 0);
         let Some(devices) = message["devices"].as_object() else {
-            return self.faults.push(format!("telemetry without devices: {message}"));
+            self.faults.push(format!("telemetry without devices: {message}"));
+            return (0, 0);
         };
         for (device, frames) in devices {
             for frame in frames.as_array().into_iter().flatten() {
-                match rows(frame) {
+                let thinned = frame["thin"]["of"].as_u64();
+                let held = frame["dt"].as_array().map_or(0, Vec::len) * frame["v"].as_object().map_or(0, serde_json::Map::len);
+                all += thinned.unwrap_or(held as u64);
+                left_out += thinned.map_or(0, |of| of.saturating_sub(held as u64));
+                let mut read = rows(frame);
+                for (_, values) in read.iter_mut().flatten().filter(|_| self.slim) {
+                    if let Some(wrong) = slimmed(device, values) {
+                        self.faults.push(wrong);
+                    }
+                }
+                match read {
                     Some(rows) => self.rows.extend(rows.into_iter().map(|(at_ms, values)| Row {
                         device: device.clone(),
                         at_ms,
                         values,
                         backlog,
-                        arrived: now(),
+                        thinned: thinned.is_some(),
+                        arrived,
                     })),
                     None => self.faults.push(format!("{device}: no frame: {frame}")),
                 }
             }
         }
+        (all, left_out)
     }
 
     pub fn is_online(&self) -> bool {
@@ -219,27 +276,27 @@ impl Seen {
         all.filter(|key| !self.contents.contains_key(key) && !announced(key)).collect()
     }
 
-    /// Samples that thinned frames stand for and do not hold, apart from messages that a gap event names.
-    pub fn left_out(&self) -> u64 {
-        let telemetry = self.contents.iter().filter(|(key, _)| key.stream == "telemetry" && !self.is_named(key));
-        let frames = telemetry.flat_map(|(_, c)| c["devices"].as_object().into_iter().flat_map(|d| d.values()));
-        let left_out = |frame: &Json| {
-            let held = frame["dt"].as_array()?.len() * frame["v"].as_object()?.len();
-            frame["thin"]["of"].as_u64()?.checked_sub(held as u64)
+    /// Samples as the protocol says that they are to be counted: by messages that no gap names, those of them that thinning
+    /// left out, and those that gaps give up. What an event message says that a gap names is said again.
+    pub fn account(&self) -> Account {
+        let mut ranges: BTreeMap<(&str, &str), Vec<(u64, u64)>> = BTreeMap::new();
+        for gap in self.events_of("gap") {
+            let of = |name: &str| gap[name].as_str().unwrap_or_default();
+            let number = |name: &str| gap[name].as_u64().unwrap_or(0);
+            ranges.entry((of("epoch"), of("stream"))).or_default().push((number("from"), number("to")));
+        }
+        let is_named = |key: &Key| {
+            let of = ranges.get(&(key.epoch.as_str(), key.stream.as_str()));
+            of.is_some_and(|of| of.iter().any(|(from, to)| (*from..=*to).contains(&key.seq)))
         };
-        frames.flat_map(|f| f.as_array().into_iter().flatten()).filter_map(left_out).sum()
-    }
-
-    /// Samples that gap events give up for good.
-    pub fn given_up(&self) -> u64 {
-        self.events_of("gap").iter().filter(|g| g["replaced_by"].is_null()).filter_map(|g| g["samples"].as_u64()).sum()
-    }
-
-    fn is_named(&self, key: &Key) -> bool {
-        self.events_of("gap").iter().any(|g| {
-            let of = |name: &str| g[name].as_u64().unwrap_or(0);
-            g["epoch"] == key.epoch.as_str() && g["stream"] == key.stream.as_str() && (of("from")..=of("to")).contains(&key.seq)
-        })
+        let mut out = Account::default();
+        for (all, left_out) in self.stands.iter().filter(|(key, _)| !is_named(key)).map(|(_, stands)| *stands) {
+            out.arrived += all;
+            out.left_out += left_out;
+        }
+        let gaps = self.events.iter().filter(|(key, e)| e["type"] == "gap" && e["stream"] == "telemetry" && !is_named(key));
+        out.given_up = gaps.filter(|(_, g)| g["replaced_by"].is_null()).filter_map(|(_, g)| g["samples"].as_u64()).sum();
+        out
     }
 
     /// No rule broken so far.
@@ -267,6 +324,27 @@ fn rows(frame: &Json) -> Option<Vec<(i64, BTreeMap<String, Json>)>> {
         out.push((at + dt.as_i64()?, values));
     }
     Some(out)
+}
+
+/// What register `r` of device number `device` holds at read number `counter`.
+fn held(device: u64, r: u64, counter: u64) -> u64 {
+    (device * 7919 + r * 31 + counter * 17) & 0xffff
+}
+
+/// Leaves the counter alone of a row whose values are right, and says what is wrong with another one. Rows without a
+/// counter are not of such a device.
+fn slimmed(device: &str, values: &mut BTreeMap<String, Json>) -> Option<String> {
+    let number: u64 = device.strip_prefix('d')?.parse().ok()?;
+    let counter = values.get("c")?.as_u64()?;
+    let is_right = |(point, value): (&String, &Json)| {
+        let register = point.strip_prefix('r').and_then(|r| r.parse().ok());
+        register.is_none_or(|r| value.as_u64() == Some(held(number, r, counter)))
+    };
+    if !values.iter().all(is_right) {
+        return Some(format!("{device} never held this: {values:?}"));
+    }
+    values.retain(|point, _| point == "c");
+    None
 }
 
 /// Takes off what describes one sending and not the data: whether it is backlog, and the clock with its offset.

@@ -10,7 +10,7 @@ use crate::{
 use fieldgate::model::Boot;
 use std::collections::{BTreeMap, BTreeSet};
 
-const REGISTERS: usize = 100;
+pub const REGISTERS: usize = 100;
 
 struct Plant {
     // Dropped in this order: the gateway before what it talks to.
@@ -34,7 +34,7 @@ fn plant(id: &str, count: usize, poll: &str) -> Plant {
     Plant { gateway, cloud, broker, devices, count }
 }
 
-fn name(n: usize) -> String {
+pub fn name(n: usize) -> String {
     format!("d{n}")
 }
 
@@ -65,7 +65,7 @@ impl Plant {
     }
 }
 
-fn missing<'a>(seen: &Seen, due: &'a [Read]) -> Vec<&'a Read> {
+pub fn missing<'a>(seen: &Seen, due: &'a [Read]) -> Vec<&'a Read> {
     let mut arrived: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     for row in &seen.rows {
         if let Some(c) = row.values.get("c").and_then(serde_json::Value::as_u64) {

@@ -64,6 +64,28 @@ impl Gateway {
         self.dir.path().join("fieldgate.toml")
     }
 
+    /// Starts `fieldgate run` and waits for nothing.
+    pub fn launch(&mut self) {
+        assert!(self.process.is_none(), "fieldgate runs already");
+        let mut command = Command::new(PROGRAM);
+        command.arg("run").arg("--config").arg(self.config());
+        self.process = Some(Process::start("fieldgate", &mut command));
+    }
+
+    /// Resident memory of the running process, in KiB.
+    pub fn memory_kib(&self) -> u64 {
+        self.process.as_ref().map_or(0, Process::memory_kib)
+    }
+
+    /// Fails if it has ended by itself.
+    #[track_caller]
+    pub fn assert_runs(&mut self) {
+        let process = self.process.as_mut().expect("fieldgate was started");
+        if let Some(status) = process.ended() {
+            panic!("fieldgate ended with {status}: {}", process.said());
+        }
+    }
+
     /// Starts `fieldgate run` and waits for its control socket to answer.
     pub fn start(&mut self) {
         self.start_with(&[]);

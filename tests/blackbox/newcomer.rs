@@ -6,13 +6,13 @@ use crate::{
     gateway::PROGRAM,
     process::{Process, host},
     turn,
-    wait::{scaled, secs, until},
+    wait::{pause, scaled, secs, until},
 };
 use fieldgate::drivers::modbus::rtu::crc16;
 use serde_json::Value as Json;
 use std::{
     io::{Read, Write},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     path::Path,
     process::{Command, Output},
 };
@@ -84,6 +84,9 @@ fn a_meter_that_was_never_configured_is_in_the_cloud_after_four_commands() {
     let trace: Json = serde_json::from_str(&site.run(&["trace", "sdm120-3/power", "--json"], 0)).expect("one document");
     let steps: Vec<&str> = trace["steps"].as_array().into_iter().flatten().filter_map(|s| s["step"].as_str()).collect();
     assert_eq!(steps, ["asked", "answered", "decoded", "reported", "sealed", "sent", "acknowledged"], "{trace}");
+    let verbose = site.run(&["trace", "sdm120-3/power", "-v"], 0);
+    let frames: Vec<&str> = verbose.lines().map(str::trim).filter(|l| l.starts_with("03 04 ")).collect();
+    assert!(frames.len() == 2 && frames[0].len() == 8 * 3 - 1, "the frames of request and answer: {verbose}");
     // Site tools take turns with the daemon.
     let table = site.run(&["explore", "sdm120-3", "input:0", "--count", "20"], 0);
     assert!(table.contains(" V") && table.contains('*'), "{table}");
@@ -112,27 +115,33 @@ fn a_scan_finds_units_of_three_speeds_on_one_line() {
     assert!(took < least * 1.25 + 8.0 * 3.0, "{took} s, minimum {least} s");
 }
 
-/// A serial server that passes RTU frames through, with one unit behind it that refuses every register.
-fn serial_server(unit: u8) -> u16 {
+/// A server for which each connection is served by a thread of its own; its port.
+fn served(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> u16 {
     let listener = TcpListener::bind((host(), 0)).expect("a free port");
     let port = listener.local_addr().expect("it is bound").port();
     std::thread::spawn(move || {
-        for mut peer in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut bytes = [0; 256];
-                while let Ok(count @ 1..) = peer.read(&mut bytes) {
-                    let (body, sum) = bytes[..count].split_at(count.saturating_sub(2));
-                    // What is no RTU frame of the unit goes over the bus and nobody answers.
-                    if body.first() == Some(&unit) && crc16(body).to_le_bytes() == sum {
-                        let mut reply = vec![unit, body[1] | 0x80, 2];
-                        reply.extend(crc16(&reply).to_le_bytes());
-                        let _ = peer.write_all(&reply);
-                    }
-                }
-            });
+        for peer in listener.incoming().flatten() {
+            let serve = serve.clone();
+            std::thread::spawn(move || serve(peer));
         }
     });
     port
+}
+
+/// A serial server that passes RTU frames through, with one unit behind it that refuses every register.
+fn serial_server(unit: u8) -> u16 {
+    served(move |mut peer| {
+        let mut bytes = [0; 256];
+        while let Ok(count @ 1..) = peer.read(&mut bytes) {
+            let (body, sum) = bytes[..count].split_at(count.saturating_sub(2));
+            // What is no RTU frame of the unit goes over the bus and nobody answers.
+            if body.first() == Some(&unit) && crc16(body).to_le_bytes() == sum {
+                let mut reply = vec![unit, body[1] | 0x80, 2];
+                reply.extend(crc16(&reply).to_le_bytes());
+                let _ = peer.write_all(&reply);
+            }
+        }
+    })
 }
 
 #[test]
@@ -150,6 +159,57 @@ fn a_scan_of_a_network_finds_units_in_either_framing() {
         let found: Vec<(&str, u64)> = lines.iter().filter_map(|l| Some((l["framing"].as_str()?, l["unit"].as_u64()?))).collect();
         assert_eq!(found, want, "{place}: {said}");
     }
+}
+
+/// A SunSpec gateway: it takes a second for its first answer to anybody.
+fn slow_gateway(unit: u8) -> u16 {
+    served(move |mut peer| {
+        let (mut bytes, mut is_awake) = ([0; 260], false);
+        while let Ok(count @ 8..) = peer.read(&mut bytes) {
+            let is_mbap = bytes[2..4] == [0, 0] && usize::from(bytes[5]) + 6 == count;
+            if !is_mbap || bytes[6] != unit {
+                continue;
+            }
+            if !std::mem::replace(&mut is_awake, true) {
+                pause(std::time::Duration::from_secs(1));
+            }
+            let reply = [bytes[0], bytes[1], 0, 0, 0, 3, unit, bytes[7] | 0x80, 2];
+            if peer.write_all(&reply).is_err() {
+                return;
+            }
+        }
+    })
+}
+
+#[test]
+fn a_gateway_that_needs_a_second_is_found_by_the_second_look() {
+    let _turn = turn::shared();
+    let site = Site::new(&["--units", "3"]);
+    let place = format!("{}:{}", host(), slow_gateway(1));
+    site.run(&["scan", &place, "--units", "1", "--fast"], 1);
+    for extra in [&[][..], &["--wait", "2s"]] {
+        let said = site.run(&[&["scan", &place, "--units", "1", "--json"], extra].concat(), 0);
+        let found: Json = serde_json::from_str(said.lines().next().expect("a line")).expect("JSON lines");
+        assert!(found["unit"] == 1 && found["answer_ms"].as_u64() >= Some(900), "{said}");
+    }
+}
+
+#[test]
+fn read_and_explore_of_an_address_find_rtu_over_tcp_by_themselves() {
+    let _turn = turn::shared();
+    let site = Site::new(&["--units", "3"]);
+    let place = format!("{}:{}", host(), serial_server(3));
+    // It refuses every register: it was heard.
+    site.run(&["read", &place, "-u", "3", "holding:0"], 5);
+    site.run(&["explore", &place, "-u", "3", "holding:0", "--count", "2"], 5);
+    site.run(&["read", &place, "-u", "3", "holding:0", "--framing", "mbap"], 4);
+}
+
+#[test]
+fn a_scan_of_units_that_no_serial_line_has_is_refused() {
+    let _turn = turn::shared();
+    let site = Site::new(&["--units", "3"]);
+    assert_eq!(site.run(&["scan", &site.bus(), "--units", "248"], 2), "");
 }
 
 #[test]

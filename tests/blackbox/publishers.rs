@@ -20,13 +20,13 @@ use std::{
 pub const ROUTES: &str = "[mqtt.route.telemetry]\ntopic = \"tele/{device}/SENSOR\"\nkind = \"telemetry\"\nunknown = \"register\"\n\n\
      [mqtt.route.status]\ntopic = \"devices/say/{device}\"\nkind = \"status\"\nunknown = \"register\"\n\n";
 
-fn listening(port: u16) -> String {
+pub fn listening(port: u16) -> String {
     format!("[mqtt]\nlisten = \"{}:{port}\"\n\n{ROUTES}", host())
 }
 
 /// A publisher that goes on for ever: what was not acknowledged when a connection died is not sent again, so an arrival
 /// is owed to its acknowledgement alone.
-fn publish_for_ever(port: u16, acknowledged: &Mutex<BTreeSet<u64>>, stop: &AtomicBool) {
+pub fn publish_for_ever(port: u16, acknowledged: &Mutex<BTreeSet<u64>>, stop: &AtomicBool) {
     let mut n = 0;
     while !stop.load(Ordering::Relaxed) {
         let Ok(mut client) = Client::connect(port, &Login { id: "plug", ..Login::default() }) else {

@@ -96,6 +96,49 @@ fn listen_beside_the_daemon_saves_frames_that_simulate_serves_again() {
     assert_eq!(json(&read)["values"].as_array().map(Vec::len), Some(10));
 }
 
+/// An unlock code, as it would be on the wire: 12 67.
+const CODE: u16 = 0x1267;
+
+#[test]
+fn a_secret_that_is_written_shows_in_no_frame_and_no_saved_file() {
+    let mut devices = Devices::start(1);
+    let port = devices.ports[0];
+    let secret = tempfile::NamedTempFile::new().expect("a temporary file");
+    std::fs::write(secret.path(), format!("{CODE}\n")).expect("a file");
+    let setup = format!("setup = [{{ register = \"holding:120\", value = {{ file = \"{}\" }} }}]\n", secret.path().display());
+    let device = format!("[device.d0]\ntcp = \"{}:{port}\"\nunit = 1\npoll = \"200ms\"\n{setup}", host());
+    let gateway = Gateway::started("site-secret", &(device + &counting_points("d0", 10)));
+    until("the code is written", secs(20), || (!devices.writes().is_empty()).then_some(()));
+    until("it is polled", secs(20), || (!devices.reads().is_empty()).then_some(()));
+    let file = gateway.config().with_file_name("frames");
+    let heard = gateway.command(&["listen", "d0", "--for", "1s", "--save", file.to_str().expect("a plain path"), "-vv"]);
+    assert_eq!(heard.status.code(), Some(0), "{}", said(&heard));
+    let saved = std::fs::read_to_string(&file).expect("it was saved");
+    let shown = [saved.clone(), String::from_utf8_lossy(&heard.stdout).into_owned(), said(&heard)].concat();
+    assert!(saved.contains("> <secret>") && saved.contains(" < "), "{saved}");
+    assert!(!shown.contains("12 67") && !shown.contains("1267") && !shown.contains(&CODE.to_string()), "{shown}");
+}
+
+#[test]
+fn read_every_ends_in_order_at_an_interrupt_and_says_what_it_came_to() {
+    let bus = Bus::start(1, 19_200);
+    let gateway = Gateway::new("site-every", &serial_config(&bus.path, "1s"));
+    let mut command = std::process::Command::new(PROGRAM);
+    command.args(["read", "u1", "--every", "100ms", "--json", "--config"]).arg(gateway.config());
+    let mut read = command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().expect("it starts");
+    let mut rows = std::io::BufRead::lines(std::io::BufReader::new(read.stdout.take().expect("piped")));
+    for _ in 0..3 {
+        rows.next().expect("a reading").expect("text");
+    }
+    let pid = rustix::process::Pid::from_raw(i32::try_from(read.id()).expect("small")).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    let rest = rows.map(|row| row.expect("text")).all(|row| serde_json::from_str::<Json>(&row).is_ok());
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut read.stderr.take().expect("piped"), &mut said).expect("text");
+    assert_eq!(read.wait().expect("it ended").code(), Some(130), "{said}");
+    assert!(rest && said.contains(" readings in ") && said.contains(", all answered, "), "{said}");
+}
+
 #[test]
 fn listen_finds_settings_and_another_master_on_a_port() {
     // Before the master speaks: the gateway may have to wait for its turn on the machine.

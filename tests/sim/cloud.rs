@@ -13,6 +13,8 @@ use std::{collections::BTreeMap, sync::Arc};
 #[derive(Clone)]
 pub struct Cloud {
     pub broker: Simulated,
+    /// The other end of the optional uplink. What arrives there is not looked at; that all of it leaves is.
+    pub optional: Simulated,
     pub world: Arc<World>,
 }
 

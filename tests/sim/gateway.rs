@@ -15,8 +15,8 @@ use fieldgate::{
     drivers::Doors,
     engine::{self, Engine, Handle, Parts},
     limits,
-    model::{Boot, DeviceId, GatewayId, LineId, OrderPort, PointId, RouteId, UplinkFigures, UplinkId, UplinkState},
-    store::{Backing, Options, Store},
+    model::{DeviceId, GatewayId, LineId, OrderPort, PointId, RouteId, UplinkFigures, UplinkId, UplinkIndex},
+    store::{Backing, Holder, Options, Store},
     uplink,
 };
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
@@ -35,6 +35,7 @@ pub struct Gateway {
     field: Vec<JoinHandle<()>>,
     engine: JoinHandle<()>,
     uplink: JoinHandle<()>,
+    optional: Option<JoinHandle<()>>,
     writer: JoinHandle<()>,
     stops: [CancellationToken; 3],
 }
@@ -59,6 +60,7 @@ impl Gateway {
             clock,
             backing: Backing::Inline,
             linger: engine::linger(&config),
+            uplinks: Holder::all(&config.uplinks),
             epoch_seed: Some(s.plan.seed),
         };
         let (store, restored) = Store::open(options()).expect("a killed process has let go of its files");
@@ -96,28 +98,30 @@ impl Gateway {
             stop: engine_stop.clone(),
         });
         let engine = tokio::spawn(engine.run());
-        let (figures, _) = watch::channel(idle());
-        let parts = uplink::Parts {
-            config: config.uplink.clone().expect("configured below"),
+        let parts = |index: u8| uplink::Parts {
+            config: config.uplinks[usize::from(index)].clone(),
+            index: UplinkIndex(index),
             gateway: config.gateway.id.clone(),
             version: "0",
             epoch,
             store: store.clone(),
-            urgent,
-            cards: cards_in,
-            figures,
+            urgent: urgent.clone(),
+            cards: cards_in.clone(),
+            figures: watch::channel(UplinkFigures::default()).0,
             clock,
             stop: uplink_stop.clone(),
         };
-        let uplink = tokio::spawn(uplink::run_with(parts, s.cloud.clone()));
+        let uplink = tokio::spawn(uplink::run_with(parts(0), s.cloud.clone()));
+        let optional = (config.uplinks.len() > 1).then(|| tokio::spawn(uplink::run_with(parts(1), s.cloud.optional.clone())));
+        drop(urgent);
         let writer = tokio::spawn(write_for_ever(store.clone(), world.clone()));
-        Gateway { store, handle, doors, field, engine, uplink, writer, stops }
+        Gateway { store, handle, doors, field, engine, uplink, optional, writer, stops }
     }
 
     /// As `kill -9`: everything is dropped where it stands, between two transactions.
     pub async fn kill(self, world: &World) {
-        let Gateway { store, field, engine, uplink, writer, .. } = self;
-        let tasks: Vec<_> = field.into_iter().chain([engine, uplink, writer]).collect();
+        let Gateway { store, field, engine, uplink, optional, writer, .. } = self;
+        let tasks: Vec<_> = field.into_iter().chain([engine, uplink, writer]).chain(optional).collect();
         tasks.iter().for_each(JoinHandle::abort);
         for task in tasks {
             if let Err(e) = task.await
@@ -133,9 +137,9 @@ impl Gateway {
         }
     }
 
-    /// The ordered stop, as `app` does it.
-    pub async fn stop(self) -> (bool, [u64; 2]) {
-        let Gateway { store, field, engine, uplink, writer, stops: [field_stop, engine_stop, uplink_stop], doors, .. } = self;
+    /// The ordered stop, as `app` does it. Whether nothing waits, the highest numbers, and the samples that were sealed.
+    pub async fn stop(self) -> (bool, [u64; 2], u64) {
+        let Gateway { store, field, engine, uplink, optional, writer, stops: [field_stop, engine_stop, uplink_stop], doors, .. } = self;
         drop(doors);
         field_stop.cancel();
         for line in field {
@@ -145,23 +149,28 @@ impl Gateway {
         engine.await.expect("the engine does not panic");
         uplink_stop.cancel();
         uplink.await.expect("the uplink does not panic");
+        if let Some(optional) = optional {
+            optional.await.expect("the optional uplink does not panic");
+        }
         writer.abort();
         let _ = writer.await;
         let drained = is_drained(&store);
         let last = |alive: Vec<fieldgate::model::event::Alive>| alive.last().map_or(0, |a| a.highest);
         let highest = [last(store.spool().alive()), last(store.events().alive())];
+        let sealed = store.spool().figures(fieldgate::model::Boot(0)).sealed_samples;
         store.close().await;
         drop(store);
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
-        (drained, highest)
+        (drained, highest, sealed)
     }
 
     /// Whatever panicked.
     pub fn has_died(&self) -> bool {
         self.engine.is_finished()
             || self.uplink.is_finished()
+            || self.optional.as_ref().is_some_and(JoinHandle::is_finished)
             || self.writer.is_finished()
             || self.field.iter().any(JoinHandle::is_finished)
     }
@@ -211,7 +220,13 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         ..Line::new(LineId::parse(id).expect("fits"), transport)
     });
     Config {
-        gateway: Identity { id: GatewayId::parse("sim").expect("fits"), data_dir: dir.into(), run_dir: dir.into() },
+        gateway: Identity {
+            id: GatewayId::parse("sim").expect("fits"),
+            data_dir: dir.into(),
+            run_dir: dir.into(),
+            clock_hold: Duration::from_secs(60),
+            trust_rtc: false,
+        },
         lines: lines.collect(),
         devices: devices(plan),
         framed: vec![],
@@ -225,20 +240,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 offline_after: Some(Duration::from_secs(10)),
             }],
         }),
-        uplink: Some(Uplink {
-            id: UplinkId::parse("cloud").expect("fits"),
-            host: "simulated".into(),
-            port: 1883,
-            tls: None,
-            username: None,
-            password: None,
-            client_id: "sim".into(),
-            dialect: Dialect::Native,
-            topic_prefix: "fieldgate/sim".into(),
-            linger: plan.linger,
-            reconnect_max: Duration::from_secs(8),
-            keep_alive: Duration::from_secs(30),
-        }),
+        uplinks: uplinks(plan),
         buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, thin_window: plan.thin_window },
     }
 }
@@ -270,15 +272,26 @@ fn point(address: u16, device: usize) -> Point {
     }
 }
 
-fn idle() -> UplinkFigures {
-    UplinkFigures {
-        state: UplinkState::Unknown,
-        since: Boot(0),
-        reason: String::new(),
-        answer_ms: None,
-        messages_sent: 0,
-        messages_acknowledged: 0,
-        bytes_sent: 0,
-        connects: 0,
-    }
+/// Every third seed has an optional uplink beside the required one.
+fn uplinks(plan: &Plan) -> Vec<Uplink> {
+    let uplink = |id: &str, required| Uplink {
+        id: UplinkId::parse(id).expect("fits"),
+        required,
+        host: "simulated".into(),
+        port: 1883,
+        tls: None,
+        fallback: vec![],
+        username: None,
+        password: None,
+        client_id: "sim".into(),
+        dialect: Dialect::Native,
+        topic_prefix: "fieldgate/sim".into(),
+        linger: plan.linger,
+        reconnect_max: Duration::from_secs(8),
+        keep_alive: Duration::from_secs(30),
+        replay_share: 50,
+        replay_rate: None,
+    };
+    let optional = plan.seed.is_multiple_of(3).then(|| uplink("optional", false));
+    std::iter::once(uplink("cloud", true)).chain(optional).collect()
 }

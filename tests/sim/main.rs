@@ -9,6 +9,7 @@
 
 mod bus;
 mod check;
+mod clock;
 mod cloud;
 mod dice;
 mod disk;
@@ -19,11 +20,16 @@ mod publisher;
 mod run;
 mod world;
 
+use check::Figures;
+use plan::Plan;
 use run::Outcome;
 use std::{fs, path::PathBuf, sync::Mutex, thread};
 
 /// Every run, without those of `seeds.txt`.
 const FIXED: std::ops::RangeInclusive<u64> = 1..=50;
+
+/// Outgrown by an outage of minutes; thinning has room to work in it.
+const SMALL_DISK: u64 = 512 << 10;
 
 fn known() -> Vec<u64> {
     let text = include_str!("seeds.txt");
@@ -43,7 +49,31 @@ fn asked() -> Option<Vec<u64>> {
 
 #[test]
 fn whatever_goes_wrong_nothing_is_lost_wrong_or_done_twice() {
-    let seeds = asked().unwrap_or_else(|| FIXED.chain(known().into_iter().filter(|s| !FIXED.contains(s))).collect());
+    all(asked().unwrap_or_else(|| FIXED.chain(known().into_iter().filter(|s| !FIXED.contains(s))).collect()), Plan::draw);
+}
+
+#[test]
+fn disks_that_take_no_writes_kills_and_outages_lose_nothing_unsaid() {
+    all(asked().unwrap_or_else(|| FIXED.collect()), Plan::of_the_disk);
+}
+
+#[test]
+fn a_day_without_the_broker_is_accounted_for_to_the_sample() {
+    let long = std::env::var_os("FIELDGATE_LONG").is_some();
+    let (minutes, poll_ms) = if long { (24 * 60, 10_000) } else { (8, 500) };
+    // The second limit is outgrown in minutes.
+    for disk_max in [64 << 20, SMALL_DISK] {
+        let outcome = run::carry_out(Plan::outage(minutes * 60_000, poll_ms, disk_max));
+        println!("{minutes} min away, disk_max {disk_max}: {}", outcome.figures);
+        assert!(outcome.violations.is_empty(), "{}", tell(&outcome));
+        let Figures { sealed, arrived, thinned, gapped, .. } = outcome.figures;
+        assert_eq!(arrived + gapped, sealed, "what came, with the {thinned} that thinning left out, and what gaps give up");
+        assert_eq!(thinned + gapped > 0, disk_max == SMALL_DISK, "whether it was outgrown");
+        assert!(disk_max != SMALL_DISK || thinned > 0, "nothing was thinned");
+    }
+}
+
+fn all(seeds: Vec<u64>, plan: fn(u64) -> Plan) {
     let alone = seeds.len() == 1;
     if alone {
         let _ = tracing_subscriber::fmt().without_time().with_test_writer().try_init();
@@ -54,7 +84,7 @@ fn whatever_goes_wrong_nothing_is_lost_wrong_or_done_twice() {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
             scope.spawn(|| {
                 while let Some(seed) = { queue.lock().expect("no panic under it").next() } {
-                    let outcome = run::run(seed);
+                    let outcome = run::carry_out(plan(seed));
                     println!("seed {seed}: {}", outcome.figures);
                     if alone || !outcome.violations.is_empty() {
                         let told = tell(&outcome);

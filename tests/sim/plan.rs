@@ -113,6 +113,48 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The broker is away for so long and nothing else happens.
+    pub fn outage(for_ms: u64, poll_ms: u64, disk_max: u64) -> Plan {
+        let from = 10_000;
+        Plan {
+            seed: 1,
+            window: Duration::from_secs(1),
+            ack_within: Duration::from_millis(100),
+            linger: Duration::from_millis(50),
+            disk_max,
+            thin_window: Duration::from_secs(60),
+            units: [2, 1],
+            polls_ms: vec![poll_ms; 3],
+            publishers: 1,
+            publish_every_ms: 3 * poll_ms,
+            actions: vec![(from, Action::BrokerDown { for_ms })],
+            ends_ms: from + for_ms + 1_000,
+        }
+    }
+
+    /// A seed of which most is trouble with the disk, and the rest is what makes that hurt: kills and outages.
+    pub fn of_the_disk(seed: u64) -> Plan {
+        let mut d = Dice::new(seed.wrapping_mul(0x2000_0003).wrapping_add(29));
+        let mut plan = Plan::draw(seed);
+        plan.actions.clear();
+        let mut at = d.range(500, 5000);
+        while at < plan.ends_ms {
+            let for_ms = d.pick(&[500, 2000, 6000, 15_000, 30_000]);
+            let down_ms = d.pick(&[0, 50, 1500, 8000]);
+            let action = match d.below(10) {
+                0..3 => Action::SpoolFull { for_ms },
+                3..5 => Action::StateFull { for_ms },
+                5..7 => Action::BrokerDown { for_ms },
+                7 => Action::Kill { down_ms },
+                8 => Action::KillAtPublish { after: d.range(1, 20), down_ms },
+                _ => Action::AckLost { every: d.range(2, 12), for_ms },
+            };
+            plan.actions.push((at, action));
+            at += d.range(10, 6000);
+        }
+        plan
+    }
+
     pub fn draw(seed: u64) -> Plan {
         let mut d = Dice::new(seed.wrapping_mul(0x1000_0001).wrapping_add(17));
         let units = [u8::try_from(d.range(1, 4)).expect("small"), u8::try_from(d.range(1, 3)).expect("small")];

@@ -8,7 +8,7 @@ use crate::{
     gateway::{Gateway, LINES, Surroundings, devices},
     plan::{Action, Plan},
     publisher::{self, Endpoint},
-    world::{Asked, End, World},
+    world::{Arrival, Asked, End, World},
 };
 use fieldgate::{
     limits,
@@ -24,11 +24,16 @@ pub struct Outcome {
     pub trace: Vec<String>,
     pub hash: u64,
     pub figures: check::Figures,
+    pub arrivals: Vec<Arrival>,
 }
 
 pub fn run(seed: u64) -> Outcome {
+    carry_out(Plan::draw(seed))
+}
+
+pub fn carry_out(plan: Plan) -> Outcome {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-    runtime.block_on(simulate(Plan::draw(seed)))
+    runtime.block_on(simulate(plan))
 }
 
 /// What ends a fault.
@@ -61,11 +66,17 @@ struct Driver {
 
 async fn simulate(plan: Plan) -> Outcome {
     let world = Arc::new(World::new());
+    if let Some((0, Action::ClockStep { days, synchronised })) = plan.actions.first() {
+        world.step_clock(*days, *synchronised);
+    }
     let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a place for files");
     let buses = [0, 1].map(|n| Arc::new(Bus::new(LINES[n], n == 1, plan.units[n], plan.seed, world.clone())));
     let broker = Simulated::default();
     broker.faults(|f| *f = calm());
-    let cloud = Cloud { broker, world: world.clone() };
+    let optional = Simulated::default();
+    // Away until everything heals, or there all the time.
+    optional.faults(|f| f.refuse = plan.seed.is_multiple_of(2));
+    let cloud = Cloud { broker, optional, world: world.clone() };
     let endpoint = Endpoint::default();
     let every = Duration::from_millis(plan.publish_every_ms);
     let publishers: Vec<_> = (0..plan.publishers)
@@ -104,7 +115,14 @@ async fn simulate(plan: Plan) -> Outcome {
     driver.cloud.collect();
     let mut log = world.log();
     let figures = check::all(&plan, &mut log);
-    Outcome { plan, violations: std::mem::take(&mut log.violations), trace: std::mem::take(&mut log.lines), hash: log.hash(), figures }
+    Outcome {
+        plan,
+        violations: std::mem::take(&mut log.violations),
+        trace: std::mem::take(&mut log.lines),
+        hash: log.hash(),
+        figures,
+        arrivals: std::mem::take(&mut log.arrivals),
+    }
 }
 
 /// As the real client does, a link on which nothing is acknowledged is given up.
@@ -116,6 +134,12 @@ impl Driver {
     fn spool_full_since(&self, now: Boot) -> Option<Boot> {
         let healed = self.spool_healed.filter(|(_, at)| now - *at <= limits::WRITE_RETRY_MAX + Duration::from_millis(100));
         self.spool_full.or(healed.map(|(since, _)| since))
+    }
+
+    /// It may not have been written since the last time.
+    fn spool_fills(&mut self) {
+        let now = self.world.now();
+        self.spool_full = Some(self.spool_full_since(now).unwrap_or(now));
     }
 
     async fn start(&mut self) {
@@ -170,6 +194,7 @@ impl Driver {
             gateway.kill(&self.world).await;
         }
         self.cloud.collect();
+        self.cloud.optional.take_received();
         let end = End { at: if clean { self.world.now() } else { at }, clean, spool_full_since: self.spool_full_since(at) };
         self.spool_healed = None;
         {
@@ -221,7 +246,7 @@ impl Driver {
             }
             Action::SpoolFull { for_ms } => {
                 disk::fill(self.dir.path(), disk::SPOOL, true);
-                self.spool_full.get_or_insert(self.world.now());
+                self.spool_fills();
                 self.later(for_ms, Heal::Spool);
             }
             // A disk that is full at the start lets no store open; that is not this fault.
@@ -233,7 +258,7 @@ impl Driver {
                 self.later(for_ms, Heal::State);
                 if self.plan.disk_max < 1 << 20 {
                     // At its limit the spool makes room only after the gap is written in the state's file.
-                    self.spool_full.get_or_insert(self.world.now());
+                    self.spool_fills();
                     self.later(for_ms, Heal::Spool);
                 }
             }
@@ -312,6 +337,7 @@ impl Driver {
             self.heal(&heal);
         }
         self.cloud.broker.faults(|f| *f = calm());
+        self.cloud.optional.faults(|f| f.refuse = false);
         let mut log = self.world.log();
         log.kill_at_write = false;
         log.kill_at_publish = None;
@@ -363,7 +389,7 @@ impl Driver {
     async fn stop(&mut self) {
         self.endpoint.set(None);
         let Some(gateway) = self.gateway.take() else { return };
-        let (drained, highest) = gateway.stop().await;
+        let (drained, highest, sealed) = gateway.stop().await;
         if !drained {
             self.world.violation("a stop in calm weather leaves something unsent");
         }
@@ -371,5 +397,6 @@ impl Driver {
         let mut log = self.world.log();
         log.ends.push(end);
         log.highest = highest;
+        log.sealed = sealed;
     }
 }

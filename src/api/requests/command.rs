@@ -4,7 +4,11 @@
 //! answer is the last value of each point.
 
 use crate::{
-    api::{control::refuse, json::plain, status::Sources},
+    api::{
+        control::refuse,
+        json::{self, plain},
+        status::Sources,
+    },
     limits,
     model::{Action, Command, CommandId, DeviceId, Phase, PointId, Receipt, Urgent, Value},
 };
@@ -37,7 +41,7 @@ pub async fn answer(asked: &Json, sources: &Sources) -> Json {
     };
     let mut values = BTreeMap::new();
     for (name, value) in &asked.write {
-        match (PointId::parse(name), typed(value)) {
+        match (PointId::parse(name), json::value(value).filter(|v| *v != Value::Null)) {
             (Ok(point), Some(value)) => drop(values.insert(point, value)),
             (Err(e), _) => return refuse("unreadable", &format!("{name} is no point: {e}")),
             (_, None) => return refuse("unreadable", &format!("{value} is no value of a point")),
@@ -67,7 +71,7 @@ pub async fn answer(asked: &Json, sources: &Sources) -> Json {
         return refuse("stopping", "the daemon is stopping");
     }
     drop(door);
-    let reading = sources.clock.reading();
+    let (reading, _) = sources.store.clock();
     let mut seen = Vec::new();
     let end = timeout(within, async {
         loop {
@@ -101,17 +105,4 @@ async fn before(sources: &Sources, device: &DeviceId) -> Option<Map<String, Json
     let snapshot = sources.engine.snapshot().await?;
     let card = snapshot.cards.into_iter().find(|c| c.status.device == *device)?;
     Some(card.points.iter().filter_map(|p| Some((p.id.to_string(), plain(&p.latest.as_ref()?.1)))).collect())
-}
-
-fn typed(value: &Json) -> Option<Value> {
-    Some(match value {
-        Json::Bool(on) => Value::Bool(*on),
-        Json::Number(n) => match (n.as_i64(), n.as_u64()) {
-            (Some(n), _) => Value::Int(n),
-            (None, Some(n)) => Value::Uint(n),
-            (None, None) => Value::Float(n.as_f64()?),
-        },
-        Json::String(text) => Value::Text(text.as_str().into()),
-        _ => return None,
-    })
 }

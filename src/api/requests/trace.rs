@@ -42,7 +42,7 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
         () = sources.clock.sleep_until(until) => {}
     }
     let Some(trace) = watch.look() else { return refuse("stopping", "the trace was lost") };
-    let reading = sources.clock.reading();
+    let (reading, _) = sources.store.clock();
     let mut before = trace.steps.first().map(|s| s.at);
     let steps = trace.steps.iter().map(|s| {
         let took = before.map_or(0.0, |b| (s.at - b).as_secs_f64() * 1000.0);

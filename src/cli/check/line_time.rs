@@ -5,6 +5,7 @@ use crate::{
     cli::{
         Out,
         out::{self, Paint},
+        table::{Table, left, right},
     },
     config::{Config, Device, Line, Parity, Serial, Transport},
     drivers::modbus::{
@@ -161,7 +162,7 @@ pub fn text(plans: &[LinePlan], config: Option<&Config>, known: &Known, out: &Ou
         let share =
             if plan.is_known() { format!("   {} {:.0} %", bar(plan.utilisation, out), plan.utilisation * 100.0) } else { String::new() };
         let _ = writeln!(text, "{}   {place}{share}\n", plan.line);
-        table(&mut text, plan);
+        text.push_str(&table(plan, out));
         let time = if known.is_measured {
             "Answer times are as the daemon saw them; 20 ms where it saw none."
         } else {
@@ -228,26 +229,26 @@ fn bar(share: f64, out: &Out) -> String {
     format!("{}{}{}", "━".repeat(full), if full < WIDE { "╺" } else { "" }, out.paint(Paint::Dim, &rest))
 }
 
-fn table(text: &mut String, plan: &LinePlan) {
-    let name = plan.devices.iter().map(|d| d.device.as_str().len()).max().unwrap_or(0).max(6);
-    let _ = writeln!(
-        text,
-        "  {:name$}  {:>7}  {:>8}  {:>5}  {:>9}  {:>5}  CAN DO",
-        "DEVICE", "EVERY", "REQUESTS", "WORDS", "LINE TIME", "SHARE"
-    );
+fn table(plan: &LinePlan, out: &Out) -> String {
+    let columns = [
+        left("DEVICE").least(6),
+        right("EVERY").least(7),
+        right("REQUESTS").rank(2),
+        right("WORDS").rank(3).least(5),
+        right("LINE TIME").rank(1).least(9),
+        right("SHARE").least(5),
+        left("CAN DO"),
+    ];
+    let mut table = Table::new(&columns);
     for d in &plan.devices {
         let words: u64 = d.requests.iter().map(|(r, _)| u64::from(r.count)).sum();
         let every = if d.every.is_zero() { "always".into() } else { seconds(d.every.as_secs_f64() * 1000.0) };
         let share = if d.every.is_zero() { "-".into() } else { format!("{:.0} %", d.share() * 100.0) };
         let (time, can) = (format!("{} ms", super::whole(d.needs_ms)), seconds(d.can_do_ms(plan.utilisation)));
-        let count = out::count(words);
-        let _ = writeln!(
-            text,
-            "  {:name$}  {every:>7}  {:>8}  {count:>5}  {time:>9}  {share:>5}  every {can}",
-            d.device.as_str(),
-            d.requests.len()
-        );
+        let requests = d.requests.len().to_string();
+        table.row("  ", [d.device.to_string(), every, requests, out::count(words), time, share, format!("every {can}")]);
     }
+    table.text(out)
 }
 
 pub fn seconds(ms: f64) -> String {

@@ -3,7 +3,11 @@
 //! The key (gateway, epoch, stream, seq) makes a resend harmless: it is counted beside and otherwise ignored. A key
 //! that comes with two contents, or a row that comes under two keys, is a fault of the gateway and is counted as `twice`.
 
-use serde_json::Value;
+use crate::{
+    model::{Epoch, Value},
+    uplink::dialect::read::{self, Body, Frame, Kind, Message},
+};
+use serde_json::Value as Json;
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet, hash_map::DefaultHasher},
     hash::{Hash, Hasher},
@@ -11,7 +15,7 @@ use std::{
 
 #[derive(Default)]
 pub struct Ledger {
-    keys: BTreeMap<(String, u64), u64>,
+    keys: BTreeMap<(Epoch, u64), u64>,
     rows: HashSet<(String, i64, u64)>,
     /// Samples under distinct keys.
     pub received: u64,
@@ -25,60 +29,58 @@ pub struct Ledger {
     pub latest: BTreeMap<(String, String), (i64, f64)>,
     /// Rows of each device.
     pub rows_of: BTreeMap<String, u64>,
-    event_keys: BTreeSet<(String, u64)>,
+    event_keys: BTreeSet<(Epoch, u64)>,
     /// Events in order of arrival, each once.
-    pub events: Vec<Value>,
+    pub events: Vec<Json>,
 }
 
 impl Ledger {
     /// Takes one message as it came from the broker.
     pub fn take(&mut self, topic: &str, body: &[u8]) {
-        let stream = topic.rsplit('/').next().unwrap_or("");
-        if !matches!(stream, "telemetry" | "event") {
+        if !matches!(read::kind(topic), Some(Kind::Stream(_))) {
             return;
         }
-        let Ok(message) = serde_json::from_slice::<Value>(body) else {
+        let Ok(message) = read::message(body) else {
             self.unreadable += 1;
             return;
         };
-        let (Some(epoch), Some(seq)) = (message["epoch"].as_str(), message["seq"].as_u64()) else {
-            self.unreadable += 1;
-            return;
-        };
-        let key = (epoch.to_owned(), seq);
-        if stream == "event" {
-            if self.event_keys.insert(key) {
-                self.events.extend(message["events"].as_array().into_iter().flatten().cloned());
-            } else {
-                self.resends += 1;
-            }
-            return;
+        match &message.body {
+            Body::Events(_) if !self.event_keys.insert((message.epoch, message.seq)) => self.resends += 1,
+            Body::Events(events) => self.events.extend(events.iter().map(|e| Json::Object(e.members.clone()))),
+            Body::Telemetry(_) => self.telemetry(&message),
         }
-        self.telemetry(key, &message);
     }
 
-    fn telemetry(&mut self, key: (String, u64), message: &Value) {
-        let offset = message["clock"]["offset_ms"].as_i64().unwrap_or(0);
-        let mut content = DefaultHasher::new();
-        let mut samples = 0;
-        let mut rows = Vec::new();
-        for (device, frames) in message["devices"].as_object().into_iter().flatten() {
-            for frame in frames.as_array().into_iter().flatten() {
-                samples += take_frame(device, frame, offset, &mut content, &mut rows, &mut self.latest);
-            }
-        }
-        let content = content.finish();
+    fn telemetry(&mut self, message: &Message) {
+        let (key, content) = ((message.epoch, message.seq), message.content());
         match self.keys.get(&key) {
-            Some(known) if *known == content => self.resends += 1,
-            Some(_) => self.twice += samples,
-            None => {
-                self.keys.insert(key, content);
-                self.received += samples;
-                for (device, at, points, n) in rows {
-                    *self.rows_of.entry(device.clone()).or_default() += 1;
-                    if !self.rows.insert((device, at, points)) {
-                        self.twice += n;
-                    }
+            Some(known) if *known == content => return self.resends += 1,
+            Some(_) => return self.twice += message.samples(),
+            None => _ = self.keys.insert(key, content),
+        }
+        self.received += message.samples();
+        let Body::Telemetry(devices) = &message.body else { return };
+        for (device, frames) in devices {
+            *self.rows_of.entry(device.as_str().to_owned()).or_default() += frames.iter().map(|f| f.dt.len() as u64).sum::<u64>();
+            frames.iter().for_each(|f| self.frame(device.as_str(), f, message.clock.offset_ms));
+        }
+    }
+
+    /// One small table. A row's identity is its device, its boot time and its set of points.
+    fn frame(&mut self, device: &str, frame: &Frame, offset: i64) {
+        let mut points = DefaultHasher::new();
+        frame.v.keys().for_each(|name| name.as_str().hash(&mut points));
+        let points = points.finish();
+        for (row, delta) in frame.dt.iter().enumerate() {
+            let at = frame.at.saturating_sub(offset).saturating_add(*delta);
+            if !self.rows.insert((device.to_owned(), at, points)) {
+                self.twice += frame.v.len() as u64;
+            }
+            for (name, column) in &frame.v {
+                let Some(number) = column.get(row).filter(|v| !matches!(v, Value::Bool(_))).and_then(Value::as_f64) else { continue };
+                let slot = self.latest.entry((device.to_owned(), name.as_str().to_owned())).or_insert((at, number));
+                if at >= slot.0 {
+                    *slot = (at, number);
                 }
             }
         }
@@ -86,7 +88,7 @@ impl Ledger {
 
     /// Sequence numbers that are lower than one that came, and did not come.
     pub fn holes(&self) -> u64 {
-        let mut last: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        let mut last: BTreeMap<&Epoch, (u64, u64)> = BTreeMap::new();
         for (epoch, seq) in self.keys.keys() {
             let (count, highest) = last.entry(epoch).or_default();
             *count += 1;
@@ -96,45 +98,14 @@ impl Ledger {
     }
 }
 
-/// One small table. Returns its samples; a row's identity is its device, its boot time and its set of points.
-fn take_frame(
-    device: &str,
-    frame: &Value,
-    offset: i64,
-    content: &mut DefaultHasher,
-    rows: &mut Vec<(String, i64, u64, u64)>,
-    latest: &mut BTreeMap<(String, String), (i64, f64)>,
-) -> u64 {
-    let at = frame["at"].as_i64().unwrap_or(0) - offset;
-    let mut points = DefaultHasher::new();
-    let columns = frame["v"].as_object();
-    (device, at, frame["dt"].to_string(), frame["v"].to_string(), frame["q"].to_string()).hash(content);
-    for name in columns.into_iter().flat_map(|c| c.keys()) {
-        name.hash(&mut points);
-    }
-    let (points, width) = (points.finish(), columns.map_or(0, |c| c.len() as u64));
-    let deltas = frame["dt"].as_array().map_or(&[][..], Vec::as_slice);
-    for (row, delta) in deltas.iter().enumerate() {
-        let at = at + delta.as_i64().unwrap_or(0);
-        rows.push((device.to_owned(), at, points, width));
-        for (name, column) in columns.into_iter().flatten() {
-            let Some(number) = column.get(row).and_then(Value::as_f64) else { continue };
-            let slot = latest.entry((device.to_owned(), name.clone())).or_insert((at, number));
-            if at >= slot.0 {
-                *slot = (at, number);
-            }
-        }
-    }
-    width * deltas.len() as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
 
     fn message(seq: u64, offset: i64, at: i64, value: i64) -> Vec<u8> {
-        json!({"epoch": "0000000000000001", "seq": seq, "clock": {"offset_ms": offset},
+        json!({"v": 1, "gateway": "g", "epoch": "0000000000000001", "stream": "telemetry", "seq": seq,
+               "clock": {"offset_ms": offset, "quality": "synchronised", "boot": 1},
                "devices": {"a": [{"at": at + offset, "dt": [0, 5], "v": {"p": [value, value + 1]}}]}})
         .to_string()
         .into_bytes()

@@ -3,7 +3,10 @@
 
 use super::guess::{Guess, order_word};
 use crate::{
-    cli::{config::draft::quoted, site::Place},
+    cli::{
+        config::draft::quoted,
+        site::{Place, is_same},
+    },
     config::{self, Register, Secrets, Surroundings, Transport, WordOrder},
     model::{DeviceId, Parity, PointId},
 };
@@ -30,10 +33,12 @@ pub fn save(main: &Path, saving: &Saving<'_>) -> Result<PathBuf, String> {
     let around = Surroundings::real(Secrets::Unread);
     let before = config::load_with(main, &around);
     let dir = main.parent().unwrap_or(Path::new("")).join("conf.d");
-    let file = dir.join(format!("{}.toml", saving.device));
+    let id = whose(saving, before.config.as_ref());
+    let saving = &Saving { device: &id, point: saving.point.clone(), unit_of_measure: saving.unit_of_measure.clone(), ..*saving };
+    let known = known_in(main, &dir, saving.device);
+    let is_known = known.is_some();
+    let file = known.unwrap_or_else(|| dir.join(format!("{}.toml", saving.device)));
     let old = fs::read_to_string(&file).unwrap_or_default();
-    let is_known = before.config.as_ref().is_some_and(|c| c.devices.iter().any(|d| d.id == *saving.device))
-        || old.contains(&format!("[device.{}]", saving.device));
     let mut text = old.clone();
     if !is_known {
         text += &device(saving, before.config.as_ref());
@@ -50,6 +55,48 @@ pub fn save(main: &Path, saving: &Saving<'_>) -> Result<PathBuf, String> {
         return Err(why.unwrap_or_else(|| "the configuration would not check".into()));
     }
     Ok(file)
+}
+
+/// The file in which a device stands: its points come there, for a table may not be in two files.
+fn known_in(main: &Path, dir: &Path, device: &DeviceId) -> Option<PathBuf> {
+    let beside = fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut files: Vec<PathBuf> = beside.filter(|path| path.extension().is_some_and(|e| e == "toml")).collect();
+    files.sort();
+    files.insert(0, main.to_owned());
+    let is_here = |file: &PathBuf| {
+        let table = fs::read_to_string(file).ok().and_then(|text| text.parse::<toml::Table>().ok());
+        table.is_some_and(|t| t.get("device").and_then(|devices| devices.get(device.as_str())).is_some())
+    };
+    files.into_iter().find(is_here)
+}
+
+/// A unit that the configuration knows under a name keeps it, so that it is polled once. A name that stands for another
+/// unit is not taken.
+fn whose(saving: &Saving<'_>, config: Option<&config::Config>) -> DeviceId {
+    let Some(config) = config.filter(|_| saving.place.device.is_none()) else { return saving.device.clone() };
+    let is_here = |device: &&config::Device| {
+        let line = config.lines.iter().find(|l| l.id == device.line);
+        line.is_some_and(|line| is_same_place(&line.transport, &saving.place.line.transport))
+    };
+    let on_place = || config.devices.iter().filter(|d| d.unit == saving.unit).filter(is_here);
+    let of_that_name = on_place().find(|d| d.id == *saving.device);
+    if let Some(known) = of_that_name.or_else(|| on_place().next()) {
+        return known.id.clone();
+    }
+    let is_taken = |id: &DeviceId| config.devices.iter().any(|d| d.id == *id);
+    let mut names = (2..).filter_map(|n| DeviceId::parse(&format!("{}-{n}", saving.device)).ok());
+    if is_taken(saving.device) { names.find(|id| !is_taken(id)).unwrap_or_else(|| saving.device.clone()) } else { saving.device.clone() }
+}
+
+fn is_same_place(a: &Transport, b: &Transport) -> bool {
+    match (a, b) {
+        (Transport::Serial(a), Transport::Serial(b)) => is_same(&a.path, &b.path),
+        (
+            Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port },
+            Transport::Tcp { host: h, port: p } | Transport::RtuOverTcp { host: h, port: p },
+        ) => host.eq_ignore_ascii_case(h) && port == p,
+        _ => false,
+    }
 }
 
 fn device(saving: &Saving<'_>, config: Option<&config::Config>) -> String {
@@ -108,6 +155,51 @@ mod tests {
         config::{Line, Serial, Table},
         model::LineId,
     };
+
+    /// Saves `power` of unit 7 on the place; the devices after it, with their points.
+    #[track_caller]
+    fn after_saving(text: &str, transport: Transport, want: &[&str]) {
+        let dir = tempfile::tempdir().unwrap();
+        let main = dir.path().join("fieldgate.toml");
+        fs::write(&main, format!("[gateway]\nid = \"g\"\n[uplink.cloud]\nurl = \"mqtt://127.0.0.1\"\n{text}")).unwrap();
+        let guess = guess::best(0x44a0, Some(0x8666), None, None);
+        let line = Line::new(LineId::parse("site").unwrap(), transport);
+        let place = Place { line, is_configured: false, device: None };
+        let device = DeviceId::parse("unit-7").unwrap();
+        let saving = Saving {
+            device: &device,
+            unit: 7,
+            place: &place,
+            point: PointId::parse("power").unwrap(),
+            register: Register { table: Table::Input, address: 12 },
+            unit_of_measure: String::new(),
+            guess: &guess,
+        };
+        save(&main, &saving).unwrap();
+        let loaded = config::load_with(&main, &Surroundings::real(Secrets::Unread));
+        let config = loaded.config.unwrap_or_else(|| panic!("{:?}", loaded.problems));
+        let shown = |d: &config::Device| {
+            let points: Vec<&str> = d.points.iter().map(|p| p.id.as_str()).collect();
+            format!("{} {} on {}: {}", d.id, d.unit, d.line, points.join(" "))
+        };
+        let mut got: Vec<String> = config.devices.iter().map(shown).collect();
+        got.sort();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn a_unit_that_is_configured_under_a_name_gets_the_point_and_no_second_device() {
+        let port = |path: &str| Transport::Serial(Serial { path: path.into(), baud: 9600, parity: Parity::None, bits: 8, stop: 1 });
+        let tcp = |host: &str| Transport::Tcp { host: host.into(), port: 502 };
+        let meter = "[line.bus]\nserial = { path = \"/dev/ttyUSB1\", baud = 9600, parity = \"none\" }\n\
+            [device.meter-1]\nline = \"bus\"\nunit = 7\npoll = \"5s\"\npoint.voltage = { register = \"input:0\", type = \"f32\" }\n";
+        after_saving(meter, port("/dev/ttyUSB1"), &["meter-1 7 on bus: voltage power"]);
+        let plc = "[device.plc]\ntcp = \"10.0.0.5:502\"\nunit = 7\npoll = \"5s\"\npoint.on = { register = \"input:0\", type = \"u16\" }\n";
+        after_saving(plc, tcp("10.0.0.5"), &["plc 7 on 10.0.0.5:502: on power"]);
+        let other =
+            "[device.unit-7]\ntcp = \"10.0.0.6:502\"\nunit = 7\npoll = \"5s\"\npoint.on = { register = \"input:0\", type = \"u16\" }\n";
+        after_saving(other, tcp("10.0.0.5"), &["unit-7 7 on 10.0.0.6:502: on", "unit-7-2 7 on 10.0.0.5:502: power"]);
+    }
 
     #[test]
     fn saved_points_make_a_file_that_checks() {

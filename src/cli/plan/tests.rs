@@ -31,7 +31,7 @@ fn known(config: &Config, facts: &[Learned]) -> Known {
 fn a_device_is_shown_request_by_request_with_what_it_refuses() {
     let (_dir, config) = meters("2s");
     let known = known(&config, &[fact("meter-1", "asked", "unit 1 on meters"), fact("meter-1", "hole input:30+1", "2")]);
-    let text = requests(&config, &line_time::plans(&config, &known), &known, "meter-1");
+    let text = requests(&config, &line_time::plans(&config, &known), &known, "meter-1", &Out::plain());
     for part in [
         "unit 1 on meters, polled every 2 s",
         "input:0+30",
@@ -43,7 +43,7 @@ fn a_device_is_shown_request_by_request_with_what_it_refuses() {
     ] {
         assert!(text.contains(part), "{part} in\n{text}");
     }
-    let other = requests(&config, &line_time::plans(&config, &known), &known, "meter-2");
+    let other = requests(&config, &line_time::plans(&config, &known), &known, "meter-2", &Out::plain());
     assert!(other.contains("input:0+40") && !other.contains("Left out"), "{other}");
 }
 
@@ -51,7 +51,7 @@ fn a_device_is_shown_request_by_request_with_what_it_refuses() {
 fn holes_of_another_unit_are_not_counted() {
     let (_dir, config) = meters("2s");
     let known = known(&config, &[fact("meter-1", "asked", "unit 9 on meters"), fact("meter-1", "hole input:30+1", "2")]);
-    assert!(requests(&config, &line_time::plans(&config, &known), &known, "meter-1").contains("input:0+40"));
+    assert!(requests(&config, &line_time::plans(&config, &known), &known, "meter-1", &Out::plain()).contains("input:0+40"));
 }
 
 #[test]
@@ -100,6 +100,7 @@ fn what_was_learned_is_read_and_forgotten_with_the_daemon_stopped() {
         clock: crate::system::clock::Clock::Real,
         backing: store::Backing::Inline,
         linger: std::time::Duration::ZERO,
+        uplinks: vec![],
         epoch_seed: None,
     };
     let (store, _) = store::Store::open(options.clone()).unwrap();

@@ -195,7 +195,7 @@ fn the_ethernet_model_of_the_em24_has_another_map() {
 #[test]
 fn the_list_names_what_is_there_and_how_sure_it_is() {
     let found = Found { profiles: vec![named("eastron-sdm120"), named("sma-tripower")], problems: Vec::new() };
-    let text = list_text(&found);
+    let text = list_text(&found, &Out::plain());
     let lines: Vec<&str> = text.lines().collect();
     assert!(lines[0].starts_with("PROFILE         POINTS  VERIFIED  DEVICE"), "{text}");
     assert!(lines[1].starts_with("eastron-sdm120      13  none      Eastron SDM120, single-phase meter"), "{text}");

@@ -139,7 +139,7 @@ fn nobody(bus: &dyn Bus, unit: u8, waited: Duration, heard: &[u8], why: Option<S
             let remedy = if is_serial {
                 format!("check power and that A and B are not swapped, or let the bus tell:\n    fieldgate scan {place}")
             } else {
-                format!("check the unit's number; RTU frames over TCP need --framing rtu; what is there tells\n    fieldgate scan {place}")
+                format!("check the unit's number; what is there tells\n    fieldgate scan {place}")
             };
             Trouble::new(
                 "silent",

@@ -10,6 +10,7 @@ use crate::{
         Out, moment,
         out::{Paint, count, hex},
         site::Place,
+        table::{Table, left, right},
     },
     config::{Device, Point},
     model::{Quality, Value},
@@ -70,18 +71,17 @@ fn render(out: &Out, reading: &Reading<'_>, before: &[Taken]) -> String {
     let _ = writeln!(s, "{name}   unit {} on {on}, answered in {took} ms", device.unit);
     let rows: Vec<(&Point, &Taken, String)> =
         reading.in_order().map(|v| (&device.points[v.point], v, number(&device.points[v.point], &v.value))).collect();
-    let wide = |of: &dyn Fn(&(&Point, &Taken, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
-    let names = wide(&|(p, ..)| p.id.as_str().chars().count());
-    let values = wide(&|(.., text)| text.chars().count());
-    let units = wide(&|(p, ..)| p.unit.chars().count());
-    for (p, v, text) in &rows {
+    let columns = [left("POINT"), right("VALUE"), left("UNIT"), left("QUALITY").least(13), left("REGISTER").rank(1), left("RAW").rank(2)];
+    let mut table = Table::headless(&columns);
+    for (p, v, text) in rows {
         let changed = before.iter().any(|b| b.point == v.point && b.value != v.value);
-        let mark = if changed { "*" } else { " " };
         let quality = v.quality.word().replace('_', " ");
-        let bytes = if reading.args_raw || v.quality != Quality::Good { format!("   raw {}", hex(&v.raw)) } else { String::new() };
-        let row = format!("{mark} {:names$}  {text:>values$}  {:units$}  {quality:<13}  {}{bytes}", p.id.as_str(), p.unit, p.register);
-        let _ = writeln!(s, "{}", if changed { out.paint(Paint::Bold, &row) } else { row });
+        let bytes = if reading.args_raw || v.quality != Quality::Good { format!(" raw {}", hex(&v.raw)) } else { String::new() };
+        let cells = [p.id.to_string(), text, p.unit.clone(), quality, p.register.to_string(), bytes];
+        let bold = |cell: String| if changed && !cell.is_empty() { out.paint(Paint::Bold, &cell) } else { cell };
+        table.row(if changed { bold("* ".into()) } else { "  ".into() }, cells.map(bold));
     }
+    s.push_str(&table.text(out));
     if reading.args_raw {
         for (sent, heard) in &reading.taken.sent {
             let _ = writeln!(s, "  > {}\n  < {}", hex(sent), hex(heard));
@@ -172,7 +172,7 @@ mod tests {
             "meter-1   unit 1 on meters, answered in 21 ms\n  \
              power    1,284.0  W  good           input:12\n\
              * voltage    230.1  V  good           input:0\n  \
-             phase_2        —     not available  input:2   raw 7f c0 00 00\n"
+             phase_2        —     not available  input:2    raw 7f c0 00 00\n"
         );
         let d = document(&reading, 1_774_106_588_104);
         assert_eq!(d["at"], "2026-03-21T15:23:08.104Z");

@@ -2,7 +2,10 @@
 
 use super::identity::Identity;
 use crate::{
-    cli::Out,
+    cli::{
+        Out,
+        table::{Table, left, right},
+    },
     model::{Parity, Settings},
 };
 use serde::{Deserialize, Serialize};
@@ -61,13 +64,14 @@ impl Found {
         Some(Settings { baud: self.baud?, parity: self.parity?, bits: 8, stop: self.stop.unwrap_or(1) })
     }
 
-    /// The head of the table below.
-    pub fn head(net: bool) -> String {
+    /// Printed row by row: its columns are as wide as they mostly have to be.
+    pub fn table(net: bool) -> Table {
+        let (title, sure) = (left("LOOKS LIKE").least(TITLE).text(30), left("SURE").least(4).rank(2));
+        let answers = right("ANSWERS").least(7).rank(1);
         if net {
-            format!("  {:22} {:>4}  ANSWERS  {:TITLE$}  SURE", "ADDRESS", "UNIT", "LOOKS LIKE")
-        } else {
-            format!("  UNIT  {:11} ANSWERS  {:TITLE$}  SURE", "LINE", "LOOKS LIKE")
+            return Table::new(&[left("ADDRESS").least(22), right("UNIT").least(4), answers, title, sure]);
         }
+        Table::new(&[right("UNIT").least(4), left("LINE").least(11), answers, title, sure])
     }
 
     pub fn row(&self, out: &Out) -> String {
@@ -84,10 +88,12 @@ impl Found {
             "high" => out.paint(crate::cli::out::Paint::Green, "high"),
             other => other.to_owned(),
         };
-        match self.settings() {
-            Some(settings) => format!("  {:>4}  {:11} {answers:>7}  {title:TITLE$}  {sure}", self.unit, settings.to_string()),
-            None => format!("  {:22} {:>4}  {answers:>7}  {title:TITLE$}  {sure}", self.place, self.unit),
-        }
+        let (unit, settings) = (self.unit.to_string(), self.settings());
+        let cells = match settings {
+            Some(settings) => [unit, settings.to_string(), answers, title, sure],
+            None => [self.place.clone(), unit, answers, title, sure],
+        };
+        Found::table(settings.is_none()).one("  ", &cells, out)
     }
 }
 

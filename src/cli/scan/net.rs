@@ -14,6 +14,8 @@ use tokio::{net::TcpStream, sync::Semaphore, task::JoinSet, time::timeout};
 
 /// What devices on TCP are addressed by, likely first.
 const UNITS: [u8; 8] = [1, 255, 0, 247, 2, 3, 4, 5];
+/// So many of them are asked again where nobody answered.
+const AGAIN: usize = 4;
 const CONNECT: Duration = Duration::from_millis(500);
 const CONNECT_FAST: Duration = Duration::from_millis(200);
 
@@ -31,36 +33,70 @@ pub fn scan(desk: &mut Desk<'_>) -> Result<Total, Trouble> {
     ));
     let open = open_ports(desk, &hosts, &ports)?;
     let mut total = Total { tries: (hosts.len() * ports.len()) as u64 - open.len() as u64, ..Total::default() };
-    for (host, port) in open {
+    let (first, second) = looks(desk.args);
+    let mut mute = Vec::new();
+    for (n, place) in open.iter().enumerate() {
+        if desk.interrupt.came() {
+            return Ok(total);
+        }
+        let rest = small(open.len() - n - 1);
+        desk.ahead = first.time() * rest + second.as_ref().map_or(Duration::ZERO, Wanted::time) * (rest + small(mute.len()) + 1);
+        if ask(desk, place, &first, &mut total)? {
+            mute.push(place);
+        }
+    }
+    let Some(second) = second.filter(|_| !mute.is_empty()) else { return Ok(total) };
+    let places = if mute.len() == 1 { "1 port is open and mute".into() } else { format!("{} ports are open and mute", mute.len()) };
+    desk.say_head(&format!("{places}: asking again, with {} s for an answer", second.patience.as_secs_f64()));
+    for (n, place) in mute.iter().enumerate() {
         if desk.interrupt.came() {
             break;
         }
-        ask(desk, &host, port, &mut total)?;
+        desk.ahead = second.time() * small(mute.len() - n - 1);
+        ask(desk, place, &second, &mut total)?;
     }
     Ok(total)
 }
 
+/// What each host is asked, and what those are asked again that took the connection and said nothing. Who chose the wait
+/// gets no second look.
+fn looks(args: &super::Args) -> (Wanted, Option<Wanted>) {
+    let units = args.units.clone().map_or_else(|| UNITS.to_vec(), |u| u.0);
+    // Most devices answer to any unit: the first one says enough, unless units were asked for.
+    let stop_at = args.stop_at.or(args.units.is_none().then_some(1));
+    let first = Wanted { settings: vec![None], units, stop_at, patience: args.patience(300, 100) };
+    let units: Vec<u8> = first.units.iter().take(AGAIN).copied().collect();
+    let second = Wanted { units, patience: limits::SCAN_SECOND_LOOK, ..first.clone() };
+    (first, Some(second).filter(|_| args.wait.is_none() && !args.fast))
+}
+
+impl Wanted {
+    /// Of one host in both framings, if it says nothing.
+    fn time(&self) -> Duration {
+        self.patience * small(self.units.len()) * 2
+    }
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
+
 /// Modbus TCP first; if nothing there speaks it, RTU frames over the connection, as transparent serial servers take them.
-fn ask(desk: &mut Desk<'_>, host: &str, port: u16, total: &mut Total) -> Result<(), Trouble> {
+/// Whether it took the connection and said nothing.
+fn ask(desk: &mut Desk<'_>, (host, port): &(String, u16), wanted: &Wanted, total: &mut Total) -> Result<bool, Trouble> {
+    let mut mute = false;
     for (framing, word) in [(Framing::Mbap, "mbap"), (Framing::Rtu, "rtu")] {
         let target = Target { what: format!("{host}:{port}"), framing, ..Target::default() };
         let mut bus = open_place(desk.global, desk.out, &resolve(desk.global, &target)?)?;
-        let args = desk.args;
-        let wanted = Wanted {
-            settings: vec![None],
-            units: args.units.clone().map_or_else(|| UNITS.to_vec(), |u| u.0),
-            // Most devices answer to any unit: the first one says enough, unless units were asked for.
-            stop_at: args.stop_at.or(args.units.is_none().then_some(1)),
-            patience: args.patience(300, 100),
-        };
         // A peer that goes away is a peer that speaks something else.
-        let Ok(swept) = desk.sweep(bus.as_mut(), wanted, Some(word)) else { continue };
+        let Ok(swept) = desk.sweep(bus.as_mut(), wanted.clone(), Some(word)) else { continue };
         total.add(&swept);
-        if swept.found > 0 || desk.interrupt.came() {
-            break;
+        if swept.found > 0 || swept.garbled > 0 || desk.interrupt.came() {
+            return Ok(false);
         }
+        mute = true;
     }
-    Ok(())
+    Ok(mute)
 }
 
 /// Addresses and ports of what was typed.

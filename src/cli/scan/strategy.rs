@@ -189,7 +189,7 @@ impl Strategy {
     /// What came of the question that `next` gave.
     pub fn heard(&mut self, report: &SiteReport) -> Verdict {
         let Some(Current { asked, setting, suspect }) = self.current.take() else { return Verdict::Nothing };
-        self.tries += 1;
+        self.tries += u64::from(!matches!(report.outcome, SiteOutcome::NotSent(_)));
         self.minimum += pace::least(asked.settings, asked.timeout, report);
         self.notice_late(setting, asked.unit, &report.heard);
         let mut suspect = suspect.unwrap_or(Suspect { setting, unit: asked.unit, looks: 0, garbled: 0, late: false });

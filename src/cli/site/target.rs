@@ -26,7 +26,7 @@ pub struct Target {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 // No doc comments: --help would become several screens.
 pub enum Framing {
-    // Modbus TCP, unless the configuration says otherwise.
+    // As the configuration says, else whichever is answered.
     #[default]
     Auto,
     // Modbus TCP.
@@ -51,7 +51,7 @@ pub struct Wiring {
     /// Data bits: 7 or 8
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(7..=8))]
     pub bits: Option<u8>,
-    /// What a TCP connection carries: mbap (Modbus TCP), rtu, or auto: as configured, else mbap
+    /// What a TCP connection carries: mbap (Modbus TCP), rtu, or auto: as configured, else what is answered
     #[arg(long, value_enum, default_value_t = Framing::Auto, value_name = "WHAT", hide_possible_values = true)]
     pub framing: Framing,
 }
@@ -162,10 +162,11 @@ fn place(line: Option<&Line>, other: Transport, target: &Target, device: Option<
         Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
             let (host, port) = (host.clone(), *port);
             match target.framing {
-                Framing::Auto => {}
+                Framing::Auto => found.auto_framing |= line.is_none(),
                 Framing::Mbap => found.transport = Transport::Tcp { host, port },
                 Framing::Rtu => found.transport = Transport::RtuOverTcp { host, port },
             }
+            found.auto_framing &= target.framing == Framing::Auto;
         }
     }
     Place { line: found, is_configured: line.is_some(), device: device.cloned() }

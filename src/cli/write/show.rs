@@ -164,7 +164,7 @@ fn read_back(wish: &Wish, end: &End) -> String {
         .keys()
         .filter_map(|id| {
             let value = end.read_back.get(id.as_str())?;
-            Some(with_unit(&text(&super::of_json(value)), point(wish, id).map_or("", |p| p.unit.as_str())))
+            Some(with_unit(&text(&crate::api::json::value(value).unwrap_or(Value::Null)), point(wish, id).map_or("", |p| p.unit.as_str())))
         })
         .collect();
     if says.is_empty() { String::new() } else { format!("   read back {}", says.join(", ")) }

@@ -5,13 +5,13 @@ use crate::{
     config::{Gateway, keys::Keys, problem::Code, source::Place},
     model::GatewayId,
 };
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Gateway> {
     let empty = Default::default();
     let (table, at) = root.sub("gateway", "[gateway]", &mut desk.out).unwrap_or((&empty, root.at));
     let trail = root.trail.then("gateway");
-    let keys = Keys::open(table, at, &trail, "[gateway]", &["id", "data_dir", "run_dir"], &mut desk.out);
+    let keys = Keys::open(table, at, &trail, "[gateway]", &["id", "data_dir", "run_dir", "clock_hold", "trust_rtc"], &mut desk.out);
     let gateway_id = if keys.has("id") {
         let text = keys.text("id", &mut desk.out);
         text.and_then(|t| id(t.it, t.at, keys.key("id"), GatewayId::parse, desk))
@@ -20,7 +20,10 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Gateway> {
     };
     let data_dir = directory(&keys, "data_dir", "STATE_DIRECTORY", "/var/lib/fieldgate", desk);
     let run_dir = directory(&keys, "run_dir", "RUNTIME_DIRECTORY", "/run/fieldgate", desk);
-    Some(Gateway { id: gateway_id?, data_dir, run_dir })
+    let hold = keys.duration("clock_hold", Duration::ZERO..=Duration::from_secs(86_400), &mut desk.out);
+    let clock_hold = hold.unwrap_or(Duration::from_secs(60));
+    let trust_rtc = keys.flag("trust_rtc", &mut desk.out).unwrap_or(false);
+    Some(Gateway { id: gateway_id?, data_dir, run_dir, clock_hold, trust_rtc })
 }
 
 /// `gw-` and the first 12 hex digits of the machine id: stable over restarts, different on every machine.

@@ -69,11 +69,11 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let (devices, lines, polls) = device::check(&keys, lines, desk);
     let id = gateway.as_ref().map_or("gateway", |g| g.id.as_str());
     let mqtt = mqtt::check(&keys, id, desk);
-    let uplink = uplink::check(&keys, id, whole, desk);
+    let uplinks = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplink, buffer });
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer });
     (config, polls)
 }
 

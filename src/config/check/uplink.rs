@@ -1,4 +1,4 @@
-//! `[uplink.*]`: the cloud's broker. One in this version.
+//! `[uplink.*]`: clouds' brokers.
 
 use super::{Desk, id, secret, things};
 use crate::{
@@ -8,17 +8,32 @@ use crate::{
         problem::Code,
         source::Place,
         surroundings::Secrets,
-        uplink::Tls,
+        uplink::{Address, Tls},
         words,
     },
+    limits,
     model::UplinkId,
 };
 use std::{path::PathBuf, time::Duration};
 
-const KEYS: &[&str] =
-    &["url", "tls", "username", "password", "client_id", "dialect", "required", "topic_prefix", "linger", "reconnect_max", "keep_alive"];
+const KEYS: &[&str] = &[
+    "url",
+    "fallback",
+    "tls",
+    "username",
+    "password",
+    "client_id",
+    "dialect",
+    "required",
+    "topic_prefix",
+    "linger",
+    "reconnect_max",
+    "keep_alive",
+    "replay_share",
+    "replay_rate",
+];
 
-pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) -> Option<Uplink> {
+pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) -> Vec<Uplink> {
     let all = if root.has("uplink") { things(root, "uplink", desk) } else { Vec::new() };
     if all.is_empty() && !desk.out.has_errors() {
         desk.out
@@ -27,21 +42,44 @@ pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) 
             .want("[uplink.cloud] with url = \"mqtts://broker.example.com:8883\"");
     }
     let section = root.trail.then("uplink");
-    let mut first = None;
+    let mut uplinks: Vec<Uplink> = Vec::new();
+    let mut optional = None;
     for (n, (name, table, at)) in all.into_iter().enumerate() {
         let trail = section.then(name);
-        if n > 0 {
+        if n == limits::UPLINKS {
             desk.out
-                .error(Code::SecondUplink, at, trail, format!("uplink {name} is a second one"))
-                .because("there is one uplink in this version")
-                .want("keep one [uplink.…]");
+                .error(Code::OutOfRange, at, &trail, format!("uplink {name} is one too many"))
+                .because(format!("there are at most {}", limits::UPLINKS))
+                .want("keep those that you need");
         }
         let keys = Keys::open(table, at, &trail, "an uplink", KEYS, &mut desk.out);
-        let uplink_id = id(name, at, trail, UplinkId::parse, desk);
-        let uplink = one(&keys, uplink_id, gateway, desk);
-        first = first.or(uplink);
+        let uplink_id = id(name, at, &trail, UplinkId::parse, desk);
+        let Some(uplink) = one(&keys, uplink_id, gateway, desk) else { continue };
+        if !uplink.required {
+            optional.get_or_insert((keys.value_at("required"), keys.key("required")));
+        }
+        let twin = |u: &&Uplink| (&u.host, u.port, &u.client_id) == (&uplink.host, uplink.port, &uplink.client_id);
+        if let Some(other) = uplinks.iter().find(twin) {
+            let place = if keys.has("client_id") { keys.value_at("client_id") } else { at };
+            desk.out
+                .error(
+                    Code::TwinUplinks,
+                    place,
+                    keys.key("client_id"),
+                    format!("uplinks {} and {name} are one client of one broker", other.id),
+                )
+                .because("a broker ends the older of two connections with the same client id, for ever in turn")
+                .want(format!("client_id = \"{}-{name}\"", uplink.client_id));
+        }
+        uplinks.push(uplink);
     }
-    first
+    if let (Some((at, key)), true) = (optional, uplinks.iter().all(|u| !u.required)) {
+        desk.out
+            .error(Code::NoRequiredUplink, at, key, "no uplink is required")
+            .because("an optional one keeps nothing from being forgotten, and no publisher would ever be acknowledged")
+            .want("required = true");
+    }
+    uplinks
 }
 
 fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>) -> Option<Uplink> {
@@ -68,26 +106,26 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
             .because("mqtt:// is not encrypted")
             .want(format!("url = \"mqtts://{}:8883\"", u.host));
     }
+    let fallback = fallback(keys, tls.as_ref(), desk);
     let client_id = keys.text("client_id", &mut desk.out);
     let dialect = dialect(keys, desk);
-    if keys.flag("required", &mut desk.out) == Some(false) {
-        desk.out
-            .error(Code::NotInVersion, keys.value_at("required"), keys.key("required"), "an optional uplink is not in this version")
-            .because("the only uplink decides what may be forgotten here")
-            .want("required = true");
-    }
+    let required = keys.flag("required", &mut desk.out).unwrap_or(true);
     let topic_prefix = prefix(keys, gateway, desk);
     let out = &mut desk.out;
     let linger = keys.duration("linger", Duration::ZERO..=300 * second, out).unwrap_or(Duration::from_millis(50));
     let reconnect_max = keys.duration("reconnect_max", second..=3600 * second, out).unwrap_or(60 * second);
     let keep_alive = keys.duration("keep_alive", 5 * second..=65_535 * second, out).unwrap_or(30 * second);
+    let replay_share = keys.integer("replay_share", 1..=90, out).and_then(|n| u8::try_from(n).ok()).unwrap_or(50);
+    let replay_rate = keys.integer("replay_rate", 1..=1_000_000_000, out).and_then(|n| u64::try_from(n).ok());
     let client_id = client_id.map_or_else(|| format!("fieldgate-{gateway}"), |t| t.it.to_owned());
     let url = url?;
     Some(Uplink {
         id: id?,
+        required,
         host: url.host,
         port: url.port,
         tls,
+        fallback,
         username,
         password,
         client_id,
@@ -96,7 +134,29 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
         linger,
         reconnect_max,
         keep_alive,
+        replay_share,
+        replay_rate,
     })
+}
+
+/// Further brokers, in order. They share the certificates of the first.
+fn fallback(keys: &Keys<'_>, tls: Option<&Tls>, desk: &mut Desk<'_>) -> Vec<Address> {
+    if !keys.has("fallback") {
+        return Vec::new();
+    }
+    let texts = keys.texts("fallback", &mut desk.out);
+    if texts.len() > limits::BROKERS {
+        desk.out
+            .error(Code::OutOfRange, keys.value_at("fallback"), keys.key("fallback"), format!("{} further brokers", texts.len()))
+            .because(format!("at most {} are tried beside the first", limits::BROKERS))
+            .want("those that are reachable when the first one is not");
+    }
+    let mut all = Vec::new();
+    for text in texts {
+        let Some(Url { host, port, tls: wanted }) = url(&text, &keys.key("fallback"), "fallback", desk) else { continue };
+        all.push(Address { host, port, tls: wanted.then(|| tls.cloned().unwrap_or_default()) });
+    }
+    all
 }
 
 fn local(host: &str) -> bool {

@@ -59,9 +59,11 @@ impl Ring {
             self.bytes.drain(..HEAD + gone);
             self.first += 1;
         }
-        self.bytes.extend(at.0.to_le_bytes());
-        self.bytes.push_back(u8::from(sent));
-        self.bytes.extend(u16::try_from(len).unwrap_or(u16::MAX).to_le_bytes());
+        let mut head = [0; HEAD];
+        head[..8].copy_from_slice(&at.0.to_le_bytes());
+        head[8] = u8::from(sent);
+        head[9..].copy_from_slice(&u16::try_from(len).unwrap_or(u16::MAX).to_le_bytes());
+        self.bytes.extend(&head);
         self.bytes.extend(&bytes[..len]);
         self.next += 1;
     }

@@ -317,7 +317,8 @@ impl Exchange {
     }
 
     fn time_reply(&mut self) {
-        let took = (self.last_byte - self.sent).saturating_sub(self.wire.time(self.rx.len()));
+        // From the moment before the write: what kept the thread from running after it is no haste of the unit's.
+        let took = (self.last_byte - self.begun).saturating_sub(self.wire.time(self.tx.len() + self.rx.len()));
         match self.looks {
             _ if !self.is_timed() => {}
             0 | 1 => self.leads.complete(self.unit),
@@ -342,21 +343,29 @@ impl Exchange {
     }
 
     fn scan(&self) -> Scan {
-        let unit = self.expected_unit();
         match self.wire.framing {
-            Framing::Mbap => mbap::scan(&self.rx, self.tid, unit, &self.ask),
-            Framing::Rtu => rtu::scan_on(&self.rx, unit, &self.ask, self.echoes == Some(true)),
+            Framing::Mbap => {
+                let unit = if self.any_unit { self.rx.get(6).copied().unwrap_or(self.unit) } else { self.unit };
+                mbap::scan(&self.rx, self.tid, unit, &self.ask)
+            }
+            Framing::Rtu if self.any_unit => self.scan_any_unit(),
+            Framing::Rtu => rtu::scan_on(&self.rx, self.unit, &self.ask, self.echoes == Some(true)),
         }
     }
 
-    /// The unit asked, or the one that answers where any will do.
-    fn expected_unit(&self) -> u8 {
-        let at = match self.wire.framing {
-            Framing::Mbap => 6,
-            Framing::Rtu if self.echoes == Some(true) => self.tx.len(),
-            Framing::Rtu => 0,
-        };
-        if self.any_unit { self.rx.get(at).copied().unwrap_or(self.unit) } else { self.unit }
+    /// Whoever answers is the unit. Our own echo names the unit that was asked: it is cut off first.
+    fn scan_any_unit(&self) -> Scan {
+        let len = self.tx.len();
+        // One copy of a write is its reply, unless more follows or the line is known to echo.
+        let is_echo = self.echoes == Some(true) || !self.ask.is_write() || self.rx.len() > len;
+        let from = if is_echo && self.rx.starts_with(&self.tx) { len } else { 0 };
+        let rest = &self.rx[from..];
+        let unit = rest.first().copied().unwrap_or(self.unit);
+        match rtu::scan(rest, unit, &self.ask) {
+            Scan::Reply { pdu, end } => Scan::Reply { pdu: pdu.start + from..pdu.end + from, end: end + from },
+            Scan::Foreign { end, why } => Scan::Foreign { end: end + from, why },
+            other => other,
+        }
     }
 
     /// A frame that belongs to nobody here came while the reply was awaited.
@@ -379,8 +388,14 @@ impl Exchange {
 
     /// What to wait for: bytes missing, and the moment before which they cannot all be here.
     pub fn wanted(&self) -> (usize, Boot) {
-        let left = if self.rx.is_empty() {
-            self.wire.time(self.need) + self.lead
+        let left = if self.rx.is_empty() && self.lead.is_zero() {
+            self.wire.time(self.need)
+        } else if self.rx.is_empty() {
+            let earliest = self.begun + self.wire.time(self.tx.len() + self.need) + self.lead;
+            return (self.need, earliest.min(self.until));
+        } else if self.looks == 1 && !self.lead.is_zero() && self.wire.time(self.need) <= 3 * HELD_BACK {
+            // By now it should have been complete: the rest comes at any moment, in one piece.
+            Duration::ZERO
         } else {
             // The last look was in the middle of a byte, and what the port held back then comes sooner than the line could
             // bring it. Sleeping for whole bytes from there cost 2 % of the wire at 9600 and 4 % at 115200.

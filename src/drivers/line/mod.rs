@@ -20,6 +20,7 @@ mod lead;
 mod learn;
 #[cfg(test)]
 mod live;
+mod nap;
 pub mod orders;
 mod owner;
 mod report;

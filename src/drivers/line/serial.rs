@@ -10,6 +10,7 @@
 
 use super::{
     event::{Event, Step, Want},
+    nap::{Nap, sleep_until},
     owner::{Came, Job},
     report::Report,
     tty::{Tty, TtyError},
@@ -19,13 +20,15 @@ use crate::{config::Serial, model::Boot, system::clock::Clock};
 use rustix::{
     event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll},
     fd::{AsFd, OwnedFd},
-    io::Errno,
-    thread::{ClockId, clock_nanosleep_absolute},
 };
 use std::{
     io,
     num::NonZeroU64,
-    sync::{Arc, mpsc::Receiver},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::Receiver,
+    },
     time::Duration,
 };
 use thread_priority::{
@@ -35,8 +38,8 @@ use thread_priority::{
 use tokio_util::sync::CancellationToken;
 
 /// On a line that answers faster than this, readings wait so long for the next ones: each handing over wakes the engine, and
-/// at 115200 baud that cost as much as the bus itself. Below the batch's own wait for company (`linger`).
-const COMPANY: Duration = Duration::from_millis(25);
+/// at 115200 baud that cost as much as the bus itself. The batch counts it in its own wait for company (`linger`).
+const COMPANY: Duration = Duration::from_millis(60);
 /// A door that is full is tried again after this.
 const STALL: Duration = Duration::from_millis(2);
 /// Longest sleep without a look at the world.
@@ -44,20 +47,33 @@ const LOOK_UP: Duration = Duration::from_secs(3600);
 
 /// Wakes the thread: an order is waiting, or the gateway stops.
 #[derive(Clone)]
-pub struct Bell(Arc<OwnedFd>);
+pub struct Bell(Arc<Rope>);
+
+struct Rope {
+    fd: OwnedFd,
+    /// Since the thread looked last.
+    rung: AtomicBool,
+}
 
 impl Bell {
     pub fn new() -> io::Result<Bell> {
-        Ok(Bell(Arc::new(eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?)))
+        let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
+        Ok(Bell(Arc::new(Rope { fd, rung: AtomicBool::new(false) })))
     }
 
     pub fn ring(&self) {
+        self.0.rung.store(true, Ordering::Release);
         // Fails only when it has been rung 2^64 times: it wakes all the same.
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.0.fd, &1u64.to_ne_bytes());
+    }
+
+    /// Before the look at what it was rung for: a thread between two requests looks at no descriptor.
+    fn was_rung(&self) -> bool {
+        self.0.rung.load(Ordering::Relaxed) && self.0.rung.swap(false, Ordering::Acquire)
     }
 
     fn quiet(&self) {
-        let _ = rustix::io::read(&*self.0, &mut [0; 8]);
+        let _ = rustix::io::read(&self.0.fd, &mut [0; 8]);
     }
 }
 
@@ -110,7 +126,14 @@ impl<C: Step> Owner<C> {
         let mut buffer = [0; 512];
         let mut tty: Option<Tty> = None;
         let mut came = Came::Time;
-        while !self.stop.is_cancelled() {
+        let mut nap = Nap::default();
+        // The bell was rung, and not all that it was rung for was looked at.
+        let mut called = true;
+        loop {
+            called |= self.bell.was_rung();
+            if called && self.stop.is_cancelled() {
+                break;
+            }
             let now = self.clock.now();
             if let Came::Bytes(n) = came {
                 self.report.heard(now, &buffer[..n], self.core.hears_secret(now));
@@ -137,11 +160,13 @@ impl<C: Step> Owner<C> {
                     self.open(&mut tty)
                 }
                 Want::Recv { earliest, until, .. } => {
-                    sleep_until(earliest);
-                    // Mostly it is all here: one call instead of two.
-                    if let Some(Came::Bytes(n)) = tty.as_ref().map(|port| read(port, &mut buffer)) {
-                        came = Came::Bytes(n);
-                        continue;
+                    if earliest > now {
+                        nap.until(earliest, self.clock);
+                        // Mostly it is all here: one call instead of two.
+                        if let Some(Came::Bytes(n)) = tty.as_ref().map(|port| read(port, &mut buffer)) {
+                            came = Came::Bytes(n);
+                            continue;
+                        }
                     }
                     match self.receive(tty.as_ref(), &mut buffer, until.min(earliest + COMPANY)) {
                         // Nothing so far, and what waits for company need not wait for a unit that may be silent.
@@ -156,18 +181,18 @@ impl<C: Step> Owner<C> {
                     if self.report.is_due(self.core.out(), self.clock.now(), COMPANY) {
                         self.hand_over();
                     }
-                    sleep_until(until);
+                    nap.until(until, self.clock);
                     // A line that polls without a pause is never idle: an order takes its turn here.
-                    match self.jobs.try_recv() {
-                        Ok(job) => Came::Job(job),
-                        Err(_) => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),
+                    match self.next_job(&mut called) {
+                        Some(job) => Came::Job(job),
+                        None => tty.as_ref().map_or(Came::Time, |port| read(port, &mut buffer)),
                     }
                 }
                 Want::Idle(until) => {
                     self.hand_over();
-                    match self.jobs.try_recv() {
-                        Ok(job) => Came::Job(job),
-                        Err(_) => self.receive(tty.as_ref(), &mut buffer, until),
+                    match self.next_job(&mut called) {
+                        Some(job) => Came::Job(job),
+                        None => self.receive(tty.as_ref(), &mut buffer, until),
                     }
                 }
             };
@@ -189,6 +214,13 @@ impl<C: Step> Owner<C> {
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
         self.report.flush(&mut self.core);
+    }
+
+    /// `called` at the head of the loop, which looks at the stop then.
+    fn next_job(&self, called: &mut bool) -> Option<Job> {
+        let job = called.then(|| self.jobs.try_recv().ok()).flatten();
+        *called = job.is_some();
+        job
     }
 
     fn open(&mut self, tty: &mut Option<Tty>) -> Came {
@@ -217,7 +249,7 @@ impl<C: Step> Owner<C> {
     fn receive(&self, tty: Option<&Tty>, buffer: &mut [u8], until: Boot) -> Came {
         let left = (until - self.clock.now()).min(LOOK_UP);
         let wait = Timespec { tv_sec: left.as_secs().try_into().unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() };
-        let bell = PollFd::from_borrowed_fd(self.bell.0.as_fd(), PollFlags::IN);
+        let bell = PollFd::from_borrowed_fd(self.bell.0.fd.as_fd(), PollFlags::IN);
         let is_ready = |polled: &PollFd<'_>| !polled.revents().is_empty();
         let other = tty.map(Tty::fd).or_else(|| self.watch.as_ref().map(Watch::fd));
         // EINTR and the like: the core is asked again with the time.
@@ -266,12 +298,4 @@ fn hung_up(port: &Tty) -> Came {
 #[allow(clippy::needless_pass_by_value)] // used as a function over errors
 fn lost(error: TtyError) -> Came {
     Came::Lost(error.to_string())
-}
-
-fn sleep_until(at: Boot) {
-    let at = Timespec {
-        tv_sec: i64::try_from(at.0 / 1_000_000).unwrap_or(i64::MAX),
-        tv_nsec: i64::try_from(at.0 % 1_000_000 * 1000).unwrap_or(0),
-    };
-    while clock_nanosleep_absolute(ClockId::Boottime, &at) == Err(Errno::INTR) {}
 }

@@ -95,6 +95,11 @@ impl Site {
         self.done.push_back(Told { job, report: SiteReport { outcome, sent, heard, took } });
     }
 
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     pub fn take_done(&mut self) -> Option<Told> {
         self.done.pop_front()
     }

@@ -100,7 +100,7 @@ async fn a_flood_of_commands_lands_while_the_writer_writes() {
     task.await.unwrap();
     store.close().await;
     let mut ended = 0;
-    while let Some(message) = store.events().next() {
+    while let Some(message) = store.events().next(U) {
         ended += message.events.iter().filter(|e| matches!(e.kind, EventKind::Command { phase: Phase::Rejected, .. })).count();
     }
     assert_eq!(ended as u64, many - 1, "what waited is rejected at the stop");
@@ -118,7 +118,7 @@ async fn the_last_readings_are_sealed_before_the_stop_goes_on_without_the_engine
     let House { task, store, .. } = house;
     let ended = tokio::time::timeout(Duration::from_secs(1), task).await;
     assert!(ended.is_ok(), "an order that nobody answers holds the engine for longer than its share");
-    assert!(store.spool().has_live());
+    assert!(store.spool().has_live(U));
 }
 
 #[tokio::test(start_paused = true)]

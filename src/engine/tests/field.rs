@@ -155,7 +155,7 @@ async fn stopping_empties_the_doors_and_seals_what_there_is() {
     task.await.unwrap();
     assert!(clock.now() - begun <= Duration::from_millis(1_100), "{:?}", clock.now() - begun);
     drop((urgent, bulk));
-    let rows: usize = std::iter::from_fn(|| store.spool().next_live()).flat_map(|o| o.sealed.frames.clone()).map(|f| f.rows.len()).sum();
+    let rows: usize = std::iter::from_fn(|| store.spool().next_live(U)).flat_map(|o| o.sealed.frames.clone()).map(|f| f.rows.len()).sum();
     assert_eq!(rows, 500);
 }
 
@@ -216,9 +216,9 @@ async fn cost_of_a_reading() {
     let begun = tokio::time::Instant::now();
     for reading in ready {
         house.bulk.send(Bulk::Reading(reading)).await.unwrap();
-        if house.store.spool().has_live() {
-            while let Some(o) = house.store.spool().next_live() {
-                house.store.spool().acknowledged(o.sealed.key, BASE);
+        if house.store.spool().has_live(U) {
+            while let Some(o) = house.store.spool().next_live(U) {
+                house.store.spool().acknowledged(U, o.sealed.key, BASE);
             }
         }
     }

@@ -11,6 +11,8 @@ use crate::{
 };
 use std::sync::Mutex;
 
+const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
+
 mod commands;
 mod field;
 
@@ -54,7 +56,13 @@ fn config() -> Config {
     };
     use config::mqtt::Unknown::{Quarantine, Refuse, Register};
     Config {
-        gateway: Gateway { id: GatewayId::parse("g").unwrap(), data_dir: "/nowhere".into(), run_dir: "/nowhere".into() },
+        gateway: Gateway {
+            id: GatewayId::parse("g").unwrap(),
+            data_dir: "/nowhere".into(),
+            run_dir: "/nowhere".into(),
+            clock_hold: Duration::ZERO,
+            trust_rtc: false,
+        },
         lines: vec![],
         devices: vec![meter],
         framed: Vec::new(),
@@ -62,7 +70,7 @@ fn config() -> Config {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
-        uplink: None,
+        uplinks: vec![],
         buffer: Buffer {
             window: Duration::from_secs(1),
             ack_within: Duration::from_millis(100),
@@ -110,6 +118,7 @@ impl House {
             clock,
             backing,
             linger: std::time::Duration::ZERO,
+            uplinks: vec![],
             epoch_seed: Some(7),
         };
         let (store, mut restored) = Store::open(options).unwrap();
@@ -221,8 +230,8 @@ impl House {
     async fn events(&self) -> Vec<String> {
         self.wait(250).await;
         let mut out = vec![];
-        while let Some(message) = self.store.events().next() {
-            self.store.events().acknowledged(message.key);
+        while let Some(message) = self.store.events().next(U) {
+            self.store.events().acknowledged(U, message.key);
             out.extend(message.events.iter().map(|e| words(&e.kind)));
         }
         out
@@ -232,8 +241,8 @@ impl House {
     async fn frames(&self) -> Vec<Frame> {
         self.wait(100).await;
         let mut out = vec![];
-        while let Some(outgoing) = self.store.spool().next_live() {
-            self.store.spool().acknowledged(outgoing.sealed.key, self.clock.now());
+        while let Some(outgoing) = self.store.spool().next_live(U) {
+            self.store.spool().acknowledged(U, outgoing.sealed.key, self.clock.now());
             out.extend(outgoing.sealed.frames.iter().cloned());
         }
         out

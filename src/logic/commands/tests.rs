@@ -5,8 +5,8 @@ use crate::model::{Value, WallMs};
 use proptest::prelude::*;
 
 const WALL: i64 = 1_700_000_000_000;
-const CLOCK: ClockReading = ClockReading { offset_ms: WALL, quality: ClockQuality::Synchronised };
-const GUESS: ClockReading = ClockReading { offset_ms: WALL, quality: ClockQuality::Estimated };
+const CLOCK: ClockReading = ClockReading::synchronised(WALL);
+const GUESS: ClockReading = ClockReading::estimated(WALL);
 
 fn device(name: &str) -> DeviceId {
     DeviceId::parse(name).unwrap()

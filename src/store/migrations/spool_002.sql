@@ -1,9 +1,5 @@
 -- Frozen: a database in the field has run it. Changes are new files.
 
--- Segments that stand for others, by n. level: how often they were thinned. replaces: the n they stand for, as long as
--- those may still be there; what is announced in state.db decides then which of both counts.
-CREATE TABLE thinned (
-  n INTEGER PRIMARY KEY,
-  level INTEGER NOT NULL,
-  replaces TEXT
-);
+-- Each uplink has a cursor: by name, what it does not have; see core/cursor.rs. Empty: `alive` still says it, for the one
+-- uplink that there was.
+ALTER TABLE meta ADD COLUMN cursors BLOB NOT NULL DEFAULT x'';

@@ -5,22 +5,24 @@
 
 use super::{
     Spool, codec,
-    core::Core,
+    core::{Core, saving::Taken},
     disk::{Disk, Meta, Write},
     gaps::{self, Gap, Gaps},
     ring::Segment,
 };
 use crate::{
     limits,
-    model::{Boot, Receipt, Replaced, Sealed},
+    model::{Boot, Receipt, Replaced, Sealed, UplinkId, UplinkIndex},
     store::boots::{BootRow, Clocks},
+    system::trust,
 };
-use std::{borrow::Cow, collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Batches with their body, and now.
 type Packed<'a> = (&'a [Arc<Sealed>], &'a [u8], Boot);
 
-type Taken = (u64, Segment, BTreeSet<u64>);
+/// Who loses what of a segment, and what of it was delivered.
+type Loss = (Option<UplinkId>, Segment, BTreeSet<u64>);
 
 /// Commits gap events and the list of segments that they announce; `false`: state.db could not be written.
 pub type Announce<'a> = &'a mut dyn FnMut(Vec<Gap>, &[u64]) -> bool;
@@ -126,23 +128,16 @@ impl Saver {
 
     fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
         let here = clocks.here();
-        let boots: Vec<BootRow> = (self.clock.as_ref() != Some(&here)).then(|| here.clone()).into_iter().collect();
+        let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
+        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
         let (mut meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
             let run = *core.runs.last().expect("our own run is always there");
             // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
             let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            (
-                Meta {
-                    head: core.ring.head,
-                    epoch: run.epoch,
-                    telemetry,
-                    alive: core.ring.alive_with(&self.in_hand),
-                    owes: core.gaps.owes(),
-                },
-                prepared,
-            )
+            let cursors = core.written_with(&self.in_hand, None);
+            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() }, prepared)
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
             meta.head = n + 1;
@@ -169,7 +164,7 @@ impl Saver {
             }
             return Err(e);
         }
-        self.clock = Some(here);
+        self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
         core.counts.bytes_written += Disk::cost(segment.map_or(0, |(_, body, _)| body.len()));
@@ -187,6 +182,7 @@ impl Saver {
         if !self.disk.log_takes(body)? {
             return Err(held());
         }
+        self.keep_shares(spool, announce)?;
         loop {
             let missing = self.disk.missing(body)?;
             if missing == 0 {
@@ -210,54 +206,76 @@ impl Saver {
 
     /// The gap event first, then the rows.
     fn give_up(&mut self, spool: &Spool, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
-        let gaps = self.gaps_of(spool, &taken, None);
+        let gaps = self.gaps_of(spool, &losses(spool, &taken), &self.limit(), None);
         let mut gone = self.gone.clone();
-        gone.extend(taken.iter().map(|(n, ..)| n));
+        gone.extend(taken.iter().map(|t| t.n));
         if !announce(gaps, &gone) {
             spool.lock().put_back(taken);
             return Err(full());
         }
         self.gone = gone;
-        let slots: Vec<u32> = taken.iter().map(|(_, s, _)| s.slot).collect();
-        {
-            let mut core = spool.lock();
-            for (_, s, _) in &taken {
-                core.drop_samples(u64::from(s.samples));
-                core.ring.free(s.slot, s.bytes);
-            }
-            core.let_go();
-        }
+        let slots: Vec<u32> = taken.iter().map(|t| t.segment.slot).collect();
+        spool.lock().given_up(&taken);
         self.disk.delete(&slots)?;
         spool.lock().ring.emptied(&slots);
         Ok(())
     }
 
+    /// What an optional uplink holds alone beyond its share, it loses, the oldest first. A kill between its gap event and
+    /// the next commit sends again what was announced as lost.
+    fn keep_shares(&mut self, spool: &Spool, announce: Announce) -> rusqlite::Result<()> {
+        let share = self.disk.sizes.disk_max / limits::OPTIONAL_SHARE;
+        for n in 0..spool.uplinks() {
+            let u = UplinkIndex(n);
+            let (lost, views) = {
+                let core = spool.lock();
+                let lost = core.beyond_share(u, share);
+                let name = core.cursors.get(usize::from(n)).map(|c| c.holder.id.clone());
+                let views: Vec<Loss> = lost.iter().filter_map(|n| core.view(u, *n)).map(|(s, has)| (name.clone(), s, has)).collect();
+                (lost, views)
+            };
+            if lost.is_empty() {
+                continue;
+            }
+            let reason = format!("an optional uplink may hold {} (a quarter of buffer.disk_max)", mebibytes(share));
+            let gaps = self.gaps_of(spool, &views, &reason, None);
+            if !announce(gaps, &self.gone) {
+                return Err(full());
+            }
+            spool.lock().give_up(u, &lost);
+        }
+        Ok(())
+    }
+
+    /// Why telemetry must go.
+    fn limit(&self) -> String {
+        if self.disk.sizes.squeezed {
+            return "the file system is full".into();
+        }
+        format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max))
+    }
+
     /// Exactly what will never come, one gap for each run of numbers.
-    fn gaps_of(&self, spool: &Spool, taken: &[Taken], replaced_by: Option<Replaced>) -> Vec<Gap> {
-        let limit = mebibytes(self.disk.sizes.disk_max);
-        let why = if self.disk.sizes.squeezed {
-            "the file system is full".into()
-        } else {
-            format!("the limit on the disk of {limit} was reached (buffer.disk_max)")
-        };
-        let reason: Cow<'static, str> = if replaced_by.is_some() { format!("thinned: {why}").into() } else { why.into() };
+    fn gaps_of(&self, spool: &Spool, losses: &[Loss], reason: &str, replaced_by: Option<Replaced>) -> Vec<Gap> {
         let mut all = Gaps::default();
-        for (_, s, delivered) in taken {
+        for (uplink, s, delivered) in losses {
             let epoch = spool.lock().epoch_of(s.epoch);
-            let mut owe = |from, to, samples| all.owe(Gap { epoch, from, to, samples, reason: reason.clone(), replaced_by });
+            let gap =
+                |from, to, samples| Gap { epoch, from, to, samples, reason: reason.to_owned().into(), uplink: uplink.clone(), replaced_by };
             let complete = u64::from(s.left) == u64::from(s.span) + 1;
             if complete {
-                owe(s.first, s.last(), u64::from(s.samples));
+                all.owe(gap(s.first, s.last(), u64::from(s.samples)));
                 continue;
             }
             let contents = self.disk.body(s.slot).ok().and_then(|body| codec::directory(&body).ok());
             match contents {
-                Some(contents) => {
-                    contents.into_iter().filter(|(seq, _)| !delivered.contains(seq)).for_each(|(seq, samples)| owe(seq, seq, samples));
-                }
+                Some(contents) => contents
+                    .into_iter()
+                    .filter(|(seq, _)| !delivered.contains(seq))
+                    .for_each(|(seq, samples)| all.owe(gap(seq, seq, samples))),
                 None => {
-                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason.clone());
-                    gaps.into_iter().for_each(|g| all.owe(Gap { replaced_by, ..g }));
+                    let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason.to_owned().into());
+                    gaps.into_iter().for_each(|g| all.owe(Gap { uplink: uplink.clone(), replaced_by, ..g }));
                 }
             }
         }
@@ -293,8 +311,17 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         bytes: narrow(body.len() as u64),
         boot: core.our_boot(),
         level: 0,
+        done: 0,
     };
     (core.ring.head, segment)
+}
+
+/// Whom the loss of these concerns, those of one uplink together.
+fn losses(spool: &Spool, taken: &[Taken]) -> Vec<Loss> {
+    let core = spool.lock();
+    let mut all: Vec<Loss> = taken.iter().flat_map(|t| core.losers(t)).collect();
+    all.sort_by(|a, b| a.0.as_ref().map(UplinkId::as_str).cmp(&b.0.as_ref().map(UplinkId::as_str)));
+    all
 }
 
 mod thinning;

@@ -2,24 +2,31 @@
 
 use super::{
     codec::{self, Corrupt},
-    core::Run,
+    core::{
+        Run,
+        cursor::{self, Cursor, Partial},
+    },
     gaps::Gap,
     ring::{Alive, Ring, Segment},
     series::{Dictionary, Series},
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, ClockQuality, ClockReading, DeviceId, Epoch, PointId, Sealed},
-    store::{StoreError, boots::BootRow, db, reserve},
+    model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
+    store::{Holder, StoreError, boots::BootRow, db, reserve},
 };
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Connection, params};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/spool_001.sql"),
+    include_str!("../migrations/spool_002.sql"),
+    include_str!("../migrations/spool_003.sql"),
+];
 const PAGE: u64 = 4096;
 /// Of a row's body, what one of its overflow pages holds.
 const PAGE_BODY: u64 = 4092;
@@ -27,6 +34,11 @@ const PAGE_BODY: u64 = 4092;
 const PAGES_MIN: u64 = 12;
 /// A page in the write-ahead log.
 const PAGE_LOGGED: u64 = 4120;
+
+mod notes;
+
+pub use notes::{Mark, Note};
+use notes::{Thinned, settle};
 
 /// How the limit on the disk is divided.
 #[derive(Debug, Clone, Copy)]
@@ -86,21 +98,12 @@ pub struct Disk {
     roomy: Sizes,
 }
 
-/// What becomes of the note that a segment stands for others, with the next transaction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
-    None,
-    /// The gap event was committed: it stands.
-    Stands,
-    /// It was not: its numbers are void, and a gap event is owed that says so. Until that is committed the note stays.
-    Void,
-}
-
 /// What was found at the start.
 #[derive(Debug)]
 pub struct Found {
     pub disk: Disk,
     pub ring: Ring,
+    pub cursors: Vec<Cursor>,
     pub runs: Vec<Run>,
     pub boots: Vec<BootRow>,
     /// Of thinning that a kill interrupted: numbers without content.
@@ -132,15 +135,18 @@ pub struct Meta {
     pub head: u64,
     pub epoch: Epoch,
     pub telemetry: u64,
-    pub alive: Vec<u8>,
+    /// How far each uplink is.
+    pub cursors: Vec<u8>,
     /// Gap events are owed that state.db has not taken.
     pub owes: bool,
 }
 
 impl Disk {
-    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> Result<Found, StoreError> {
+    /// `holders`: the uplinks, and at least one. One that is not among them holds nothing any more; one that is new begins
+    /// with what is kept.
+    pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
-        load(db, path, sizes, new_file, gone).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
@@ -163,7 +169,7 @@ impl Disk {
         let tx = self.db.transaction()?;
         settle(&tx, mark)?;
         for b in boots {
-            let quality = u8::from(b.clock.quality == ClockQuality::Synchronised);
+            let quality = u8::from(b.clock.is_synchronised());
             tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, quality) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
                 b.id.0,
                 b.uuid,
@@ -201,11 +207,11 @@ impl Disk {
                 ])?;
             }
         }
-        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, alive = ?4")?.execute(params![
+        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
             meta.head.cast_signed(),
             meta.epoch.0.cast_signed(),
             meta.telemetry.cast_signed(),
-            meta.alive
+            meta.cursors
         ])?;
         tx.commit()
     }
@@ -321,18 +327,28 @@ impl Disk {
     }
 }
 
-fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>) -> rusqlite::Result<Found> {
+fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> rusqlite::Result<Found> {
     db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
-    let (file, head, epoch, telemetry, alive) = db.query_row("SELECT file, head, epoch, telemetry, alive FROM meta", [], |r| {
-        Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, r.get::<_, Vec<u8>>(4)?))
-    })?;
-    let alive = Alive::read(&alive).unwrap_or_default();
+    let (file, head, epoch, telemetry, alive, cursors) =
+        db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
+            let (alive, cursors): (Vec<u8>, Vec<u8>) = (r.get(4)?, r.get(5)?);
+            Ok((r.get(0)?, r.get::<_, i64>(1)?, r.get::<_, i64>(2)?, r.get::<_, i64>(3)?, alive, cursors))
+        })?;
+    let kept = if cursors.is_empty() {
+        // Of a version with one uplink, whose name it did not write: the first one's.
+        vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&alive).unwrap_or_default())]
+    } else {
+        // What cannot be read only repeats.
+        cursor::read(&cursors).unwrap_or_else(|_| vec![(String::new(), Alive::default())])
+    };
+    let cursors: Vec<Cursor> = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
     let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
     let disk = Disk { db, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes };
-    let mut found = Found { disk, ring: Ring::default(), runs: Vec::new(), boots, void: Vec::new(), gone: gone.to_vec() };
-    found.read_segments(alive, gone)?;
+    let gone = gone.to_vec();
+    let mut found = Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots, void: Vec::new(), gone };
+    found.read_segments(&kept)?;
     found.ring.head = found.ring.head.max(head.cast_unsigned());
     found.shrink()?;
     // Without room it starts all the same.
@@ -358,9 +374,10 @@ impl Found {
         Ok(())
     }
 
-    fn read_segments(&mut self, mut alive: Alive, gone: &[u64]) -> rusqlite::Result<()> {
-        let thinned = Thinned::read(&self.disk.db, gone)?;
-        let Found { disk, ring, runs, .. } = self;
+    /// `kept`: by name, what each uplink did not have.
+    fn read_segments(&mut self, kept: &[(String, Alive)]) -> rusqlite::Result<()> {
+        let thinned = Thinned::read(&self.disk.db, &self.gone)?;
+        let Found { disk, ring, runs, cursors, gone, .. } = self;
         let sql = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment ORDER BY n";
         let mut all = disk.db.prepare(sql)?;
         let mut rows = all.query([])?;
@@ -372,24 +389,42 @@ impl Found {
             let (batches, samples): (u32, u32) = (r.get(7)?, r.get(8)?);
             let run = run_of(runs, epoch, boot);
             runs[run].highest = runs[run].highest.max(last);
-            let delivered = alive.delivered.remove(&n).unwrap_or_default();
-            let left = batches.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-            if left == 0 || !alive.contains(n) || gone.contains(&n) || thinned.void.as_ref().is_some_and(|(void, _)| *void == n) {
-                ring.free(slot, bytes.max(1));
-                continue;
-            }
-            let segment = Segment {
+            let mut segment = Segment {
                 at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
                 first,
                 slot,
                 epoch: u32::try_from(run).unwrap_or(0),
                 span: u32::try_from(last.saturating_sub(first)).unwrap_or(u32::MAX),
-                left,
-                samples: u32::try_from(u64::from(samples) * u64::from(left) / u64::from(batches.max(1))).unwrap_or(samples),
+                left: batches,
+                samples,
                 bytes,
                 boot,
                 level: thinned.levels.get(&n).copied().unwrap_or(0),
+                done: 0,
             };
+            let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
+            let is_void = thinned.void.as_ref().is_some_and(|(void, _)| *void == n);
+            let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n) && !is_void;
+            let mut parts: Vec<Option<Partial>> = Vec::new();
+            for c in &*cursors {
+                let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
+                let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
+                let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
+                if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
+                    segment.done |= c.bit;
+                }
+                parts.push(Some(Partial { seqs, samples: share(has) }));
+            }
+            if cursors.iter().all(|c| !c.wants(&segment)) {
+                ring.free(slot, bytes.max(1));
+                continue;
+            }
+            // With one uplink the ring itself knows what is delivered of a segment.
+            let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
+            segment.left -= u32::try_from(delivered.len()).unwrap_or(0);
+            segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
+            parts.resize(cursors.len(), None);
+            cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
             ring.insert(n, segment, delivered);
         }
         drop(rows);
@@ -406,75 +441,6 @@ impl Found {
     }
 }
 
-/// What is known of thinned segments at the start.
-struct Thinned {
-    levels: BTreeMap<u64, u8>,
-    /// Was written, but never announced: what it stands for is still there and counts.
-    void: Option<(u64, Gap)>,
-    /// Was written and announced; the note is still there.
-    stands: bool,
-}
-
-impl Thinned {
-    fn read(db: &Connection, gone: &[u64]) -> rusqlite::Result<Thinned> {
-        let mut out = Thinned { levels: BTreeMap::new(), void: None, stands: false };
-        let mut all = db.prepare("SELECT n, level, replaces FROM thinned")?;
-        let mut rows = all.query([])?;
-        while let Some(r) = rows.next()? {
-            let n = r.get::<_, i64>(0)?.cast_unsigned();
-            out.levels.insert(n, r.get(1)?);
-            if let Some(replaces) = r.get::<_, Option<String>>(2)? {
-                // All of them were announced in one transaction, or none.
-                let note = Note::read(&replaces).unwrap_or_default();
-                if note.replaces.iter().any(|n| gone.contains(n)) {
-                    out.stands = true;
-                } else {
-                    out.void = Some((n, note.void()));
-                }
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// What a segment stands for, as it is written beside it: `epoch/first/last/n,n,…`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Note {
-    pub epoch: u64,
-    pub first: u64,
-    pub last: u64,
-    pub replaces: Vec<u64>,
-}
-
-impl std::fmt::Display for Note {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let list: Vec<String> = self.replaces.iter().map(u64::to_string).collect();
-        write!(f, "{}/{}/{}/{}", self.epoch, self.first, self.last, list.join(","))
-    }
-}
-
-impl Note {
-    fn read(text: &str) -> Option<Note> {
-        let mut parts = text.splitn(4, '/');
-        let mut number = || parts.next()?.parse().ok();
-        let (epoch, first, last) = (number()?, number()?, number()?);
-        Some(Note { epoch, first, last, replaces: parts.next()?.split(',').filter_map(|n| n.parse().ok()).collect() })
-    }
-
-    /// Its numbers will never come, and what they stood for is still there.
-    pub fn void(&self) -> Gap {
-        Gap { epoch: Epoch(self.epoch), from: self.first, to: self.last, samples: 0, reason: Gap::VOID, replaced_by: None }
-    }
-}
-
-fn settle(tx: &Transaction, mark: Mark) -> rusqlite::Result<()> {
-    match mark {
-        Mark::None => Ok(()),
-        Mark::Stands => tx.execute("UPDATE thinned SET replaces = NULL WHERE replaces IS NOT NULL", []).map(drop),
-        Mark::Void => tx.execute("DELETE FROM thinned WHERE replaces IS NOT NULL", []).map(drop),
-    }
-}
-
 fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
     if let Some(n) = runs.iter().rposition(|r| r.epoch == epoch) {
         return n;
@@ -482,11 +448,13 @@ fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
     runs.push(Run { epoch, boot, highest: 0 });
     runs.len() - 1
 }
+
 fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
     let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
     let rows = all.query_map([], |r| {
-        let quality = if r.get::<_, i64>(3)? == 1 { ClockQuality::Synchronised } else { ClockQuality::Estimated };
-        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: ClockReading { offset_ms: r.get(2)?, quality } })
+        // The whole truth is in state.db; this is for a spool whose state was lost.
+        let of = if r.get::<_, i64>(3)? == 1 { ClockReading::synchronised } else { ClockReading::estimated };
+        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: of(r.get(2)?), seen: Boot(0) })
     })?;
     rows.collect()
 }

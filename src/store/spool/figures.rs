@@ -1,9 +1,8 @@
 //! What is counted.
 
-/// Since the start, but for what waits.
+/// Since the start.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Counts {
-    pub waiting_samples: u64,
     pub sealed_samples: u64,
     pub acknowledged_samples: u64,
     pub dropped_samples: u64,

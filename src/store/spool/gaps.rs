@@ -1,6 +1,6 @@
 //! Data that will never come: collected until state.db has taken the event.
 
-use crate::model::{Boot, Epoch, Event, EventKind, Replaced, Stream};
+use crate::model::{Boot, Epoch, Event, EventKind, Replaced, Stream, UplinkId};
 use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive};
 
 #[derive(Debug, Clone, PartialEq)]
@@ -10,17 +10,23 @@ pub struct Gap {
     pub to: u64,
     pub samples: u64,
     pub reason: Cow<'static, str>,
+    /// `None`: of all uplinks.
+    pub uplink: Option<UplinkId>,
     pub replaced_by: Option<Replaced>,
 }
 
 impl Gap {
     pub const RAM: Cow<'static, str> = Cow::Borrowed("the disk could not be written and the buffer in RAM was full");
     pub const VOID: Cow<'static, str> = Cow::Borrowed("thinning did not come to its end: nothing was ever sent under these numbers");
+    pub const HAD: Cow<'static, str> = Cow::Borrowed("thinned for other uplinks: this one has what these stand for");
     pub const DAMAGED: Cow<'static, str> = Cow::Borrowed("damaged on the disk");
 
     pub fn event(self, at: Boot) -> Event {
-        let Gap { epoch, from, to, samples, reason, replaced_by } = self;
-        Event { at, kind: EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason: reason.into_owned(), replaced_by } }
+        let Gap { epoch, from, to, samples, reason, uplink, replaced_by } = self;
+        Event {
+            at,
+            kind: EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason: reason.into_owned(), uplink, replaced_by },
+        }
     }
 }
 
@@ -35,6 +41,7 @@ impl Gaps {
                 if last.epoch == gap.epoch
                     && last.to + 1 == gap.from
                     && last.reason == gap.reason
+                    && last.uplink == gap.uplink
                     && last.replaced_by == gap.replaced_by =>
             {
                 last.to = gap.to;
@@ -65,7 +72,15 @@ pub fn ranges(epoch: Epoch, all: RangeInclusive<u64>, delivered: &BTreeSet<u64>,
     let mut gaps = Gaps::default();
     let mut samples = samples;
     for seq in all.filter(|seq| !delivered.contains(seq)) {
-        gaps.owe(Gap { epoch, from: seq, to: seq, samples: std::mem::take(&mut samples), reason: reason.clone(), replaced_by: None });
+        gaps.owe(Gap {
+            epoch,
+            from: seq,
+            to: seq,
+            samples: std::mem::take(&mut samples),
+            reason: reason.clone(),
+            uplink: None,
+            replaced_by: None,
+        });
     }
     gaps.take()
 }

@@ -19,7 +19,7 @@ mod series;
 mod thin;
 
 use super::boots::Clocks;
-use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, event::Alive};
+use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, UplinkIndex, UplinkSpool, event::Alive};
 use core::{Core, Next};
 use disk::Reader;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,8 @@ pub type Bell = Box<dyn Fn(Boot, Boot) + Send + Sync>;
 pub struct Spool {
     core: Mutex<Core>,
     reader: Mutex<Reader>,
-    notify: Notify,
+    /// One for each uplink.
+    notify: Vec<Notify>,
     bell: Bell,
     clocks: Arc<Clocks>,
     disk_max: u64,
@@ -53,7 +54,8 @@ impl std::fmt::Debug for Spool {
 
 impl Spool {
     pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64) -> Spool {
-        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify: Notify::new(), bell, clocks, disk_max }
+        let notify = core.cursors.iter().map(|_| Notify::new()).collect();
+        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify, bell, clocks, disk_max }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
@@ -61,7 +63,12 @@ impl Spool {
     }
 
     pub(super) fn tell(&self) {
-        self.notify.notify_one();
+        self.notify.iter().for_each(Notify::notify_one);
+    }
+
+    /// Those that have a cursor: the ones of the configuration, or one that stands for those to come.
+    pub fn uplinks(&self) -> u8 {
+        u8::try_from(self.notify.len()).unwrap_or(u8::MAX)
     }
 
     /// Seals the frames under the next number. `receipts` are kept when the batch is durable or acknowledged by the
@@ -81,17 +88,17 @@ impl Spool {
     }
 
     /// The next batch of this process run that is not late and was never sent. With `window` 0 only what is durable.
-    pub fn next_live(&self) -> Option<Outgoing> {
-        self.lock().next_live().map(|sealed| Outgoing { sealed, backlog: false })
+    pub fn next_live(&self, u: UplinkIndex) -> Option<Outgoing> {
+        self.lock().next_live(u).map(|sealed| Outgoing { sealed, backlog: false })
     }
 
     /// The oldest batch that is late, by epoch, then by number.
-    pub fn next_backlog(&self) -> Option<Outgoing> {
+    pub fn next_backlog(&self, u: UplinkIndex) -> Option<Outgoing> {
         let mut core = self.lock();
         let next = loop {
-            match core.next_backlog() {
+            match core.next_backlog(u) {
                 Next::Ready(sealed) => break Some(Outgoing { sealed, backlog: true }),
-                Next::Load(n) if self.load(&mut core, n) => {}
+                Next::Load(n) if self.load(&mut core, u, n) => {}
                 Next::Load(_) | Next::Nothing => break None,
             }
         };
@@ -105,13 +112,13 @@ impl Spool {
     }
 
     /// Whether it is worth asking again: a segment that cannot be read now stays for later.
-    fn load(&self, core: &mut Core, n: u64) -> bool {
+    fn load(&self, core: &mut Core, u: UplinkIndex, n: u64) -> bool {
         let Some((slot, epoch)) = core.ring.get(n).map(|s| (s.slot, core.epoch_of(s.epoch))) else {
             return false;
         };
         match self.reader.lock().unwrap_or_else(PoisonError::into_inner).segment(n, slot, epoch) {
             Ok(batches) => {
-                core.loaded(n, batches);
+                core.loaded(u, n, batches);
                 true
             }
             Err(e) if e.is_final() => {
@@ -130,31 +137,59 @@ impl Spool {
         }
     }
 
-    pub fn has_live(&self) -> bool {
-        self.lock().has_live()
+    /// What has become old while it waited for its link is backlog, though nothing new came since.
+    pub fn let_late_ones_go(&self, u: UplinkIndex, now: Boot) {
+        self.lock().let_late_ones_go(usize::from(u.0), now);
     }
 
-    pub fn has_backlog(&self) -> bool {
-        self.lock().has_backlog()
+    pub fn has_live(&self, u: UplinkIndex) -> bool {
+        self.lock().has_live(u)
+    }
+
+    pub fn has_backlog(&self, u: UplinkIndex) -> bool {
+        self.lock().has_backlog(u)
     }
 
     /// By its own PUBACK. An unknown key, a repeated one, or one that is not in flight is ignored.
-    pub fn acknowledged(&self, key: Key, now: Boot) {
+    pub fn acknowledged(&self, u: UplinkIndex, key: Key, now: Boot) {
         let mut core = self.lock();
-        let receipts = core.acknowledged(key, now);
+        let receipts = core.acknowledged(u, key, now);
         drop(core);
         receipts.into_iter().for_each(Receipt::keep);
     }
 
     /// The connection is lost: what was in flight is to be sent again, the same data in the same order.
-    pub fn return_unacknowledged(&self) {
-        self.lock().return_unacknowledged();
+    pub fn return_unacknowledged(&self, u: UplinkIndex) {
+        self.lock().return_unacknowledged(u);
         self.tell();
     }
 
-    /// Something new to send. One waiter.
-    pub async fn changed(&self) {
-        self.notify.notified().await;
+    /// Something new to send. One waiter for each uplink.
+    pub async fn changed(&self, u: UplinkIndex) {
+        match self.notify.get(usize::from(u.0)) {
+            Some(notify) => notify.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Of one uplink.
+    pub fn figures_of(&self, u: UplinkIndex, now: Boot) -> UplinkSpool {
+        let mut core = self.lock();
+        let oldest = core.oldest_for(u).map(|(boot, at)| self.age_ms(boot, at, now));
+        let inflow = core.inflow.per_second(now);
+        let Some(c) = core.cursors.get_mut(usize::from(u.0)) else {
+            return UplinkSpool::default();
+        };
+        let drain_rate = c.rate.per_second(now);
+        let gained = drain_rate.saturating_sub(inflow);
+        UplinkSpool {
+            waiting_samples: c.waiting_samples,
+            oldest_age_ms: oldest,
+            acknowledged_samples: c.acknowledged_samples,
+            dropped_samples: c.dropped_samples,
+            drain_rate,
+            drained_in_s: (c.waiting_samples > 0 && gained > 0).then(|| c.waiting_samples.div_ceil(gained)),
+        }
     }
 
     pub fn figures(&self, now: Boot) -> SpoolFigures {
@@ -162,7 +197,7 @@ impl Spool {
         let counts = core.counts.clone();
         SpoolFigures {
             waiting_batches: core.waiting_batches(),
-            waiting_samples: counts.waiting_samples,
+            waiting_samples: core.waiting_samples(),
             oldest_age_ms: core.oldest().map(|(boot, at)| self.age_ms(boot, at, now)),
             sealed_samples: counts.sealed_samples,
             acknowledged_samples: counts.acknowledged_samples,

@@ -30,6 +30,8 @@ pub struct Segment {
     pub boot: BootIndex,
     /// How often it was thinned.
     pub level: u8,
+    /// The uplinks that want nothing of it any more, a bit for each.
+    pub done: u8,
 }
 
 impl Segment {
@@ -106,6 +108,23 @@ impl Ring {
         }
     }
 
+    /// What of a segment every uplink has.
+    pub fn delivered(&self, n: u64) -> Option<&BTreeSet<u64>> {
+        self.delivered.get(&n)
+    }
+
+    pub fn parts(&self) -> impl Iterator<Item = (u64, &BTreeSet<u64>)> {
+        self.delivered.iter().map(|(n, seqs)| (*n, seqs))
+    }
+
+    /// Adds to the uplinks that are done with it, and gives them all.
+    pub fn set_done(&mut self, n: u64, bit: u8) -> u8 {
+        self.segments.get_mut(&n).map_or(0, |s| {
+            s.done |= bit;
+            s.done
+        })
+    }
+
     /// Samples that are not delivered, now that they are known. Gives what was thought.
     pub fn set_samples(&mut self, n: u64, samples: u64) -> u64 {
         let Some(segment) = self.segments.get_mut(&n) else {
@@ -137,19 +156,15 @@ impl Ring {
 
     /// The oldest data first: what was thinned most often is older than what was thinned less.
     pub fn by_age(&self) -> impl Iterator<Item = (u64, &Segment)> {
-        (0..=LEVELS).rev().filter_map(|level| u8::try_from(level).ok()).flat_map(move |level| self.of_level(level))
+        self.thinned_by_age().chain(self.of_level(0))
+    }
+
+    pub fn thinned_by_age(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        (1..=LEVELS).rev().filter_map(|level| u8::try_from(level).ok()).flat_map(move |level| self.of_level(level))
     }
 
     pub fn bytes_of(&self, level: usize) -> u64 {
         self.bytes.get(level).copied().unwrap_or(0)
-    }
-
-    /// What [`Ring::alive`] says with these still in it.
-    pub fn alive_with(&mut self, taken: &[(u64, Segment, BTreeSet<u64>)]) -> Vec<u8> {
-        taken.iter().cloned().for_each(|(n, segment, delivered)| self.insert(n, segment, delivered));
-        let alive = self.alive();
-        taken.iter().for_each(|(n, ..)| drop(self.remove(*n)));
-        alive
     }
 
     /// A slot to write to.
@@ -194,26 +209,36 @@ impl Ring {
         self.free.iter_mut().filter(|(slot, _)| slots.contains(slot)).for_each(|(_, bytes)| *bytes = 0);
     }
 
-    /// What of this is written with a commit: runs of `n` that are not delivered, then what is delivered of them.
-    /// Everything from the end on counts as not delivered, so a list that had to be cut only repeats.
-    pub fn alive(&self) -> Vec<u8> {
-        const BYTES_MAX: usize = 3000;
+    /// What of this is written with a commit for one of `uplinks` uplinks: runs of `n` of which it wants something, then
+    /// what it has of them. Everything from the end on counts as wanted, so a list that had to be cut only repeats.
+    /// `low` and `count`: where those segments begin, and how many they are.
+    pub fn alive<'a>(
+        &'a self,
+        low: u64,
+        count: u64,
+        wants: impl Fn(&Segment) -> bool,
+        parts: impl Iterator<Item = (u64, &'a BTreeSet<u64>)>,
+        uplinks: usize,
+    ) -> Vec<u8> {
+        let bytes_max = 3000 / uplinks.max(1);
+        let wanted = |(n, s): (&u64, &Segment)| wants(s).then_some(*n);
         let mut runs: Vec<(u64, u64)> = Vec::new();
-        let (first, last) = (self.segments.keys().next(), self.segments.keys().next_back());
-        let unbroken = first.zip(last).filter(|(first, last)| *last - *first + 1 == self.segments.len() as u64);
+        let first = self.segments.range(low..).find_map(wanted);
+        let last = self.segments.range(low..).rev().find_map(wanted);
+        let unbroken = first.zip(last).filter(|(first, last)| *last - *first + 1 == count);
         if let Some((first, _)) = unbroken {
-            runs.push((*first, self.segments.len() as u64));
+            runs.push((first, count));
         }
-        for n in self.segments.keys().filter(|_| unbroken.is_none()) {
-            let full = runs.len() * 6 > BYTES_MAX;
+        for n in self.segments.range(low..).filter(|_| unbroken.is_none()).filter_map(wanted) {
+            let full = runs.len() * 6 > bytes_max;
             match runs.last_mut() {
-                Some((first, count)) if *first + *count == *n => *count += 1,
+                Some((first, count)) if *first + *count == n => *count += 1,
                 _ if full => break,
-                _ => runs.push((*n, 1)),
+                _ => runs.push((n, 1)),
             }
         }
         let mut out = Vec::new();
-        let cut = runs.last().is_some_and(|(first, count)| self.segments.range(first + count..).next().is_some());
+        let cut = runs.last().is_some_and(|(first, count)| self.segments.range(first + count..).find_map(wanted).is_some());
         put(&mut out, if cut { runs.last().map_or(0, |(f, c)| f + c) } else { self.head });
         put(&mut out, runs.len() as u64);
         let mut before = 0;
@@ -222,11 +247,11 @@ impl Ring {
             put(&mut out, count);
             before = first + count;
         }
-        for (n, seqs) in &self.delivered {
-            if out.len() > 2 * BYTES_MAX {
+        for (n, seqs) in parts {
+            if out.len() > 2 * bytes_max {
                 break;
             }
-            put(&mut out, *n);
+            put(&mut out, n);
             put(&mut out, seqs.len() as u64);
             let mut before = 0;
             for seq in seqs {
@@ -239,7 +264,7 @@ impl Ring {
 }
 
 /// What [`Ring::alive`] wrote, read back at the start.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Alive {
     end: u64,
     runs: Vec<(u64, u64)>,
@@ -280,7 +305,19 @@ mod tests {
     use super::*;
 
     fn segment(slot: u32, first: u64, count: u32) -> Segment {
-        Segment { at: Boot(0), first, slot, epoch: 0, span: count - 1, left: count, samples: count, bytes: 1, boot: BootIndex(1), level: 0 }
+        Segment {
+            at: Boot(0),
+            first,
+            slot,
+            epoch: 0,
+            span: count - 1,
+            left: count,
+            samples: count,
+            bytes: 1,
+            boot: BootIndex(1),
+            level: 0,
+            done: 0,
+        }
     }
 
     #[test]
@@ -308,7 +345,7 @@ mod tests {
         for (n, seqs) in [(12, 36..39u64), (15, 45..48), (17, 51..53)] {
             seqs.for_each(|seq| ring.deliver(n, seq, 1));
         }
-        let alive = Alive::read(&ring.alive()).unwrap();
+        let alive = Alive::read(&ring.alive(0, ring.segments.len() as u64, |_| true, ring.parts(), 1)).unwrap();
         let back: Vec<u64> = (0..22).filter(|n| alive.contains(*n)).collect();
         assert_eq!(back, [10, 11, 13, 14, 16, 17, 18, 19, 20, 21], "20 and on are not written yet");
         assert_eq!(alive.delivered, BTreeMap::from([(17, BTreeSet::from([51, 52]))]));

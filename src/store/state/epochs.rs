@@ -2,8 +2,10 @@
 
 use super::State;
 use crate::{
-    model::{BootIndex, ClockQuality, ClockReading, Epoch},
+    limits,
+    model::{Boot, BootIndex, ClockQuality, ClockReading, ClockSource, Epoch},
     store::{Before, boots::BootRow, spool::disk::Gone},
+    system::trust::SLEW_MS,
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 use std::time::Duration;
@@ -12,22 +14,43 @@ use std::time::Duration;
 const EPOCHS_KEPT: i64 = 10_000;
 
 pub fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
-    let mut all = db.prepare("SELECT id, uuid, offset_ms, synchronised FROM boot ORDER BY id")?;
+    let mut all = db.prepare("SELECT id, uuid, offset_ms, synchronised, seen, quality, source, error_ms FROM boot ORDER BY id")?;
     let rows = all.query_map([], |r| {
-        let quality = if r.get(3)? { ClockQuality::Synchronised } else { ClockQuality::Estimated };
-        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: ClockReading { offset_ms: r.get(2)?, quality } })
+        let (synchronised, quality, source): (bool, Option<String>, Option<String>) = (r.get(3)?, r.get(5)?, r.get(6)?);
+        let offset_ms = r.get(2)?;
+        // Rows of an older version have neither; a word that nobody knows is a guess.
+        let plain = if synchronised { ClockReading::synchronised(offset_ms) } else { ClockReading::estimated(offset_ms) };
+        let clock = ClockReading {
+            quality: quality.and_then(|w| ClockQuality::ALL.into_iter().find(|q| q.word() == w)).unwrap_or(plain.quality),
+            source: source.and_then(|w| ClockSource::ALL.into_iter().find(|s| s.word() == w)).unwrap_or(plain.source),
+            error_ms: r.get::<_, Option<i64>>(7)?.map(i64::cast_unsigned),
+            ..plain
+        };
+        let seen = Boot(r.get::<_, i64>(4)?.cast_unsigned());
+        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock, seen })
     })?;
     rows.collect()
 }
 
+/// The boot's row, and one more in the list of all offsets if it is news.
 pub fn set_clock(tx: &Transaction, row: &BootRow) -> rusqlite::Result<()> {
-    let synchronised = row.clock.quality == ClockQuality::Synchronised;
-    tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, synchronised) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
-        row.id.0,
-        row.uuid,
-        row.clock.offset_ms,
-        synchronised
-    ])?;
+    let BootRow { id, uuid, clock, seen } = row;
+    let (quality, source, error_ms) = (clock.quality.word(), clock.source.word(), clock.error_ms.map(u64::cast_signed));
+    tx.prepare_cached(
+        "REPLACE INTO boot (id, uuid, offset_ms, synchronised, seen, quality, source, error_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    )?
+    .execute(params![id.0, uuid, clock.offset_ms, clock.is_synchronised(), seen.0.cast_signed(), quality, source, error_ms])?;
+    let slew = i64::try_from(SLEW_MS).unwrap_or(i64::MAX);
+    let is_news = tx
+        .prepare_cached(
+            "INSERT INTO clock (boot, at, offset_ms, quality, source, error_ms) SELECT ?1, ?2, ?3, ?4, ?5, ?6
+             WHERE NOT EXISTS (SELECT 1 FROM clock WHERE id = (SELECT max(id) FROM clock WHERE boot = ?1)
+                               AND quality = ?4 AND source = ?5 AND abs(offset_ms - ?3) <= ?7)",
+        )?
+        .execute(params![id.0, seen.0.cast_signed(), clock.offset_ms, quality, source, error_ms, slew])?;
+    if is_news > 0 {
+        tx.execute("DELETE FROM clock WHERE id <= ?1", [tx.last_insert_rowid() - i64::from(limits::CLOCK_ROWS)])?;
+    }
     Ok(())
 }
 
@@ -67,6 +90,21 @@ pub fn gone(db: &Connection) -> rusqlite::Result<Option<Gone>> {
 pub fn set_gone(tx: &Transaction, file: i64, segments: &[u64]) -> rusqlite::Result<()> {
     let list: Vec<String> = segments.iter().map(u64::to_string).collect();
     tx.execute("REPLACE INTO meta (key, value) VALUES ('spool_gone', ?1)", [format!("{file}:{}", list.join(","))])?;
+    Ok(())
+}
+
+/// The first event row that an uplink wanted, by its name. Only written where there are several.
+pub fn marks(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut all = db.prepare("SELECT substr(key, 12), CAST(value AS INTEGER) FROM meta WHERE key GLOB 'event_from:*'")?;
+    let rows = all.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?;
+    rows.collect()
+}
+
+pub fn set_marks(tx: &Transaction, marks: &[(String, i64)]) -> rusqlite::Result<()> {
+    let mut put = tx.prepare_cached("REPLACE INTO meta (key, value) VALUES (?1, ?2)")?;
+    for (name, row) in marks {
+        put.execute([format!("event_from:{name}"), row.to_string()])?;
+    }
     Ok(())
 }
 
@@ -110,6 +148,7 @@ impl State {
     pub fn end(&mut self, telemetry: u64, acknowledged: &[i64]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         self.outbox.delete(&tx, acknowledged)?;
+        set_marks(&tx, &self.marks)?;
         tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
         tx.commit()
     }

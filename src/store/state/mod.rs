@@ -22,7 +22,11 @@ use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
 use std::path::Path;
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/state_001.sql"), include_str!("../migrations/state_002.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/state_001.sql"),
+    include_str!("../migrations/state_002.sql"),
+    include_str!("../migrations/state_clock.sql"),
+];
 
 /// Row limits that tests make small.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +66,8 @@ pub struct State {
     outbox: Outbox,
     epoch: Epoch,
     boot: BootIndex,
+    /// To be written with the next group: the first event row that each uplink wants.
+    marks: Vec<(String, i64)>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -76,7 +82,7 @@ struct Stamp {
 pub enum Work<'a> {
     Changes(&'a [Change]),
     Accept(&'a Command),
-    Clock(&'a BootRow),
+    Clock(&'a [BootRow]),
     /// Segments of the spool file that the gap events of this transaction announce as gone.
     Gone(i64, &'a [u64]),
 }
@@ -99,19 +105,26 @@ pub struct Found {
     pub devices: Vec<RestoredDevice>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
+    /// The first event row that an uplink wanted, by its name.
+    pub marks: Vec<(String, i64)>,
     pub learned: Vec<Learned>,
 }
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let marks = epochs::marks(&db).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let load = || -> rusqlite::Result<_> {
             Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, Outbox::load(&db)?))
         };
         let (boots, devices, open_commands, gone, learned, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0) };
-        Ok(Found { state, boots, devices, open_commands, gone, learned })
+        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: Vec::new() };
+        Ok(Found { state, boots, devices, open_commands, gone, marks, learned })
+    }
+
+    pub fn mark(&mut self, marks: Vec<(String, i64)>) {
+        self.marks = marks;
     }
 
     /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
@@ -132,6 +145,7 @@ impl State {
                 apply(&tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
             }
             self.outbox.delete(&tx, acknowledged)?;
+            epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
             let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
             done.dropped = dropped;
@@ -201,7 +215,7 @@ fn apply(
             accepted.push(commands::accept(tx, command, stamp, caps.commands)?);
             Ok(())
         }
-        Work::Clock(row) => epochs::set_clock(tx, row),
+        Work::Clock(rows) => rows.iter().try_for_each(|row| epochs::set_clock(tx, row)),
         Work::Gone(file, segments) => epochs::set_gone(tx, *file, segments),
     }
 }

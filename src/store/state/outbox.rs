@@ -3,7 +3,7 @@
 use super::{json, to_json};
 use crate::{
     limits,
-    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream},
+    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, UplinkId},
     store::spool::gaps::Gap,
 };
 use rusqlite::{Connection, Transaction, params};
@@ -135,6 +135,9 @@ impl Outbox {
     }
 }
 
+/// Numbers of an epoch, of all uplinks or of one.
+type Of = (Epoch, Option<UplinkId>);
+
 /// First number of a run, to its last and the events that went with them.
 type Runs = BTreeMap<u64, (u64, u64)>;
 
@@ -142,7 +145,7 @@ type Runs = BTreeMap<u64, (u64, u64)>;
 struct Dropped {
     ids: Vec<i64>,
     /// The oldest epoch first.
-    gone: Vec<(Epoch, Runs)>,
+    gone: Vec<(Of, Runs)>,
     /// Gaps of telemetry that went with them, to be told again.
     told: Told,
     /// Runs that rows named which are dropped now.
@@ -202,9 +205,11 @@ impl Dropped {
         let events = r.get::<_, Option<String>>(5)?.and_then(|body| json::<Vec<Event>>(&body).ok()).unwrap_or_default();
         for event in events {
             match event.kind {
-                EventKind::Gap { epoch, stream: Stream::Event, from, to, samples, .. } => self.name(epoch, from, to, samples),
-                EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason, replaced_by } => {
-                    self.told.add(epoch, Gap { epoch, from, to, samples, reason: reason.into(), replaced_by });
+                EventKind::Gap { epoch, stream: Stream::Event, from, to, samples, uplink, .. } => {
+                    self.name((epoch, uplink), from, to, samples)
+                }
+                EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, reason, uplink, replaced_by } => {
+                    self.told.add(Gap { epoch, from, to, samples, reason: reason.into(), uplink, replaced_by });
                 }
                 _ => continue,
             }
@@ -212,23 +217,23 @@ impl Dropped {
             // It is said again, so it is not lost.
             count = count.saturating_sub(1);
         }
-        self.name(epoch, seq, seq, count);
+        self.name((epoch, None), seq, seq, count);
         self.ids.push(r.get(0)?);
         self.bytes += number(4)?;
         Ok(())
     }
 
     fn touches(&self, epoch: Epoch, seq: u64) -> bool {
-        let runs = self.gone.iter().find(|(of, _)| *of == epoch).map(|(_, runs)| runs);
+        let runs = self.gone.iter().find(|(of, _)| *of == (epoch, None)).map(|(_, runs)| runs);
         runs.is_some_and(|runs| {
             runs.contains_key(&(seq + 1)) || runs.range(..seq).next_back().is_some_and(|(_, (last, _))| *last + 1 == seq)
         })
     }
 
     /// Neighbours become one.
-    fn name(&mut self, epoch: Epoch, mut from: u64, mut to: u64, mut events: u64) {
-        let at = self.gone.iter().position(|(of, _)| *of == epoch).unwrap_or_else(|| {
-            self.gone.push((epoch, Runs::new()));
+    fn name(&mut self, of: Of, mut from: u64, mut to: u64, mut events: u64) {
+        let at = self.gone.iter().position(|(known, _)| *known == of).unwrap_or_else(|| {
+            self.gone.push((of, Runs::new()));
             self.gone.len() - 1
         });
         let runs = &mut self.gone[at].1;
@@ -245,16 +250,17 @@ impl Dropped {
     }
 
     fn events(self, at: Boot) -> Vec<Event> {
-        let gap = |epoch, from, (to, samples)| EventKind::Gap {
+        let gap = |(epoch, uplink): Of, from, (to, samples)| EventKind::Gap {
             epoch,
             stream: Stream::Event,
             from,
             to,
             samples,
             reason: "too many events waited for the cloud".into(),
+            uplink,
             replaced_by: None,
         };
-        let all = self.gone.into_iter().flat_map(|(epoch, runs)| runs.into_iter().map(move |(from, run)| gap(epoch, from, run)));
+        let all = self.gone.into_iter().flat_map(|(of, runs)| runs.into_iter().map(move |(from, run)| gap(of.clone(), from, run)));
         all.map(|kind| Event { at, kind }).chain(self.told.events(at)).collect()
     }
 }

@@ -55,7 +55,7 @@ impl Bench {
     /// Everything that is still to be sent.
     fn rest(&self) -> Vec<u64> {
         let spool = self.store.spool();
-        std::iter::from_fn(|| spool.next_backlog().or_else(|| spool.next_live())).map(|o| o.sealed.key.seq).collect()
+        std::iter::from_fn(|| spool.next_backlog(U).or_else(|| spool.next_live(U))).map(|o| o.sealed.key.seq).collect()
     }
 }
 
@@ -72,9 +72,10 @@ fn a_full_disk_drops_the_oldest_and_names_exactly_what_went() {
     b.seal(3, 2000, true);
     // Of the oldest segment one batch is delivered: it must not be named.
     b.seal(3, 2000, false);
-    let sent: Vec<_> = (0..6).map(|_| b.store.spool().next_backlog().or_else(|| b.store.spool().next_live()).unwrap().sealed.key).collect();
-    b.store.spool().acknowledged(sent[4], b.now);
-    b.store.spool().return_unacknowledged();
+    let sent: Vec<_> =
+        (0..6).map(|_| b.store.spool().next_backlog(U).or_else(|| b.store.spool().next_live(U)).unwrap().sealed.key).collect();
+    b.store.spool().acknowledged(U, sent[4], b.now);
+    b.store.spool().return_unacknowledged(U);
     b.seal(80, 2000, true);
     let gaps = gaps(&b.store);
     let rest = b.rest();
@@ -107,7 +108,7 @@ fn what_was_announced_as_gone_does_not_come_back_after_a_kill() {
             std::fs::write(dir.path().join("spool.db-wal"), copy.1).unwrap();
             let _ = std::fs::remove_file(dir.path().join("spool.db-shm"));
             let (store, _) = Bench::open(&dir, &pages(120));
-            let first = store.spool().next_backlog().unwrap().sealed.key.seq;
+            let first = store.spool().next_backlog(U).unwrap().sealed.key.seq;
             assert_eq!(first, announced[0].1 + 1);
             return;
         }
@@ -185,8 +186,8 @@ fn events_keep_their_quota_in_bytes() {
         let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
         assert!((10_000..=21_000).contains(&bytes), "{bytes}");
         let mut seqs: Vec<u64> = gaps(&b.store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
-        b.store.events().return_unacknowledged();
-        seqs.extend(std::iter::from_fn(|| b.store.events().next()).map(|m| m.key.seq));
+        b.store.events().return_unacknowledged(U);
+        seqs.extend(std::iter::from_fn(|| b.store.events().next(U)).map(|m| m.key.seq));
         seqs.sort_unstable();
         assert_eq!(seqs, (1..=*seqs.last().unwrap()).collect::<Vec<_>>(), "each is there or named once");
     });
@@ -223,14 +224,14 @@ fn gaps_of_telemetry_outlive_the_quota_of_events_to_the_sample() {
 fn an_orderly_stop_loses_nothing_without_a_word_though_the_disk_is_full_of_what_is_on_its_way() {
     let mut b = Bench::new(pages(40));
     b.seal(12, 2000, true);
-    while b.store.spool().next_backlog().or_else(|| b.store.spool().next_live()).is_some() {}
+    while b.store.spool().next_backlog(U).or_else(|| b.store.spool().next_live(U)).is_some() {}
     (0..8).for_each(|n| _ = b.store.spool().append(frames(n, 2000, b.now), vec![], b.now));
     run(b.store.close());
     let Bench { dir, store, .. } = b;
     drop(store);
     let (store, _) = Bench::open(&dir, &pages(40));
     let mut all: Vec<u64> = gaps(&store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
-    all.extend(std::iter::from_fn(|| store.spool().next_backlog()).map(|o| o.sealed.key.seq));
+    all.extend(std::iter::from_fn(|| store.spool().next_backlog(U)).map(|o| o.sealed.key.seq));
     all.sort_unstable();
     assert_eq!(all, (1..=20).collect::<Vec<_>>());
 }
@@ -276,11 +277,11 @@ fn too_many_events_drop_minor_ones_first_and_name_them() {
         for n in 2..=12 {
             submit(&b.store, vec![Change::Event(minor(n))]).await.unwrap();
         }
-        let sent: Vec<_> = std::iter::from_fn(|| b.store.events().next()).map(|m| (m.key.seq, m.events.len())).collect();
+        let sent: Vec<_> = std::iter::from_fn(|| b.store.events().next(U)).map(|m| (m.key.seq, m.events.len())).collect();
         let seqs: Vec<_> = sent.iter().map(|s| s.0).collect();
         // Dropped at the eleventh: 2 to 10. Then come 11, the gap, and 12.
         assert_eq!(seqs, [1, 11, 12, 13]);
-        b.store.events().return_unacknowledged();
+        b.store.events().return_unacknowledged(U);
         let gap: Vec<_> = gaps(&b.store).iter().map(|(key, to, count)| (key.stream, key.seq, *to, *count)).collect();
         assert_eq!(gap, [(Stream::Event, 2, 10, 9)]);
     });
@@ -307,18 +308,18 @@ fn many_events_wait_on_the_disk_and_come_in_order() {
             submit(&b.store, vec![Change::Event(event(n))]).await.unwrap();
         }
         let mut seqs = vec![];
-        while let Some(m) = b.store.events().next() {
+        while let Some(m) = b.store.events().next(U) {
             seqs.push(m.key.seq);
             if seqs.len() == 300 {
                 submit(&b.store, vec![Change::Event(event(601))]).await.unwrap();
             }
             if m.key.seq % 2 == 0 {
-                b.store.events().acknowledged(m.key);
+                b.store.events().acknowledged(U, m.key);
             }
         }
         assert_eq!(seqs, (1..=601).collect::<Vec<_>>());
-        b.store.events().return_unacknowledged();
-        let odd: Vec<_> = std::iter::from_fn(|| b.store.events().next()).map(|m| m.key.seq).collect();
+        b.store.events().return_unacknowledged(U);
+        let odd: Vec<_> = std::iter::from_fn(|| b.store.events().next(U)).map(|m| m.key.seq).collect();
         assert_eq!(odd, (1..=601).step_by(2).collect::<Vec<_>>());
     });
 }
@@ -328,7 +329,7 @@ fn a_transaction_with_very_many_events_becomes_several_messages() {
     run(async {
         let b = Bench::new(|_| {});
         submit(&b.store, (0..600).map(|n| Change::Event(event(n))).collect()).await.unwrap();
-        let counts: Vec<_> = std::iter::from_fn(|| b.store.events().next()).map(|m| m.events.len()).collect();
+        let counts: Vec<_> = std::iter::from_fn(|| b.store.events().next(U)).map(|m| m.events.len()).collect();
         assert_eq!(counts, [256, 256, 88]);
     });
 }

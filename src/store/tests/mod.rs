@@ -1,5 +1,6 @@
 //! The store as its users see it. Each test of the suite runs against both back ends.
 
+mod cursors;
 mod limits;
 mod model;
 mod size;
@@ -9,7 +10,7 @@ mod thin;
 use super::*;
 use crate::{
     config::Buffer,
-    model::{Boot, DeviceId, Event, EventKind, Frame, Key, PointId, Receipt, Row, Settled, Value},
+    model::{Boot, DeviceId, Event, EventKind, Frame, Key, PointId, Receipt, Row, Settled, UplinkIndex, Value},
     system::clock::Clock,
 };
 use std::{
@@ -19,6 +20,8 @@ use std::{
 };
 use tempfile::TempDir;
 
+/// The one uplink of most tests.
+const U: UplinkIndex = UplinkIndex::FIRST;
 const WINDOW: Duration = Duration::from_secs(1);
 
 /// In RAM where there is such a place: these tests are about order and content, not about the disk.
@@ -28,7 +31,7 @@ fn dir() -> TempDir {
 
 fn options(dir: &Path, backing: Backing) -> Options {
     let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20, thin_window: Duration::ZERO };
-    Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, epoch_seed: None }
+    Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, uplinks: vec![], epoch_seed: None }
 }
 
 fn device(n: usize) -> DeviceId {
@@ -68,7 +71,7 @@ async fn accept(store: &Store, command: Command) -> Accepted {
 
 fn gaps(store: &Store) -> Vec<(Key, u64, u64)> {
     let mut out = Vec::new();
-    while let Some(message) = store.events().next() {
+    while let Some(message) = store.events().next(U) {
         for e in message.events.iter() {
             if let EventKind::Gap { epoch, stream, from, to, samples, .. } = &e.kind {
                 out.push((Key { epoch: *epoch, stream: *stream, seq: *from }, *to, *samples));

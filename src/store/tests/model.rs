@@ -128,7 +128,7 @@ impl Harness {
         match op {
             Op::Append(points, awaited) => self.append(*points, *awaited),
             Op::NextLive => {
-                if let Some(out) = self.store().spool().next_live() {
+                if let Some(out) = self.store().spool().next_live(U) {
                     assert!(!out.backlog);
                     let key = out.sealed.key;
                     assert!(key.epoch == self.epoch && key.seq > self.last_live, "live goes forward");
@@ -137,12 +137,12 @@ impl Harness {
                 }
             }
             Op::NextBacklog => {
-                assert_eq!(self.store().spool().has_backlog(), self.backlog());
+                assert_eq!(self.store().spool().has_backlog(U), self.backlog());
             }
             Op::Ack(which) => {
                 if !self.in_flight.is_empty() {
                     let key = self.in_flight.remove(which.index(self.in_flight.len()));
-                    self.store().spool().acknowledged(key, self.now);
+                    self.store().spool().acknowledged(U, key, self.now);
                     let of = self.of(key);
                     self.batches.get_mut(&of).unwrap().acknowledged = true;
                     self.stale.push_back(key);
@@ -152,11 +152,11 @@ impl Harness {
                 if let Some(key) = self.stale.pop_front()
                     && !self.in_flight.contains(&key)
                 {
-                    self.store().spool().acknowledged(key, self.now);
+                    self.store().spool().acknowledged(U, key, self.now);
                 }
             }
             Op::Return => {
-                self.store().spool().return_unacknowledged();
+                self.store().spool().return_unacknowledged(U);
                 self.stale.extend(self.in_flight.drain(..));
                 self.last_backlog = (0, 0);
             }
@@ -207,7 +207,7 @@ impl Harness {
     }
 
     fn backlog(&mut self) -> bool {
-        let Some(out) = self.store().spool().next_backlog() else {
+        let Some(out) = self.store().spool().next_backlog(U) else {
             return false;
         };
         assert!(out.backlog);
@@ -260,7 +260,7 @@ impl Harness {
                 b.announced = true;
             }
         }
-        self.store().events().return_unacknowledged();
+        self.store().events().return_unacknowledged(U);
     }
 
     /// The end: connection up, everything acknowledged at once.
@@ -271,12 +271,12 @@ impl Harness {
             let before = self.in_flight.len();
             self.step(&Op::NextLive);
             self.step(&Op::NextBacklog);
-            if self.in_flight.len() == before && !self.store().spool().has_live() {
+            if self.in_flight.len() == before && !self.store().spool().has_live(U) {
                 break;
             }
         }
         while let Some(key) = self.in_flight.pop() {
-            self.store().spool().acknowledged(key, self.now);
+            self.store().spool().acknowledged(U, key, self.now);
             let of = self.of(key);
             // One that a kill could have taken, but did not.
             if let Some(b) = self.batches.get_mut(&of) {
@@ -288,7 +288,7 @@ impl Harness {
         assert!(missing.is_empty(), "lost without a word: {missing:?}");
         let figures = self.store().spool().figures(self.now);
         assert_eq!((figures.waiting_batches, figures.waiting_samples), (0, 0), "{figures:?}");
-        assert_eq!(self.store().spool().next_backlog(), None);
+        assert_eq!(self.store().spool().next_backlog(U), None);
     }
 }
 

@@ -63,9 +63,9 @@ fn bytes_per_sample_and_time_per_batch() {
     println!("sealing with its share of encoding and commits: {:?} per batch of 500", spent / 5000);
     let begun = Clock::Real.now();
     let mut back = 0;
-    while let Some(out) = store.spool().next_backlog() {
+    while let Some(out) = store.spool().next_backlog(U) {
         back += out.sealed.samples();
-        store.spool().acknowledged(out.sealed.key, now);
+        store.spool().acknowledged(U, out.sealed.key, now);
     }
     println!("read back {back} samples in {:?}", Clock::Real.now() - begun);
     assert!(per(bodies) < 5.0, "{}", per(bodies));
@@ -82,8 +82,8 @@ fn time_to_seal_while_the_cloud_acknowledges() {
     for frames in batches {
         let now = begun;
         store.spool().append(frames, vec![], now);
-        let sent = store.spool().next_live().unwrap();
-        store.spool().acknowledged(sent.sealed.key, now);
+        let sent = store.spool().next_live(U).unwrap();
+        store.spool().acknowledged(U, sent.sealed.key, now);
     }
     println!("seal, next, acknowledge: {:?} per batch of 100", (Clock::Real.now() - begun) / 20_000);
 }

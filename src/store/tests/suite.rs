@@ -27,6 +27,7 @@ on_both! {
     a_newer_schema_is_refused => newer;
     a_damaged_file_is_moved_aside => damaged_file;
     clocks_are_remembered => clocks;
+    the_first_good_offset_counts_for_the_whole_boot_also_backwards => backwards;
 }
 
 fn run(test: impl Future<Output = ()>) {
@@ -49,15 +50,15 @@ async fn events(backing: Backing) {
     submit(&store, vec![Change::Event(event(1)), Change::Event(event(2))]).await.unwrap();
     submit(&store, vec![Change::Event(event(3))]).await.unwrap();
     let key = |seq| Key { epoch: restored.epoch, stream: Stream::Event, seq };
-    let first = store.events().next().unwrap();
+    let first = store.events().next(U).unwrap();
     assert_eq!((first.key, &*first.events, first.boot), (key(1), &[event(1), event(2)][..], restored.boot));
-    assert_eq!(store.events().next().unwrap().key, key(2));
-    assert!(store.events().next().is_none());
-    store.events().return_unacknowledged();
-    assert_eq!(store.events().next().unwrap(), first);
-    store.events().acknowledged(first.key);
-    store.events().acknowledged(first.key);
-    store.events().acknowledged(key(77));
+    assert_eq!(store.events().next(U).unwrap().key, key(2));
+    assert!(store.events().next(U).is_none());
+    store.events().return_unacknowledged(U);
+    assert_eq!(store.events().next(U).unwrap(), first);
+    store.events().acknowledged(U, first.key);
+    store.events().acknowledged(U, first.key);
+    store.events().acknowledged(U, key(77));
     assert_eq!(store.events().alive()[0].lowest, 2);
     // The next commit deletes it.
     submit(&store, vec![Change::Event(event(4))]).await.unwrap();
@@ -69,7 +70,7 @@ async fn events(backing: Backing) {
     submit(&store, vec![Change::Event(event(5))]).await.unwrap();
     let alive: Vec<_> = store.events().alive().iter().map(|a| (a.epoch, a.lowest, a.highest)).collect();
     assert_eq!(alive, [(restored.epoch, 2, 3), (again.epoch, 1, 1)]);
-    let next: Vec<_> = std::iter::from_fn(|| store.events().next()).map(|m| (m.key.epoch, m.key.seq)).collect();
+    let next: Vec<_> = std::iter::from_fn(|| store.events().next(U)).map(|m| (m.key.epoch, m.key.seq)).collect();
     assert_eq!(next, [(restored.epoch, 2), (restored.epoch, 3), (again.epoch, 1)]);
 }
 
@@ -82,7 +83,7 @@ async fn numbers(backing: Backing) {
     assert!(submit(&store, vec![Change::Event(event(2))]).await.is_err());
     other.execute_batch("ALTER TABLE elsewhere RENAME TO event").unwrap();
     submit(&store, vec![Change::Event(event(3))]).await.unwrap();
-    let sent: Vec<_> = std::iter::from_fn(|| store.events().next()).map(|m| (m.key.seq, m.events[0].at.0)).collect();
+    let sent: Vec<_> = std::iter::from_fn(|| store.events().next(U)).map(|m| (m.key.seq, m.events[0].at.0)).collect();
     assert_eq!(sent, [(1, 1), (2, 3)]);
 }
 
@@ -131,7 +132,7 @@ async fn jump_ahead(backing: Backing) {
     let done = Change::CommandDone { id: a.id.clone(), device: a.device.clone(), outcome: outcome.clone(), at: Boot(9) };
     submit(&store, vec![done]).await.unwrap();
     let years = 800 * 86_400_000;
-    store.set_clock(ClockReading { offset_ms: years, quality: crate::model::ClockQuality::Synchronised });
+    store.set_clock(ClockReading::synchronised(years));
     assert_eq!(accept(&store, b).await, Accepted::New);
     assert_eq!(accept(&store, a).await, Accepted::Again(Some(outcome)), "it would be executed a second time");
 }
@@ -183,9 +184,9 @@ async fn in_time(backing: Backing) {
     let spool = store.spool();
     for n in 0..10 {
         spool.append(frames(n, 3, Clock::Real.now()), vec![], Clock::Real.now());
-        let sent = spool.next_live().unwrap();
+        let sent = spool.next_live(U).unwrap();
         assert!(!sent.backlog);
-        spool.acknowledged(sent.sealed.key, Clock::Real.now());
+        spool.acknowledged(U, sent.sealed.key, Clock::Real.now());
         pass(&store, Duration::from_millis(80)).await;
     }
     let figures = spool.figures(Clock::Real.now());
@@ -198,7 +199,7 @@ async fn late(backing: Backing) {
     let now = Clock::Real.now();
     store.spool().append(frames(1, 3, now), vec![], now);
     store.spool().append(frames(2, 3, now), vec![], now);
-    let live = store.spool().next_live().unwrap();
+    let live = store.spool().next_live(U).unwrap();
     pass(&store, Duration::from_millis(700)).await;
     let figures = store.spool().figures(Clock::Real.now());
     assert_eq!((figures.commits, figures.waiting_batches, figures.waiting_samples), (1, 2, 6), "{figures:?}");
@@ -208,16 +209,16 @@ async fn late(backing: Backing) {
     assert_eq!((before.epoch, before.telemetry, before.may_have_lost_ms), (first.epoch, 2, 1000));
     assert_eq!(store.spool().alive()[0].lowest, 1);
     assert!(store.spool().figures(Clock::Real.now()).oldest_age_ms.unwrap() >= 600);
-    let back = store.spool().next_backlog().unwrap();
+    let back = store.spool().next_backlog(U).unwrap();
     assert_eq!((&back.sealed, back.backlog), (&live.sealed, true));
-    assert_eq!(store.spool().next_backlog().unwrap().sealed.key.seq, 2);
-    assert!(store.spool().next_backlog().is_none() && store.spool().next_live().is_none());
+    assert_eq!(store.spool().next_backlog(U).unwrap().sealed.key.seq, 2);
+    assert!(store.spool().next_backlog(U).is_none() && store.spool().next_live(U).is_none());
     let key = back.sealed.key;
-    store.spool().acknowledged(key, Clock::Real.now());
+    store.spool().acknowledged(U, key, Clock::Real.now());
     store.close().await;
     drop(store);
     let (store, _) = open(dir.path(), backing);
-    assert_eq!(store.spool().next_backlog().unwrap().sealed.key.seq, 2, "a segment delivered in part");
+    assert_eq!(store.spool().next_backlog(U).unwrap().sealed.key.seq, 2, "a segment delivered in part");
 }
 
 async fn awaited(backing: Backing) {
@@ -227,8 +228,8 @@ async fn awaited(backing: Backing) {
     let now = Clock::Real.now();
     store.spool().append(frames(1, 1, now), vec![receipt(1)], now);
     store.spool().append(frames(2, 1, now), vec![receipt(2)], now);
-    let sent = store.spool().next_live().unwrap();
-    store.spool().acknowledged(sent.sealed.key, now);
+    let sent = store.spool().next_live(U).unwrap();
+    store.spool().acknowledged(U, sent.sealed.key, now);
     assert_eq!(told.try_recv().unwrap(), (1, Settled::Kept), "acknowledged by the cloud");
     assert!(told.try_recv().is_err());
     pass(&store, Duration::from_millis(250)).await;
@@ -245,12 +246,12 @@ async fn window_zero(backing: Backing) {
     let (store, _) = Store::open(o).unwrap();
     let now = Clock::Real.now();
     store.spool().append(frames(1, 1, now), vec![], now);
-    while !store.spool().has_live() {
-        tokio::time::timeout(Duration::from_secs(5), store.spool().changed()).await.unwrap();
+    while !store.spool().has_live(U) {
+        tokio::time::timeout(Duration::from_secs(5), store.spool().changed(U)).await.unwrap();
     }
     assert_eq!(store.spool().figures(now).commits, 1);
-    let sent = store.spool().next_live().unwrap();
-    assert!(!sent.backlog && !store.spool().has_backlog());
+    let sent = store.spool().next_live(U).unwrap();
+    assert!(!sent.backlog && !store.spool().has_backlog(U));
 }
 
 async fn clean_stop(backing: Backing) {
@@ -258,19 +259,19 @@ async fn clean_stop(backing: Backing) {
     let (store, first) = open(dir.path(), backing);
     let now = Clock::Real.now();
     (1..=3).for_each(|n| _ = store.spool().append(frames(n, 1, now), vec![], now));
-    let sent = store.spool().next_live().unwrap();
-    store.spool().acknowledged(sent.sealed.key, now);
+    let sent = store.spool().next_live(U).unwrap();
+    store.spool().acknowledged(U, sent.sealed.key, now);
     submit(&store, vec![Change::Event(event(1))]).await.unwrap();
-    let sent = store.events().next().unwrap();
-    store.events().acknowledged(sent.key);
+    let sent = store.events().next(U).unwrap();
+    store.events().acknowledged(U, sent.key);
     store.close().await;
     store.close().await;
     assert!(matches!(&*submit(&store, vec![]).await.unwrap_err(), StoreError::Closed));
     drop(store);
     let (store, again) = open(dir.path(), backing);
     assert_eq!(again.before, Some(Before { epoch: first.epoch, telemetry: 3, event: 1, may_have_lost_ms: 0 }));
-    assert!(store.events().next().is_none());
-    let seqs: Vec<_> = std::iter::from_fn(|| store.spool().next_backlog()).map(|o| o.sealed.key.seq).collect();
+    assert!(store.events().next(U).is_none());
+    let seqs: Vec<_> = std::iter::from_fn(|| store.spool().next_backlog(U)).map(|o| o.sealed.key.seq).collect();
     assert_eq!(seqs, [2, 3]);
 }
 
@@ -280,13 +281,13 @@ async fn again(backing: Backing) {
     let spool = store.spool();
     let now = Clock::Real.now();
     (1..=4).for_each(|n| _ = spool.append(frames(n, 1, now), vec![], now));
-    let sent: Vec<_> = std::iter::from_fn(|| spool.next_live()).collect();
-    spool.acknowledged(sent[1].sealed.key, now);
-    spool.return_unacknowledged();
-    spool.acknowledged(sent[2].sealed.key, now);
+    let sent: Vec<_> = std::iter::from_fn(|| spool.next_live(U)).collect();
+    spool.acknowledged(U, sent[1].sealed.key, now);
+    spool.return_unacknowledged(U);
+    spool.acknowledged(U, sent[2].sealed.key, now);
     spool.append(frames(5, 1, now), vec![], now);
-    assert_eq!(spool.next_live().unwrap().sealed.key.seq, 5, "live first");
-    let back: Vec<_> = std::iter::from_fn(|| spool.next_backlog()).collect();
+    assert_eq!(spool.next_live(U).unwrap().sealed.key.seq, 5, "live first");
+    let back: Vec<_> = std::iter::from_fn(|| spool.next_backlog(U)).collect();
     let want: Vec<_> = [0, 2, 3].map(|n: usize| Outgoing { backlog: true, ..sent[n].clone() }).into();
     assert_eq!(back, want, "an acknowledgement of a connection that is gone does not count");
 }
@@ -340,10 +341,9 @@ async fn damaged_file(backing: Backing) {
 }
 
 async fn clocks(backing: Backing) {
-    use crate::model::{ClockQuality, ClockReading};
     let dir = dir();
     let (store, restored) = open(dir.path(), backing);
-    let reading = ClockReading { offset_ms: 123_456, quality: ClockQuality::Synchronised };
+    let reading = ClockReading::synchronised(123_456);
     store.set_clock(reading);
     assert_eq!(store.clock_of(restored.boot), reading);
     submit(&store, vec![]).await.unwrap();
@@ -356,4 +356,42 @@ async fn clocks(backing: Backing) {
     assert_ne!(again.boot, restored.boot);
     assert_eq!(store.clock_of(restored.boot), reading);
     assert_eq!(store.offsets().len(), 2);
+}
+
+/// Three runs of the process: two in one boot that learns its clock in the second, one after a power cut.
+async fn backwards(backing: Backing) {
+    use crate::model::ClockQuality;
+    let dir = dir();
+    let now = Clock::Real.now();
+    let (store, first) = open(dir.path(), backing);
+    store.spool().append(frames(1, 1, now), vec![], now);
+    store.set_clock(ClockReading::estimated(-5));
+    pass(&store, Duration::from_millis(700)).await;
+    submit(&store, vec![]).await.unwrap();
+    drop(store);
+    let (store, second) = open(dir.path(), backing);
+    assert_eq!(first.boot, second.boot);
+    assert_eq!(store.clock().0, ClockReading::estimated(-5), "as it was told");
+    let changes = store.set_clock(ClockReading { error_ms: Some(7), ..ClockReading::synchronised(123_456) });
+    assert_eq!(changes.iter().map(|c| (c.boot, c.before.map(|b| b.offset_ms))).collect::<Vec<_>>(), [(first.boot, Some(-5))]);
+    let late = store.spool().next_backlog(U).unwrap();
+    let of = store.clock_of(late.sealed.boot);
+    assert_eq!((of.offset_ms, of.quality, of.error_ms), (123_456, ClockQuality::Synchronised, Some(7)), "what the run before spooled");
+    store.close().await;
+    drop(store);
+    let db = rusqlite::Connection::open(dir.path().join("state.db")).unwrap();
+    let offsets: Vec<(i64, String)> = db
+        .prepare("SELECT offset_ms, quality FROM clock WHERE offset_ms IN (-5, 123456) ORDER BY id")
+        .unwrap()
+        .query_map([], |r| Ok((r.get(0)?, r.get(1)?)))
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(offsets, [(-5, "estimated".into()), (123_456, "synchronised".into())]);
+    db.execute("UPDATE boot SET uuid = 'another'", []).unwrap();
+    drop(db);
+    let (store, third) = open(dir.path(), backing);
+    assert_ne!(third.boot, first.boot);
+    let of = store.clock_of(first.boot);
+    assert_eq!((of.offset_ms, of.quality), (123_456, ClockQuality::Synchronised));
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    model::{Replaced, Stream},
+    model::{Replaced, Stream, UplinkId},
     store::spool::core::Room,
 };
 use proptest::prelude::*;
@@ -25,10 +25,10 @@ enum Fault {
 enum Op {
     /// Batches, each saved on its own.
     Seal(u8),
-    /// Sent and acknowledged, so many of the oldest.
-    Deliver(u8),
+    /// Sent to this uplink and acknowledged, so many of the oldest.
+    Deliver(usize, u8),
     /// Sent, then the connection is lost.
-    SendInVain(u8),
+    SendInVain(usize, u8),
     Break(Fault),
     Mend,
     Kill,
@@ -39,8 +39,8 @@ fn op() -> impl Strategy<Value = Op> {
     let fault = prop_oneof![Just(Fault::Segment), Just(Fault::Gap), Just(Fault::Rows)];
     prop_oneof![
         8 => (1..8u8).prop_map(Op::Seal),
-        1 => (1..4u8).prop_map(Op::Deliver),
-        1 => (1..4u8).prop_map(Op::SendInVain),
+        2 => (0..2usize, 1..6u8).prop_map(|(u, count)| Op::Deliver(u, count)),
+        1 => (0..2usize, 1..4u8).prop_map(|(u, count)| Op::SendInVain(u, count)),
         2 => fault.prop_map(Op::Break),
         1 => Just(Op::Mend),
         2 => Just(Op::Kill),
@@ -63,7 +63,20 @@ fn mix(n: u64) -> u64 {
     (n ^ 0x9E37_79B9).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40
 }
 
-/// What a consumer knows, and what was sealed.
+/// What the consumer behind an uplink knows.
+struct Consumer {
+    u: UplinkIndex,
+    name: UplinkId,
+    required: bool,
+    /// What each number that arrived stands for, and whether it is thinned.
+    arrived: BTreeMap<Number, (u64, bool)>,
+    /// The rows that arrived, by time.
+    rows: BTreeSet<u64>,
+    gaps: BTreeMap<Number, Option<Replaced>>,
+    gap_samples: BTreeMap<Number, u64>,
+}
+
+/// What was sealed, and who gets it.
 struct Site {
     dir: TempDir,
     store: Option<Store>,
@@ -72,17 +85,25 @@ struct Site {
     runs: u64,
     /// Samples of each raw batch that was durable; `false`: a kill may have taken it.
     sealed: BTreeMap<Number, bool>,
-    /// What each number that arrived stands for, and whether it is thinned.
-    arrived: BTreeMap<Number, (u64, bool)>,
-    /// The rows that arrived, by time.
-    rows: BTreeSet<u64>,
-    gaps: BTreeMap<Number, Option<Replaced>>,
-    gap_samples: BTreeMap<Number, u64>,
+    consumers: Vec<Consumer>,
     broken: Vec<Fault>,
 }
 
+const ONE: &[(&str, bool)] = &[("cloud", true)];
+const BOTH: &[(&str, bool)] = &[("cloud", true), ("plant", true)];
+const WITH_OPTIONAL: &[(&str, bool)] = &[("cloud", true), ("archive", false)];
+
 impl Site {
-    fn new() -> Site {
+    fn new(uplinks: &[(&str, bool)]) -> Site {
+        let consumer = |(u, (name, required)): (u8, &(&str, bool))| Consumer {
+            u: UplinkIndex(u),
+            name: UplinkId::parse(name).unwrap(),
+            required: *required,
+            arrived: BTreeMap::new(),
+            rows: BTreeSet::new(),
+            gaps: BTreeMap::new(),
+            gap_samples: BTreeMap::new(),
+        };
         let mut site = Site {
             dir: dir(),
             store: None,
@@ -90,10 +111,7 @@ impl Site {
             epoch: crate::model::Epoch(0),
             runs: 0,
             sealed: BTreeMap::new(),
-            arrived: BTreeMap::new(),
-            rows: BTreeSet::new(),
-            gaps: BTreeMap::new(),
-            gap_samples: BTreeMap::new(),
+            consumers: (0..).zip(uplinks).map(consumer).collect(),
             broken: Vec::new(),
         };
         site.open();
@@ -104,6 +122,7 @@ impl Site {
         let mut o = options(self.dir.path(), Backing::Inline);
         self.runs += 1;
         o.epoch_seed = Some(7);
+        o.uplinks = self.consumers.iter().map(|c| Holder { id: c.name.clone(), required: c.required }).collect();
         let mut t = Tuning::of(1 << 20, Duration::from_secs(60));
         t.sizes.pages_max = 60;
         t.sizes.segment_bytes = 32 << 10;
@@ -138,14 +157,11 @@ impl Site {
     fn step(&mut self, op: &Op) {
         match op {
             Op::Seal(count) => (0..*count).for_each(|_| self.seal()),
-            Op::Deliver(count) => {
-                for out in self.send(*count) {
-                    self.store().spool().acknowledged(out.sealed.key, self.now);
-                }
-            }
-            Op::SendInVain(count) => {
-                self.send(*count);
-                self.store().spool().return_unacknowledged();
+            Op::Deliver(c, count) => self.deliver(*c, *count),
+            Op::SendInVain(c, count) => {
+                self.send(*c, *count);
+                let u = self.consumer(*c).u;
+                self.store().spool().return_unacknowledged(u);
             }
             Op::Break(fault) => {
                 let (file, when) = match fault {
@@ -181,35 +197,56 @@ impl Site {
         }
     }
 
+    fn consumer(&mut self, c: usize) -> &mut Consumer {
+        let c = c % self.consumers.len();
+        &mut self.consumers[c]
+    }
+
+    fn deliver(&mut self, c: usize, count: u8) -> usize {
+        let sent = self.send(c, count);
+        let u = self.consumer(c).u;
+        sent.iter().for_each(|out| self.store().spool().acknowledged(u, out.sealed.key, self.now));
+        sent.len()
+    }
+
     /// They arrive whether they are acknowledged or not.
-    fn send(&mut self, count: u8) -> Vec<Outgoing> {
+    fn send(&mut self, c: usize, count: u8) -> Vec<Outgoing> {
+        let u = self.consumer(c).u;
         let spool = self.store().spool();
-        let sent: Vec<Outgoing> = (0..count).map_while(|_| spool.next_backlog().or_else(|| spool.next_live())).collect();
+        let sent: Vec<Outgoing> = (0..count).map_while(|_| spool.next_backlog(u).or_else(|| spool.next_live(u))).collect();
+        let known: BTreeSet<Number> = self.sealed.keys().copied().collect();
+        let to = self.consumer(c);
         for out in &sent {
             let key = (out.sealed.key.epoch, out.sealed.key.seq);
             let thinned = out.sealed.frames.iter().any(|f| f.thin.is_some());
             let samples = out.sealed.samples();
-            if let Some(before) = self.arrived.insert(key, (samples, thinned)) {
+            if let Some(before) = to.arrived.insert(key, (samples, thinned)) {
                 assert_eq!(before, (samples, thinned), "a key has one content");
             }
-            assert_eq!(thinned, !self.sealed.contains_key(&key), "{key:?}: numbers of thinned batches are new");
-            assert!(!self.gaps.contains_key(&key), "{key:?} comes after its gap event");
-            self.rows.extend(out.sealed.frames.iter().flat_map(|f| f.rows.iter().map(|r| r.at.ms())));
+            assert_eq!(thinned, !known.contains(&key), "{key:?}: numbers of thinned batches are new");
+            // After a kill an optional one may get what it was told is lost to it.
+            assert!(!to.required || !to.gaps.contains_key(&key), "{key:?} comes after its gap event");
+            to.rows.extend(out.sealed.frames.iter().flat_map(|f| f.rows.iter().map(|r| r.at.ms())));
         }
         sent
     }
 
     fn hear(&mut self) {
-        while let Some(message) = self.store().events().next() {
-            for e in message.events.iter() {
-                if let EventKind::Gap { epoch, stream: Stream::Telemetry, from, to, samples, replaced_by, .. } = &e.kind {
-                    self.gap_samples.insert((*epoch, *from), *samples);
-                    for seq in *from..=*to {
-                        self.gaps.insert((*epoch, seq), *replaced_by);
+        let store = self.store.as_ref().unwrap();
+        for to in &mut self.consumers {
+            while let Some(message) = store.events().next(to.u) {
+                for e in message.events.iter() {
+                    if let EventKind::Gap { epoch, stream: Stream::Telemetry, from, to: last, samples, uplink, replaced_by, .. } = &e.kind
+                        && uplink.as_ref().is_none_or(|uplink| *uplink == to.name)
+                    {
+                        to.gap_samples.insert((*epoch, *from), *samples);
+                        for seq in *from..=*last {
+                            to.gaps.insert((*epoch, seq), *replaced_by);
+                        }
                     }
                 }
+                store.events().acknowledged(to.u, message.key);
             }
-            self.store().events().acknowledged(message.key);
         }
     }
 
@@ -221,30 +258,43 @@ impl Site {
             self.store().poll(self.now);
         }
         self.hear();
-        loop {
-            let sent = self.send(u8::MAX);
-            if sent.is_empty() {
-                break;
-            }
-            sent.iter().for_each(|out| self.store().spool().acknowledged(out.sealed.key, self.now));
+        for c in 0..self.consumers.len() {
+            while self.deliver(c, u8::MAX) > 0 {}
         }
         self.hear();
+        let durable = self.sealed.values().filter(|durable| **durable).count() * POINTS;
+        let all = self.sealed.len() * POINTS;
+        for to in &self.consumers {
+            if to.required {
+                to.check(durable, all);
+            }
+            let lost: Vec<_> = self.sealed.iter().filter(|(n, durable)| **durable && !to.has_or_knows(n)).collect();
+            assert!(lost.is_empty(), "{}: lost without a word: {lost:?}", to.name);
+        }
+        let figures = self.store().spool().figures(self.now);
+        assert_eq!((figures.waiting_batches, figures.waiting_samples), (0, 0), "{figures:?}");
+    }
+}
+
+impl Consumer {
+    fn has_or_knows(&self, n: &Number) -> bool {
+        self.arrived.contains_key(n) || self.gaps.contains_key(n)
+    }
+
+    fn check(&self, durable: usize, all: usize) {
         // A number that a gap names counts by the gap.
         let arrived: u64 = self.arrived.iter().filter(|(n, _)| !self.gaps.contains_key(n)).map(|(_, (samples, _))| samples).sum();
         let gone: u64 = self.gap_samples.iter().filter(|(n, _)| self.gaps[n].is_none()).map(|(_, samples)| samples).sum();
-        let durable = self.sealed.values().filter(|durable| **durable).count() * POINTS;
-        let all = self.sealed.len() * POINTS;
         let sum = usize::try_from(arrived + gone).unwrap();
-        assert!((durable..=all).contains(&sum), "{arrived} arrived and {gone} are named as gone, of {durable} to {all}");
+        let name = &self.name;
+        assert!((durable..=all).contains(&sum), "{name}: {arrived} arrived and {gone} are named as gone, of {durable} to {all}");
         // What stands for others came, or was replaced or dropped in its turn.
         for by in self.gaps.values().flatten() {
             for seq in by.from..=by.to {
                 let n = (by.epoch, seq);
-                assert!(self.arrived.contains_key(&n) || self.gaps.contains_key(&n), "{n:?} stands for others and never came");
+                assert!(self.has_or_knows(&n), "{name}: {n:?} stands for others and never came");
             }
         }
-        let figures = self.store().spool().figures(self.now);
-        assert_eq!((figures.waiting_batches, figures.waiting_samples), (0, 0), "{figures:?}");
     }
 }
 
@@ -252,8 +302,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
-    fn raw_thinned_and_gone_add_up_through_kills_at_every_step(ops in prop::collection::vec(op(), 1..40)) {
-        let mut site = Site::new();
+    fn raw_thinned_and_gone_add_up_through_kills_at_every_step(
+        ops in prop::collection::vec(op(), 1..40),
+        uplinks in prop::sample::select(vec![ONE, BOTH, WITH_OPTIONAL]),
+    ) {
+        let mut site = Site::new(uplinks);
         ops.iter().for_each(|op| site.step(op));
         site.settle();
     }
@@ -262,31 +315,75 @@ proptest! {
 /// Deterministic: a kill at each step of the first thinning.
 #[test]
 fn a_kill_between_two_steps_of_thinning_neither_loses_nor_doubles() {
-    for fault in [None, Some(Fault::Segment), Some(Fault::Gap), Some(Fault::Rows)] {
-        let mut site = Site::new();
+    for (fault, uplinks) in
+        [None, Some(Fault::Segment), Some(Fault::Gap), Some(Fault::Rows)].into_iter().flat_map(|f| [(f, ONE), (f, BOTH)])
+    {
+        let mut site = Site::new(uplinks);
         site.step(&Op::Seal(3));
         if let Some(fault) = fault {
             site.step(&Op::Break(fault));
         }
-        (0..8).for_each(|_| site.step(&Op::Seal(10)));
+        for _ in 0..8 {
+            site.step(&Op::Seal(10));
+            // The first of two has it all.
+            if uplinks.len() > 1 {
+                site.step(&Op::Deliver(0, 10));
+            }
+        }
         site.step(&Op::Kill);
         (0..4).for_each(|_| site.step(&Op::Seal(10)));
         site.settle();
-        let thinned = site.arrived.values().filter(|(_, thinned)| *thinned).count();
+        let thinned = site.consumers.last().unwrap().arrived.values().filter(|(_, thinned)| *thinned).count();
         assert!(thinned > 0, "{fault:?}: nothing was thinned");
     }
 }
 
 #[test]
+fn what_one_of_two_uplinks_has_is_thinned_for_the_other_only() {
+    let mut site = Site::new(BOTH);
+    for _ in 0..12 {
+        site.step(&Op::Seal(10));
+        site.step(&Op::Deliver(0, 20));
+    }
+    site.settle();
+    let thinned = |c: &Consumer| c.arrived.values().filter(|(_, thinned)| *thinned).count();
+    let [cloud, plant] = &site.consumers[..] else { panic!("two") };
+    assert!(thinned(cloud) == 0 && thinned(plant) > 0, "{} and {}", thinned(cloud), thinned(plant));
+    assert_eq!(cloud.rows.len(), 120, "the first has every row as it was read");
+    assert!(cloud.gap_samples.values().all(|samples| *samples == 0), "{:?}", cloud.gap_samples);
+}
+
+#[test]
+fn an_optional_uplink_that_lags_thins_nothing_and_loses_its_oldest() {
+    let mut site = Site::new(WITH_OPTIONAL);
+    for _ in 0..12 {
+        site.step(&Op::Seal(10));
+        site.step(&Op::Deliver(0, 20));
+    }
+    let figures = site.store().spool().figures(site.now);
+    assert_eq!((figures.thinned_samples, figures.dropped_samples), (0, 0), "{figures:?}");
+    site.settle();
+    let [cloud, archive] = &site.consumers[..] else { panic!("two") };
+    assert_eq!((cloud.rows.len(), cloud.gaps.len()), (120, 0));
+    assert!(
+        !archive.gaps.is_empty() && archive.rows.len() + archive.gaps.len() == 120,
+        "{} rows, {} gaps",
+        archive.rows.len(),
+        archive.gaps.len()
+    );
+}
+
+#[test]
 fn the_oldest_is_thinned_by_steps_and_dropped_last() {
-    let mut site = Site::new();
+    let mut site = Site::new(ONE);
     (0..30).for_each(|_| site.step(&Op::Seal(10)));
     let figures = site.store().spool().figures(site.now);
     assert!(figures.thinned_samples > 0, "{figures:?}");
     assert!(figures.disk_bytes <= 1 << 20, "{figures:?}");
     site.settle();
-    let (thin, raw): (Vec<_>, Vec<_>) = site.arrived.values().partition(|(_, thinned)| *thinned);
+    let cloud = &site.consumers[0];
+    let (thin, raw): (Vec<_>, Vec<_>) = cloud.arrived.values().partition(|(_, thinned)| *thinned);
     let of: u64 = thin.iter().map(|(of, _)| of).sum();
-    println!("{} raw batches, {} thinned ones for {of} samples, {} rows", raw.len(), thin.len(), site.rows.len());
+    println!("{} raw batches, {} thinned ones for {of} samples, {} rows", raw.len(), thin.len(), cloud.rows.len());
     assert!(of > raw.len() as u64 * POINTS as u64, "thinning keeps more time than it drops");
 }

@@ -3,6 +3,7 @@
 use super::{packets, session::Session, tls};
 use crate::{
     config,
+    model::WallMs,
     uplink::broker::{Broker, Hello, Lost, NoLink, Welcome},
 };
 use rumqttc::{ConnectReturnCode, Packet};
@@ -35,6 +36,11 @@ impl Client {
         Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone() }
     }
 
+    /// To a further broker of an uplink, or for who reads from a broker and is no uplink.
+    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
+        Client { host, port, tls }
+    }
+
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
         let name = |why: String| NoLink::Name { host: self.host.clone(), why };
         let addresses = tokio::net::lookup_host((self.host.as_str(), self.port)).await.map_err(|e| name(e.to_string()))?;
@@ -49,9 +55,9 @@ impl Client {
         Err(last)
     }
 
-    async fn wire(&self, stream: TcpStream) -> Result<Box<dyn Wire>, NoLink> {
+    async fn wire(&self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
         let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let (connector, name) = (tls::connector(tls)?, tls::server_name(&self.host)?);
+        let (connector, name) = (tls::connector(tls, judged_at)?, tls::server_name(&self.host)?);
         let stream = connector.connect(name, stream).await.map_err(|e| NoLink::Tls(e.to_string()))?;
         Ok(Box::new(stream))
     }
@@ -64,10 +70,12 @@ impl Broker for Client {
         let stream = self.tcp().await?;
         prepare(&stream, hello.keep_alive);
         let greet = async {
-            let mut session = Session::new(self.wire(stream).await?, hello.keep_alive);
+            let mut session = Session::new(self.wire(stream, hello.judged_at).await?, hello.keep_alive);
             session.queue(|out| packets::connect(hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e.to_string())))?;
             match session.packet().await? {
-                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => Ok((session, Welcome { resumed: ack.session_present })),
+                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => {
+                    Ok((session, Welcome { resumed: ack.session_present, receive_max: None }))
+                }
                 Packet::ConnAck(ack) => Err(NoLink::Refused(refusal(ack.code))),
                 other => Err(Lost::Garbled(format!("{:?} instead of CONNACK", other.packet_type())).into()),
             }

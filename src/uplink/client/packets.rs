@@ -9,7 +9,8 @@ pub fn connect(hello: &Hello, out: &mut BytesMut) -> Result<(), Error> {
     let mut packet = Connect::new(&hello.client_id);
     packet.clean_session = false;
     packet.keep_alive = u16::try_from(hello.keep_alive.as_secs()).unwrap_or(u16::MAX);
-    packet.last_will = Some(LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true));
+    // A topic has at least one character: without one there is no will.
+    packet.last_will = (!hello.will.0.is_empty()).then(|| LastWill::new(&hello.will.0, hello.will.1.clone(), QoS::AtLeastOnce, true));
     match (&hello.username, &hello.password) {
         (Some(user), Some(password)) => {
             packet.set_credentials(user, password.0.clone().into_bytes());

@@ -3,8 +3,12 @@
 use crate::{
     config::{Uplink, uplink::Tls},
     limits,
-    model::Urgent,
-    uplink::pump::testing::{Rig, uplink},
+    model::{Boot, Urgent, WallMs},
+    system::clock::{Clock, Wall},
+    uplink::{
+        broker::{Broker, Hello},
+        pump::testing::{Rig, uplink},
+    },
 };
 use bytes::BytesMut;
 use rumqttc::{
@@ -333,4 +337,48 @@ async fn tls_refuses_a_foreign_root_and_a_foreign_name() {
         assert!(waited.is_ok(), "{want}: {:?}", rig.figures.borrow());
     }
     assert_eq!(broker.seen.lock().unwrap().clean.len(), 0, "nothing was said before the certificate was checked");
+}
+
+/// The test server's certificate is valid from 2020 to 2126.
+#[tokio::test]
+async fn certificates_are_judged_by_the_latest_time_known_and_never_left_unjudged() {
+    const YEAR: i64 = 365 * 86_400_000;
+    let broker = Scripted::start(vec![Act::Good], Some(acceptor())).await;
+    let tls = Tls { ca: Some(file("ca.pem")), ..Tls::default() };
+    let mut client = super::Client::new(&Uplink { tls: Some(tls), ..to(broker.port) });
+    let made = crate::system::clock::built().0;
+    for (judged_at, want) in [
+        (made, None),
+        (made - 10 * YEAR, Some("TLS: invalid peer certificate: certificate not valid yet")),
+        (made + 900 * YEAR, Some("TLS: invalid peer certificate: certificate expired")),
+    ] {
+        let hello = Hello {
+            client_id: "plant-7".into(),
+            username: None,
+            password: None,
+            keep_alive: Duration::from_secs(30),
+            will: ("state".into(), vec![]),
+            judged_at: WallMs(judged_at),
+        };
+        let got = client.connect(&hello).await.map(drop).map_err(|why| why.to_string());
+        match want {
+            None => assert_eq!(got, Ok(()), "judged at {judged_at}"),
+            Some(want) => assert!(got.as_ref().is_err_and(|e| e.starts_with(want)), "judged at {judged_at}: {got:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_stands_in_2016_reaches_the_cloud_over_tls() {
+    let wall: &'static Wall = Box::leak(Box::default());
+    wall.offset_ms.store(1_478_131_200_000, std::sync::atomic::Ordering::Relaxed);
+    let clock = Clock::Stepped { start: Instant::now(), base: Boot::from_ms(5000), wall };
+    let broker = Scripted::start(vec![Act::Good], Some(acceptor())).await;
+    let tls = Tls { ca: Some(file("ca.pem")), ..Tls::default() };
+    let rig = Rig::real_at(Uplink { tls: Some(tls), ..to(broker.port) }, clock);
+    rig.sample(1);
+    rig.drain(Duration::from_secs(10)).await;
+    let seen = broker.seen.lock().unwrap();
+    let sent = |(topic, body): &(String, Vec<u8>)| topic.ends_with("/telemetry") && String::from_utf8_lossy(body).contains("estimated");
+    assert!(seen.publishes.iter().any(sent), "and its times are marked");
 }

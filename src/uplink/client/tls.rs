@@ -1,21 +1,34 @@
 //! TLS by rustls with ring: the system's roots or a pinned file, and a client certificate where one is configured.
 //!
 //! Files are read at every connection, so a renewed certificate is used without a restart. Verification cannot be
-//! switched off.
+//! switched off. Certificates are judged by a time that is given: the latest that is known.
 
-use crate::{config::uplink::Tls, uplink::broker::NoLink};
+use crate::{config::uplink::Tls, model::WallMs, uplink::broker::NoLink};
 use rumqttc::tokio_rustls::{
     TlsConnector,
     rustls::{
         ClientConfig, RootCertStore,
         crypto::ring,
-        pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+        time_provider::TimeProvider,
     },
 };
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
-pub fn connector(tls: &Tls) -> Result<TlsConnector, NoLink> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+/// The time by which certificates are judged.
+#[derive(Debug)]
+struct JudgedAt(WallMs);
+
+impl TimeProvider for JudgedAt {
+    fn current_time(&self) -> Option<UnixTime> {
+        let ms = u64::try_from(self.0.0).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_millis(ms)))
+    }
+}
+
+/// `judged_at`: the machine's own clock may stand in 2016 until it has heard from a time server.
+pub fn connector(tls: &Tls, judged_at: WallMs) -> Result<TlsConnector, NoLink> {
+    let config = ClientConfig::builder_with_details(Arc::new(ring::default_provider()), Arc::new(JudgedAt(judged_at)))
         .with_safe_default_protocol_versions()
         .map_err(|e| NoLink::Tls(e.to_string()))?
         .with_root_certificates(roots(tls.ca.as_deref())?);

@@ -56,9 +56,12 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         EventKind::RefreshStopped { device, point, reason } => {
             o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);
         }
-        EventKind::Gap { epoch, stream, from, to, samples, reason, replaced_by } => {
+        EventKind::Gap { epoch, stream, from, to, samples, reason, uplink, replaced_by } => {
             o.word("epoch", &epoch.to_string()).word("stream", stream.word());
             o.number("from", from).number("to", to).number("samples", samples).text("reason", reason);
+            if let Some(uplink) = uplink {
+                o.word("uplink", uplink.as_str());
+            }
             if let Some(by) = replaced_by {
                 let mut one = Object::begin(o.key("replaced_by"));
                 one.word("epoch", &by.epoch.to_string()).number("from", by.from).number("to", by.to);
@@ -78,8 +81,14 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         EventKind::DeadLetter { source, reason, count } => {
             o.text("source", source).text("reason", reason).number("count", count);
         }
-        EventKind::Clock { offset_ms, before_ms, synchronised } => {
+        EventKind::Clock { boot, offset_ms, before_ms, synchronised, reading } => {
+            if let Some(boot) = boot {
+                o.number("boot", boot.0);
+            }
             o.number("offset_ms", offset_ms).number("before_ms", before_ms).flag("synchronised", *synchronised);
+            if let Some(r) = reading {
+                o.word("quality", r.quality.word()).number("error_ms", r.error_ms).word("source", r.source.word());
+            }
         }
     }
 }

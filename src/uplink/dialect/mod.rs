@@ -4,6 +4,7 @@ pub mod command;
 mod events;
 mod json;
 pub mod native;
+pub mod read;
 mod shape;
 mod time;
 

@@ -12,8 +12,7 @@ use super::{
 use crate::{
     limits,
     model::{
-        Boot, BootIndex, ClockQuality, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed,
-        Thin, WallMs,
+        Boot, BootIndex, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed, Thin, WallMs,
     },
 };
 use std::{cmp::Ordering, fmt::Write as _};
@@ -147,12 +146,12 @@ impl Native {
 }
 
 fn clock_object(out: &mut Vec<u8>, boot: BootIndex, clock: ClockReading) {
-    let quality = match clock.quality {
-        ClockQuality::Synchronised => "synchronised",
-        ClockQuality::Estimated => "estimated",
-    };
     let mut object = Object::begin(out);
-    object.number("offset_ms", clock.offset_ms).word("quality", quality).number("boot", boot.0);
+    object.number("offset_ms", clock.offset_ms).word("quality", clock.quality.word());
+    if let Some(error_ms) = clock.error_ms {
+        object.number("error_ms", error_ms);
+    }
+    object.number("boot", boot.0);
     object.end();
 }
 

@@ -1,6 +1,7 @@
 //! What the surfaces show of an uplink, and the few log lines about it: changes, not activity.
 
 use crate::model::{Boot, UplinkFigures, UplinkId, UplinkState};
+use std::sync::Arc;
 use tokio::sync::watch;
 
 pub struct Board {
@@ -12,16 +13,7 @@ pub struct Board {
 
 impl Board {
     pub fn new(id: UplinkId, shown: watch::Sender<UplinkFigures>, now: Boot) -> Board {
-        let figures = UplinkFigures {
-            state: UplinkState::Unknown,
-            since: now,
-            reason: String::new(),
-            answer_ms: None,
-            messages_sent: 0,
-            messages_acknowledged: 0,
-            bytes_sent: 0,
-            connects: 0,
-        };
+        let figures = UplinkFigures { since: now, ..UplinkFigures::default() };
         Board { id, figures, shown, dirty: true }
     }
 
@@ -38,6 +30,7 @@ impl Board {
             tracing::warn!(uplink = %self.id, reason, "uplink down; everything is kept here and polling goes on");
         }
         self.figures.answer_ms = None;
+        self.figures.in_flight = 0;
         self.turn(UplinkState::Down, reason, now);
     }
 
@@ -53,6 +46,16 @@ impl Board {
             (UplinkState::CatchingUp, false) => self.turn(UplinkState::Up, String::new(), now),
             _ => {}
         }
+    }
+
+    pub fn broker(&mut self, name: Arc<str>) {
+        self.dirty |= self.figures.broker != name;
+        self.figures.broker = name;
+    }
+
+    pub fn flight(&mut self, open: usize, window: usize) {
+        self.dirty |= (self.figures.in_flight, self.figures.window) != (open, window);
+        (self.figures.in_flight, self.figures.window) = (open, window);
     }
 
     pub fn sent(&mut self, bytes: usize) {

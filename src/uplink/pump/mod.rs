@@ -18,14 +18,15 @@ mod session;
 mod window;
 
 use super::{
-    broker::{Broker, Hello, NoLink},
+    broker::{Broker, Hello, NoLink, Welcome},
+    brokers::Brokers,
     client::Client,
     dialect::{Native, Presence},
 };
 use crate::{
-    config,
+    config, limits,
     logic::backoff::Backoff,
-    model::{DeviceCard, Epoch, GatewayId, UplinkFigures, Urgent, WallMs},
+    model::{Boot, DeviceCard, Epoch, GatewayId, UplinkFigures, UplinkIndex, Urgent, WallMs},
     store::Store,
     system::clock::Clock,
 };
@@ -42,6 +43,8 @@ const USURPED: std::time::Duration = std::time::Duration::from_secs(2);
 /// What an uplink is made of.
 pub struct Parts {
     pub config: config::Uplink,
+    /// Its place among the holders that the store was opened with.
+    pub index: UplinkIndex,
     pub gateway: GatewayId,
     pub version: &'static str,
     /// Of this run of the process, as `Restored` names it.
@@ -56,8 +59,12 @@ pub struct Parts {
 
 /// Connects for ever. On stop it sends what is in RAM and unsent for at most 1.5 s, says goodbye and ends.
 pub async fn run(parts: Parts) {
-    let client = Client::new(&parts.config);
-    run_with(parts, client).await;
+    let of = &parts.config;
+    let name = |host: &str, port: u16| Arc::from(format!("{host}:{port}"));
+    let others: Vec<_> =
+        of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at.host.clone(), at.port, at.tls.clone()))).collect();
+    let brokers = Brokers::new((name(&of.host, of.port), Client::new(of)), others);
+    run_with(parts, brokers).await;
 }
 
 /// The same on any broker: the simulation brings its own.
@@ -67,6 +74,7 @@ pub async fn run_with<B: Broker>(parts: Parts, broker: B) {
 
 struct Pump<B> {
     config: config::Uplink,
+    index: UplinkIndex,
     epoch: Epoch,
     store: Store,
     cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
@@ -79,23 +87,25 @@ struct Pump<B> {
     backoff: Backoff,
     /// Counts connection attempts: a will belongs to the birth of the same session.
     session: u64,
+    /// On another broker than the preferred one: when that is tried again.
+    leave_at: Option<Boot>,
 }
 
 impl<B: Broker> Pump<B> {
     fn new(parts: Parts, broker: B) -> Pump<B> {
-        let Parts { config, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
+        let Parts { config, index, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
         let native = Native::new(gateway, version, &config.topic_prefix);
         let downlink = Downlink::new(config.id.clone(), native.topic("command"), urgent, store.clone());
         let board = Board::new(config.id.clone(), figures, clock.now());
         // Different for every run, and the same in a simulation that starts the same.
         let backoff = Backoff::new(config.reconnect_max, epoch.0 ^ clock.now().0);
-        Pump { config, epoch, store, cards, clock, stop, broker, native, board, downlink, backoff, session: 0 }
+        Pump { config, index, epoch, store, cards, clock, stop, broker, native, board, downlink, backoff, session: 0, leave_at: None }
     }
 
     async fn run(mut self) {
         while !self.stop.is_cancelled() {
             self.session += 1;
-            let since = self.clock.reading().wall(self.clock.now());
+            let since = self.wall();
             let hello = self.hello(since);
             let stop = self.stop.clone();
             let linked = tokio::select! {
@@ -103,9 +113,12 @@ impl<B: Broker> Pump<B> {
                 () = stop.cancelled() => break,
                 linked = self.broker.connect(&hello) => linked,
             };
+            let (name, preferred) = self.broker.in_use();
+            self.leave_at = (!preferred).then(|| self.clock.now() + limits::BROKER_RETURN);
+            self.board.broker(name);
             match linked {
                 Ok((link, welcome)) => {
-                    if self.serve(link, welcome.resumed, since).await {
+                    if self.serve(link, welcome, since).await {
                         break;
                     }
                 }
@@ -124,18 +137,20 @@ impl<B: Broker> Pump<B> {
     }
 
     /// One link, from birth to its end. `true`: stopped in order.
-    async fn serve(&mut self, link: B::Link, resumed: bool, since: WallMs) -> bool {
+    async fn serve(&mut self, link: B::Link, welcome: Welcome, since: WallMs) -> bool {
         let began = self.clock.now();
         self.board.up(began);
-        self.downlink.connected(resumed, began);
-        let session = Session::new(self, link);
+        self.downlink.connected(welcome.resumed, began);
+        let session = Session::new(self, link, welcome.receive_max);
         let (end, useful) = session.run(since).await;
-        self.store.spool().return_unacknowledged();
-        self.store.events().return_unacknowledged();
+        self.store.spool().return_unacknowledged(self.index);
+        self.store.events().return_unacknowledged(self.index);
+        self.broker.ended(useful);
         let now = self.clock.now();
         self.backoff.ended(now - began, useful);
         match end {
-            End::Stopped => return true,
+            // Else it left for the preferred broker.
+            End::Stopped => return self.stop.is_cancelled(),
             End::Lost(super::broker::Lost::Closed) if now - began < USURPED => {
                 let id = &self.config.client_id;
                 self.board
@@ -151,6 +166,10 @@ impl<B: Broker> Pump<B> {
         self.board.down(why.to_string(), self.clock.now());
     }
 
+    fn wall(&self) -> WallMs {
+        self.store.clock().0.wall(self.clock.now())
+    }
+
     fn hello(&self, since: WallMs) -> Hello {
         let will = self.native.state(self.presence(false, since, Some("connection lost")));
         Hello {
@@ -159,6 +178,7 @@ impl<B: Broker> Pump<B> {
             password: self.config.password.clone(),
             keep_alive: self.config.keep_alive,
             will: (self.native.topic("state"), will),
+            judged_at: self.store.latest_known(self.clock.now()),
         }
     }
 
@@ -167,6 +187,8 @@ impl<B: Broker> Pump<B> {
     }
 }
 
+#[cfg(test)]
+mod long_link;
 #[cfg(test)]
 pub(super) mod testing;
 #[cfg(test)]

@@ -67,13 +67,13 @@ struct Topics {
 }
 
 impl<'a, B: Broker> Session<'a, B> {
-    pub fn new(pump: &'a mut Pump<B>, link: B::Link) -> Session<'a, B> {
+    pub fn new(pump: &'a mut Pump<B>, link: B::Link, receive_max: Option<u16>) -> Session<'a, B> {
         let topic = |last| pump.native.topic(last);
         let topics = Topics { state: topic("state"), telemetry: topic("telemetry"), event: topic("event") };
         Session {
             link,
-            window: Window::default(),
-            replay: Replay::default(),
+            window: Window::new(receive_max, pump.clock.now()),
+            replay: Replay::new(pump.config.replay_share, pump.config.replay_rate),
             devices: Devices::default(),
             stage: Stage::Serving,
             body: Vec::new(),
@@ -114,23 +114,29 @@ impl<'a, B: Broker> Session<'a, B> {
             for id in self.pump.downlink.settled(now) {
                 self.link.acknowledge(id);
             }
+            // From another broker back to the preferred one, in order.
+            if self.stage == Stage::Serving && self.pump.leave_at.is_some_and(|at| at <= now) {
+                self.stage = Stage::Draining { until: now + DRAIN };
+            }
             if self.finished(now) {
                 return Ok(());
             }
             self.fill(now);
-            self.pump.board.backlog(self.pump.store.spool().has_backlog(), now);
+            let has_backlog = self.pump.store.spool().has_backlog(self.pump.index);
+            self.pump.board.backlog(has_backlog, now);
+            self.pump.board.flight(self.window.len(), self.window.size());
             self.pump.board.show();
 
             let room = self.has_room();
-            let due = self.due();
-            let Pump { store, cards, downlink, clock, .. } = &mut *self.pump;
+            let due = self.due(has_backlog.then(|| self.replay.held_until(now)).flatten());
+            let Pump { store, cards, downlink, clock, index, .. } = &mut *self.pump;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stage == Stage::Serving => self.stage = Stage::Draining { until: clock.now() + DRAIN },
                 arrived = self.link.next() => self.arrived(arrived?)?,
                 () = downlink.changed() => {}
-                () = store.events().changed(), if room => {}
-                () = store.spool().changed(), if room => {}
+                () = store.events().changed(*index), if room => {}
+                () = store.spool().changed(*index), if room => {}
                 Ok(()) = cards.changed() => self.devices.changed(clock.now()),
                 () = sleep(clock, due) => {}
             }
@@ -140,10 +146,11 @@ impl<'a, B: Broker> Session<'a, B> {
     /// Moves through the stages of an orderly end.
     fn finished(&mut self, now: Boot) -> bool {
         if let Stage::Draining { until } = self.stage {
-            let store = &self.pump.store;
-            let nothing_left = self.window.is_empty() && !store.spool().has_live() && !store.events().has_next();
+            let (store, u) = (&self.pump.store, self.pump.index);
+            let live = store.spool().has_live(u) && store.held_until(now).is_none();
+            let nothing_left = self.window.is_empty() && !live && !store.events().has_next(u);
             if nothing_left || now >= until {
-                let since = self.pump.clock.reading().wall(now);
+                let since = self.pump.wall();
                 self.send_state(false, since, Some("stopped"));
                 self.stage = Stage::Goodbye { until: now + GOODBYE };
             }
@@ -155,17 +162,20 @@ impl<'a, B: Broker> Session<'a, B> {
         self.window.room() > 0 && self.link.unsent() < UNSENT_MAX && !matches!(self.stage, Stage::Goodbye { .. })
     }
 
-    fn due(&self) -> Option<Boot> {
+    fn due(&self, replay: Option<Boot>) -> Option<Boot> {
         match self.stage {
-            Stage::Serving => self.devices.due(),
+            Stage::Serving => {
+                let held = self.pump.store.held_until(self.pump.clock.now());
+                [self.devices.due(), replay, self.pump.leave_at, held].into_iter().flatten().min()
+            }
             Stage::Draining { until } | Stage::Goodbye { until } => Some(until),
         }
     }
 
     fn fill(&mut self, now: Boot) {
-        let Pump { cards, native, clock, .. } = &mut *self.pump;
+        let Pump { cards, native, store, .. } = &mut *self.pump;
         if self.devices.due().is_some_and(|due| now >= due) {
-            let reading = clock.reading();
+            let (reading, _) = store.clock();
             self.devices.refresh(native, &cards.borrow_and_update(), reading, now);
         }
         let serving = self.stage == Stage::Serving;
@@ -173,19 +183,28 @@ impl<'a, B: Broker> Session<'a, B> {
             let Some(part) = self.devices.next() else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
+        if serving {
+            self.pump.store.spool().let_late_ones_go(self.pump.index, now);
+        }
+        // Telemetry waits some seconds after a boot for a clock that is set; state and events do not.
+        let free = self.pump.store.held_until(now).is_none();
         // What said that something waits and then had nothing is not asked again in this turn.
-        let mut asked = Waiting { events: true, live: true, backlog: serving, room: 0 };
+        let mut asked = Waiting { events: true, live: free, backlog: serving && free, room: 0, window: self.window.size() };
         while self.has_room() {
-            let store = &self.pump.store;
+            let (store, u) = (&self.pump.store, self.pump.index);
             let waiting = Waiting {
-                events: asked.events && store.events().has_next(),
-                live: asked.live && store.spool().has_live(),
-                backlog: asked.backlog && store.spool().has_backlog(),
+                events: asked.events && store.events().has_next(u),
+                live: asked.live && store.spool().has_live(u),
+                backlog: asked.backlog
+                    && self.window.takes_backlog()
+                    && self.replay.held_until(now).is_none()
+                    && store.spool().has_backlog(u),
                 room: self.window.room(),
+                ..asked
             };
             let Some(choice) = self.replay.choose(waiting) else { break };
             match (self.send(choice), choice) {
-                (true, _) => self.replay.sent(choice),
+                (true, _) => self.replay.sent(choice, waiting.live && waiting.backlog),
                 (false, Choice::Event) => asked.events = false,
                 (false, Choice::Live) => asked.live = false,
                 (false, Choice::Backlog) => asked.backlog = false,
@@ -195,20 +214,23 @@ impl<'a, B: Broker> Session<'a, B> {
 
     /// Whether there was one.
     fn send(&mut self, choice: Choice) -> bool {
-        let store = self.pump.store.clone();
+        let (store, u) = (self.pump.store.clone(), self.pump.index);
         let mut body = std::mem::take(&mut self.body);
         body.clear();
         let mut watched = None;
         let sent = match choice {
-            Choice::Event => store.events().next().map(|out| {
+            Choice::Event => store.events().next(u).map(|out| {
                 self.pump.native.events(out.key, &out.events, out.boot, store.clock_of(out.boot), &mut body);
                 Sent::Events(out.key)
             }),
             Choice::Live | Choice::Backlog => {
-                let next = if choice == Choice::Live { store.spool().next_live() } else { store.spool().next_backlog() };
+                let next = if choice == Choice::Live { store.spool().next_live(u) } else { store.spool().next_backlog(u) };
                 next.map(|out| {
                     self.pump.native.telemetry(&out.sealed, out.backlog, store.clock_of(out.sealed.boot), &mut body);
                     let key = out.sealed.key;
+                    if choice == Choice::Backlog {
+                        self.replay.replayed(out.sealed.samples(), self.pump.clock.now());
+                    }
                     watched = TAP.is_open().then_some(out.sealed);
                     Sent::Telemetry(key)
                 })
@@ -239,7 +261,7 @@ impl<'a, B: Broker> Session<'a, B> {
     }
 
     fn book(&mut self, id: u16, what: Sent, bytes: usize) {
-        self.window.sent(id, what, self.pump.clock.now());
+        self.window.sent(id, what, bytes, self.pump.clock.now());
         self.pump.board.sent(bytes);
     }
 
@@ -260,16 +282,16 @@ impl<'a, B: Broker> Session<'a, B> {
     }
 
     fn acknowledged(&mut self, id: u16, now: Boot) {
-        let Some((what, at)) = self.window.acknowledged(id) else { return };
+        let Some((what, at)) = self.window.acknowledged(id, now) else { return };
         self.pump.board.acknowledged(now - at);
         match what {
             Sent::Telemetry(key) => {
-                self.pump.store.spool().acknowledged(key, now);
+                self.pump.store.spool().acknowledged(self.pump.index, key, now);
                 if TAP.is_open() {
                     TAP.acknowledged(key, now);
                 }
             }
-            Sent::Events(key) => self.pump.store.events().acknowledged(key),
+            Sent::Events(key) => self.pump.store.events().acknowledged(self.pump.index, key),
             Sent::State | Sent::Devices => return,
         }
         self.useful = true;

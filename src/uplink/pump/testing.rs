@@ -5,10 +5,10 @@ use crate::{
     config::{Buffer, Dialect, Uplink},
     model::{
         Boot, DeviceCard, DeviceId, Event, EventKind, Frame, GatewayId, LineId, LineState, PointId, Row, UplinkFigures, UplinkId,
-        UplinkState, Urgent, Value,
+        UplinkIndex, Urgent, Value,
     },
     store::{Backing, Change, Options, Store},
-    system::clock::Clock,
+    system::clock::{Clock, Wall},
     uplink::{broker::Broker, client::Client, simulated::Simulated},
 };
 use std::{sync::Arc, time::Duration};
@@ -35,9 +35,11 @@ pub const WALL: i64 = 1_795_255_200_000;
 pub fn uplink() -> Uplink {
     Uplink {
         id: UplinkId::parse("cloud").unwrap(),
+        required: true,
         host: "simulated".into(),
         port: 1883,
         tls: None,
+        fallback: vec![],
         username: None,
         password: None,
         client_id: "fieldgate-plant-7".into(),
@@ -46,24 +48,43 @@ pub fn uplink() -> Uplink {
         linger: Duration::from_millis(50),
         reconnect_max: Duration::from_secs(60),
         keep_alive: Duration::from_secs(30),
+        replay_share: 50,
+        replay_rate: None,
     }
 }
 
 impl Rig {
     /// In virtual time, with a simulated broker.
     pub fn start() -> Rig {
-        let clock = Clock::Paused { start: Instant::now(), base: Boot::from_ms(1_000_000), offset_ms: WALL - 1_000_000 };
+        Rig::start_with(uplink())
+    }
+
+    pub fn start_with(config: Uplink) -> Rig {
         let broker = Simulated::default();
-        Rig::with(uplink(), broker.clone(), broker, clock)
+        Rig::with(config, broker.clone(), broker, Rig::clock())
+    }
+
+    pub fn clock() -> Clock {
+        Clock::Paused { start: Instant::now(), base: Boot::from_ms(1_000_000), offset_ms: WALL - 1_000_000 }
     }
 
     /// In real time, with the real client.
     pub fn real(config: Uplink) -> Rig {
-        let client = Client::new(&config);
-        Rig::with(config, client, Simulated::default(), Clock::Real)
+        Rig::real_at(config, Clock::Real)
     }
 
-    fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {
+    pub fn real_at(config: Uplink, clock: Clock) -> Rig {
+        let client = Client::new(&config);
+        Rig::with(config, client, Simulated::default(), clock)
+    }
+
+    /// In virtual time, with a wall clock that can be stepped and a boot that is this old.
+    pub fn stepped(wall: &'static Wall, base: Boot) -> Rig {
+        let broker = Simulated::default();
+        Rig::with(uplink(), broker.clone(), broker, Clock::Stepped { start: Instant::now(), base, wall })
+    }
+
+    pub fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {
         let dir = tempfile::tempdir().unwrap();
         let buffer = Buffer {
             window: Duration::from_secs(1),
@@ -71,25 +92,24 @@ impl Rig {
             disk_max: 64 << 20,
             thin_window: Duration::ZERO,
         };
-        let options =
-            Options { data_dir: dir.path().into(), buffer, clock, backing: Backing::Inline, linger: Duration::ZERO, epoch_seed: Some(7) };
+        let options = Options {
+            data_dir: dir.path().into(),
+            buffer,
+            clock,
+            backing: Backing::Inline,
+            linger: Duration::ZERO,
+            uplinks: vec![],
+            epoch_seed: Some(7),
+        };
         let (store, restored) = Store::open(options).unwrap();
         store.set_clock(clock.reading());
         let (urgent_to, urgent) = mpsc::channel(4);
         let (cards, cards_from) = watch::channel(Arc::default());
-        let (figures_to, figures) = watch::channel(UplinkFigures {
-            state: UplinkState::Unknown,
-            since: Boot(0),
-            reason: String::new(),
-            answer_ms: None,
-            messages_sent: 0,
-            messages_acknowledged: 0,
-            bytes_sent: 0,
-            connects: 0,
-        });
+        let (figures_to, figures) = watch::channel(UplinkFigures::default());
         let stop = CancellationToken::new();
         let parts = Parts {
             config,
+            index: UplinkIndex::FIRST,
             gateway: GatewayId::parse("plant-7").unwrap(),
             version: "0.1.0",
             epoch: restored.epoch,

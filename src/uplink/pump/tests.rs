@@ -2,9 +2,10 @@
 
 use super::*;
 use crate::{
-    model::{Boot, DeviceId, DeviceStatus, PointCard, PointId, State, UplinkState},
+    model::{Boot, ClockReading, DeviceId, DeviceStatus, PointCard, PointId, State, UplinkState},
+    system::clock::Wall,
     uplink::{
-        pump::testing::Rig,
+        pump::testing::{Rig, WALL},
         simulated::{Faults, Received},
     },
 };
@@ -152,6 +153,56 @@ fn an_outage_is_told_and_drained_live_first() {
         assert!(late > 0, "what comes late says so");
         assert_eq!(rig.figures.borrow().state, UplinkState::Up);
         assert_eq!(rig.figures.borrow().answer_ms, Some(20));
+    });
+}
+
+#[test]
+fn telemetry_after_a_boot_waits_for_the_clock_and_events_do_not() {
+    virtual_time(async {
+        for (synchronised_after, want) in [(Some(20), "synchronised"), (None, "estimated")] {
+            let wall: &'static Wall = Box::leak(Box::default());
+            let rig = Rig::stepped(wall, Boot::from_ms(10_000));
+            rig.store.hold_telemetry(Duration::from_secs(60));
+            let telemetry = || rig.broker.received().into_iter().filter(|r| r.topic.ends_with("/telemetry")).collect::<Vec<_>>();
+            rig.event("first").await;
+            for n in 0..200 {
+                rig.sample(n);
+                rig.pass(Duration::from_millis(100)).await;
+            }
+            assert_eq!(telemetry().len(), 0, "held");
+            assert!(rig.broker.received().iter().any(|r| r.topic.ends_with("/event")), "events go at once");
+            if synchronised_after.is_some() {
+                rig.store.set_clock(ClockReading::synchronised(WALL));
+            } else {
+                rig.pass(Duration::from_millis(29_000)).await;
+                assert_eq!(telemetry().len(), 0, "held until the boot is 60 s old");
+                rig.pass(Duration::from_millis(2000)).await;
+            }
+            rig.drain(Duration::from_secs(10)).await;
+            let (offset, _) = rig.store.clock();
+            assert_eq!(telemetry().len(), 200, "{want}");
+            for message in telemetry() {
+                let body = json(&message);
+                assert_eq!(body["clock"]["quality"], want);
+                let at = body["devices"]["meter-1"][0]["at"].as_i64().unwrap();
+                assert_eq!(at, offset.offset_ms + 10_000 + 100 * (body["seq"].as_i64().unwrap() - 1), "{body}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_stop_does_not_wait_for_telemetry_that_is_held() {
+    virtual_time(async {
+        let rig = Rig::stepped(Box::leak(Box::default()), Boot::from_ms(10_000));
+        rig.store.hold_telemetry(Duration::from_secs(60));
+        rig.sample(1);
+        rig.pass(Duration::from_millis(300)).await;
+        let began = Instant::now();
+        rig.stop.cancel();
+        rig.task.await.unwrap();
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(rig.store.spool().has_live(UplinkIndex::FIRST), "it stays in the spool");
     });
 }
 

@@ -4,7 +4,7 @@
 //! emptied when the link goes, so nothing of one link can be released by another.
 
 use crate::{
-    limits,
+    logic::flight::{Flight, Open},
     model::{Boot, Key},
 };
 use std::collections::BTreeMap;
@@ -18,27 +18,56 @@ pub enum Sent {
     Telemetry(Key),
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Window {
-    open: BTreeMap<u16, (Sent, Boot)>,
+    open: BTreeMap<u16, (Sent, Boot, usize)>,
+    bytes: usize,
+    flight: Flight,
 }
 
 impl Window {
+    pub fn new(receive_max: Option<u16>, now: Boot) -> Window {
+        Window { open: BTreeMap::new(), bytes: 0, flight: Flight::new(receive_max, now) }
+    }
+
+    fn now_open(&self) -> Open {
+        Open { messages: self.open.len(), bytes: self.bytes }
+    }
+
     /// How many more may be sent.
     pub fn room(&self) -> usize {
-        limits::UPLINK_IN_FLIGHT.saturating_sub(self.open.len())
+        self.flight.room(self.now_open())
+    }
+
+    /// Whether the backlog may have one of them.
+    pub fn takes_backlog(&self) -> bool {
+        self.flight.takes_backlog(self.now_open())
+    }
+
+    /// How many may be open at present.
+    pub fn size(&self) -> usize {
+        self.flight.size()
     }
 
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
     }
 
-    pub fn sent(&mut self, id: u16, what: Sent, now: Boot) {
-        self.open.insert(id, (what, now));
+    pub fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub fn sent(&mut self, id: u16, what: Sent, bytes: usize, now: Boot) {
+        self.bytes += bytes;
+        self.open.insert(id, (what, now, bytes));
     }
 
     /// What this acknowledges, and when that was sent. `None`: nothing that is open.
-    pub fn acknowledged(&mut self, id: u16) -> Option<(Sent, Boot)> {
-        self.open.remove(&id)
+    pub fn acknowledged(&mut self, id: u16, now: Boot) -> Option<(Sent, Boot)> {
+        let open = self.now_open();
+        let (what, at, bytes) = self.open.remove(&id)?;
+        self.bytes -= bytes;
+        self.flight.answered(at, now, bytes, open);
+        Some((what, at))
     }
 }

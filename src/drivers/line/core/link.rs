@@ -44,6 +44,11 @@ impl Core {
                 self.announce(now, LineState::Up, "");
             }
         }
+        // The bar keeps a late reply from another request. To the same one it is the reply.
+        self.resend.take_if(|device| self.setups.holds_polls(*device));
+        if self.resend.is_some() {
+            self.state = State::Draining { since: self.quiet_at().max(now) };
+        }
     }
 
     /// A connection that was lost is back only when something came over it, or it held while nothing did.
@@ -77,6 +82,7 @@ impl Core {
             State::Ready | State::Draining { .. } | State::Opening => self.close(now, reason),
             State::Site(_) => {
                 if self.site_lost(now, may_reopen) {
+                    self.doubt_framing();
                     self.reopened = true;
                     self.state = State::Opening;
                 } else {
@@ -113,7 +119,8 @@ impl Core {
             Kind::Order => self.orders.verdict(now, &self.devices, Verdict::NoReply("the connection was lost before the reply")),
             // The new connection makes the setup due anyway.
             Kind::Setup | Kind::Look => {}
-            Kind::Poll | Kind::Probe if again => {}
+            Kind::Poll if again => self.resend = Some(job.device),
+            Kind::Probe if again => {}
             Kind::Poll => {
                 self.schedule.abandon(now, job.device);
                 self.poll_ended(now, job.device);
@@ -126,6 +133,7 @@ impl Core {
         let wait = if self.wire.is_tcp { self.backoff } else { REOPEN_SERIAL };
         self.backoff = (self.backoff * 2).min(RECONNECT_MAX);
         self.doubt_framing();
+        self.resend = None;
         self.state = State::Closed { again: now + wait };
         self.announce(now, LineState::Down, reason);
     }

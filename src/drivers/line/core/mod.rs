@@ -90,6 +90,16 @@ enum Turn {
     Site,
 }
 
+impl Pick {
+    fn turn(self) -> Result<Turn, Boot> {
+        match self {
+            Pick::Poll(device) => Ok(Turn::Poll(device)),
+            Pick::Probe(device) => Ok(Turn::Probe(device)),
+            Pick::Wait(at) => Err(at),
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Core {
     id: LineId,
@@ -127,6 +137,8 @@ pub struct Core {
     /// The connection was lost once since the last valid reply and opened again without a word.
     reopened: bool,
     opened: Boot,
+    /// A device's poll whose request was lost with its connection: it goes out first on the next one, bar or not.
+    resend: Option<usize>,
     /// This connection gave a valid reply.
     served: bool,
     /// Timeouts in a row on this connection.
@@ -200,6 +212,7 @@ impl Core {
             backoff: RECONNECT_MIN,
             reopened: false,
             opened: Boot(0),
+            resend: None,
             served: false,
             silent: 0,
             stopped: false,
@@ -270,6 +283,9 @@ impl Core {
     }
 
     fn expire_orders(&mut self, now: Boot) {
+        if self.orders.is_empty() {
+            return;
+        }
         let why = match self.line_state {
             LineState::Up => "it found no turn on the line",
             LineState::Down | LineState::Unknown => "the line is down",
@@ -328,6 +344,10 @@ impl Core {
         let free_at = |device| guard.barred_until(device);
         let (setups, devices) = (&self.setups, &self.devices);
         let polls_at = |device: usize| if devices[device].broadcast { NEVER } else { free_at(device) };
+        // Nearly always, and twice per request: what is below costs a busy line more than its poll does.
+        if self.orders.is_empty() && self.site.is_empty() && setups.is_empty() {
+            return self.schedule.pick(now, polls_at, |device| self.probe_costs[device]).turn();
+        }
         // A reply to a read tells whether the line echoes. Before that an echo looks like the reply to a write: the first
         // request is a read if one is due.
         let reads_first = !self.asked && self.exchange.echoes().is_none();
@@ -357,11 +377,7 @@ impl Core {
             Ok(()) => return Ok(Turn::Site),
             Err(at) => at,
         };
-        match pick {
-            Pick::Poll(device) => Ok(Turn::Poll(device)),
-            Pick::Probe(device) => Ok(Turn::Probe(device)),
-            Pick::Wait(at) => Err(at.min(wake).min(site)),
-        }
+        pick.turn().map_err(|at| at.min(wake).min(site))
     }
 
     /// When the line was silent for long enough.
@@ -397,7 +413,11 @@ impl Core {
 
     fn begin(&mut self, now: Boot) {
         self.secret = false;
-        let (kind, device, ask) = match self.next_turn(now) {
+        let turn = match self.resend.take() {
+            Some(device) => Ok(Turn::Poll(device)),
+            None => self.next_turn(now),
+        };
+        let (kind, device, ask) = match turn {
             Ok(Turn::Order(n)) => {
                 let (device, is_secret, ask) = (self.orders.device(n), self.orders.is_secret(n), self.orders.begin(n));
                 self.secret = is_secret;

@@ -126,7 +126,6 @@ impl Core {
         self.ended(now, device);
         self.held(now);
         self.settle_framing(now);
-        self.guard.good(device);
         self.reopened = false;
         self.served = true;
         self.silent = 0;
@@ -136,6 +135,9 @@ impl Core {
             self.out.notes.push_back(Note::Echo);
         }
         let said = pdu::check(self.exchange.ask(), &self.exchange.rx()[pdu]);
+        if !matches!(said, Ok(Answer::Exception(NO_PATH | NO_TARGET))) {
+            self.guard.good(device);
+        }
         match said {
             Ok(Answer::Exception(code)) => self.refused(now, job, device, code),
             Ok(Answer::Data(data)) => {
@@ -189,6 +191,10 @@ impl Core {
             self.counters.silent += 1;
             self.answers[device].silent += 1;
             self.set_path(device, code == NO_PATH);
+            // The unit behind the gateway missed it, as it would on a line of our own. Without a path it was never asked.
+            if code == NO_TARGET {
+                self.missed(device);
+            }
             match job.kind {
                 Kind::Order | Kind::Setup | Kind::Look => self.written(now, job, Verdict::Exception(code)),
                 Kind::Poll | Kind::Probe => {

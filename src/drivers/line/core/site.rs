@@ -26,6 +26,9 @@ impl Core {
     }
 
     pub(super) fn expire_site(&mut self, now: Boot) {
+        if self.site.is_empty() {
+            return;
+        }
         let is_closed = self.line_state == LineState::Down && matches!(self.state, State::Closed { .. });
         let down = is_closed.then_some(self.reason.as_str());
         self.site.expire(now, down);
@@ -213,19 +216,22 @@ impl Core {
             _ => {}
         }
         let was_garbled = matches!(outcome, SiteOutcome::Garbled(_));
+        // Nothing readable came over this connection: where it is not sure what is spoken, the next one tries the other framing.
+        let is_doubtful = self.auto.is_some() && !self.served && matches!(outcome, SiteOutcome::Garbled(_) | SiteOutcome::Silent);
         self.site.finish(now, outcome);
         self.exchange.retire();
         self.last_activity = self.last_activity.max(begun);
         // Other settings are kept on a line that nobody else uses: the next request mostly wants them again.
         let stays = self.site.tuned.is_none() || self.devices.is_empty();
         self.state = if stays { State::Ready } else { State::Site(Phase::Tune) };
-        if was_garbled && self.wire.is_numbered() {
+        if was_garbled && self.wire.is_numbered() || is_doubtful {
             self.replace();
         }
     }
 
     fn alive_by_site(&mut self, now: Boot, unit: u8, outcome: &SiteOutcome) {
         self.held(now);
+        self.settle_framing(now);
         self.served = true;
         self.silent = 0;
         (self.reopened, self.backoff) = (false, RECONNECT_MIN);

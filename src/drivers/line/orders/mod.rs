@@ -78,6 +78,10 @@ impl Orders {
         self.done.push_back(WriteDone { id: order.id, device: order.device, outcome, at });
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
     /// Outcomes to hand over.
     pub fn take_done(&mut self) -> Option<WriteDone> {
         self.done.pop_front()

@@ -61,6 +61,7 @@ pub enum Told {
 pub struct Setups {
     /// By device.
     all: Vec<Setup>,
+    is_empty: bool,
 }
 
 impl Setups {
@@ -76,7 +77,12 @@ impl Setups {
             hurried: 0,
             said: false,
         };
-        Setups { all: devices.iter().map(setup).collect() }
+        Setups { all: devices.iter().map(setup).collect(), is_empty: devices.iter().all(|d| d.setup.is_empty()) }
+    }
+
+    /// No device has a setup.
+    pub fn is_empty(&self) -> bool {
+        self.is_empty
     }
 
     /// The line was opened. Where each connection ends soon after its setup, setups alone would fill them all: polls go on

@@ -36,6 +36,8 @@ pub enum Fault {
     Renamed,
     /// Misses a request that begins sooner than this after its last answer.
     NeedsGap(Duration),
+    /// The same, behind a gateway that says so.
+    NeedsGapBehindGateway(Duration),
     /// Random bytes instead of replies.
     OnlyNoise,
     Refuses(u8),
@@ -216,7 +218,8 @@ impl Bus {
         if matches!(fault, Fault::NeedsGap(gap) if now - slave.answered < gap) {
             return;
         }
-        let Some(reply) = slave.reply(unit, pdu) else { return };
+        let is_hasty = matches!(fault, Fault::NeedsGapBehindGateway(gap) if now - slave.answered < gap);
+        let Some(reply) = (if is_hasty { Some(vec![pdu[0] | 0x80, 0x0b]) } else { slave.reply(unit, pdu) }) else { return };
         let (delay, noise) = match fault {
             Fault::After(late) => (late, 0),
             Fault::OneInHundredLate(most) if self.rng.below(100) == 0 => (Duration::from_millis(300) + self.rng.micros(most), 0),
@@ -254,7 +257,9 @@ impl Bus {
             return;
         }
         let all = [noise, bytes].concat();
-        self.slaves.get_mut(&unit).expect("it answers").answered = start + self.wire.time(all.len());
+        if !is_hasty {
+            self.slaves.get_mut(&unit).expect("it answers").answered = start + self.wire.time(all.len());
+        }
         self.send(start, &all);
     }
 

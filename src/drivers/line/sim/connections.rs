@@ -181,6 +181,23 @@ fn a_device_that_answers_under_another_number_is_read_only_where_that_is_allowed
 }
 
 #[test]
+fn a_device_that_answers_under_another_number_is_read_on_an_adapter_that_hears_itself() {
+    for (transport, glued) in [(rtu(19_200), false), (rtu(19_200), true), (rtu_over_tcp(), false)] {
+        let lenient = Device { accept_any_unit: true, ..device(7, 2, MS * 1000) };
+        let mut sim = Sim::new(transport.clone(), &[lenient], 3);
+        (sim.bus.echoes, sim.bus.glued) = (true, glued);
+        sim.fault(7, Fault::Renamed);
+        sim.run_for(MS * 9_500);
+        assert_eq!((sim.total(), sim.wrong.len()), (20, 0), "{transport:?} {glued}");
+        let order = super::orders::write(&sim, 7, &[("r0", 5)], MS * 3_000);
+        sim.script.push((sim.now, Scripted::Order(order)));
+        sim.run_for(MS * 3_000);
+        let phase = sim.done.first().map(|d| d.outcome.phase);
+        assert_eq!(phase, Some(crate::model::Phase::Confirmed), "{transport:?} {glued}: {:?}", sim.done);
+    }
+}
+
+#[test]
 fn a_unit_that_wants_a_pause_gets_one_and_its_neighbour_does_not() {
     let mut sim = Sim::new(rtu(19_200), &[device(7, 5, Duration::ZERO)], 3);
     sim.fault(7, Fault::NeedsGap(MS * 25));
@@ -193,6 +210,29 @@ fn a_unit_that_wants_a_pause_gets_one_and_its_neighbour_does_not() {
     sim.fault(7, Fault::None);
     sim.run_for(MS * 1_200_000);
     assert_eq!(sim.gap_of(0), Duration::ZERO, "taken back after a long good run");
+}
+
+#[test]
+fn a_unit_behind_a_gateway_that_misses_often_gets_a_gap() {
+    let mut sim = Sim::new(mbap(), &[device(7, 5, Duration::ZERO), device(8, 1, MS * 1000)], 3);
+    sim.fault(7, Fault::NeedsGapBehindGateway(MS * 25));
+    sim.run_for(MS * 60_000);
+    let missed = sim.core.counters().silent;
+    let readings = sim.rate(MS * 60_000);
+    let more = sim.core.counters().silent - missed;
+    assert!(more * 20 <= readings, "{more} misses beside {readings} readings in the second minute, {missed} in the first");
+    assert!(sim.gap_of(0) >= MS * 16 && sim.gap_of(1).is_zero(), "{:?}", sim.gap_of(0));
+}
+
+#[test]
+fn a_unit_that_is_dead_behind_a_gateway_gets_no_gap() {
+    for code in [0x0a, 0x0b] {
+        let mut sim = Sim::new(mbap(), &[device(7, 5, Duration::ZERO)], 3);
+        sim.run_for(MS * 5_000);
+        sim.fault(7, Fault::Refuses(code));
+        sim.run_for(MS * 120_000);
+        assert_eq!(sim.gap_of(0), Duration::ZERO, "{code:#x}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod faults;
 mod learning;
 mod mixed;
 mod orders;
+mod replay;
 mod site;
 mod tcp;
 mod writes;
@@ -70,6 +71,9 @@ struct Sim {
     closed: u32,
     /// Of the line, while the port is set to other settings.
     own: Option<Wire>,
+    /// What is sent and heard, and the readings it gives, where a test wants them.
+    tape: Option<super::capture::Capture>,
+    told: Vec<(DeviceId, Vec<PointId>, Vec<Value>)>,
 }
 
 enum Scripted {
@@ -104,6 +108,8 @@ impl Sim {
             nulls: Vec::new(),
             closed: 0,
             own: None,
+            tape: None,
+            told: Vec::new(),
             site: Vec::new(),
         }
     }
@@ -146,6 +152,9 @@ impl Sim {
         if order.is_none() && lost.is_none() && site.is_none() {
             bytes = self.bus.take(self.now);
         }
+        if let Some(tape) = self.tape.as_ref().filter(|_| !bytes.is_empty()) {
+            tape.put(self.now, false, &bytes);
+        }
         let event = match (order, lost, site) {
             (Some(order), ..) => Event::Order(order),
             (_, Some(reason), _) => Event::Lost(reason),
@@ -182,6 +191,9 @@ impl Sim {
                 }
                 Want::Send(frame) | Want::SendSecret(frame) => {
                     self.bus.frame(self.now, frame);
+                    if let Some(tape) = &self.tape {
+                        tape.put(self.now, true, frame);
+                    }
                     Event::Sent
                 }
                 Want::Silence(until) if until <= self.now && self.bus.first().is_none_or(|at| at > self.now) => {
@@ -219,6 +231,9 @@ impl Sim {
         for message in self.core.out.bulk.drain(..) {
             let Bulk::Reading(reading) = message else { panic!("a line gives readings only") };
             let unit = unit_of(&reading.device);
+            if self.tape.is_some() {
+                self.told.push((reading.device.clone(), reading.points.to_vec(), reading.values.clone()));
+            }
             for (n, (point, got)) in reading.points.iter().zip(&reading.values).enumerate() {
                 if *got == Value::Null {
                     self.nulls.push((point.clone(), reading.quality_of(n)));

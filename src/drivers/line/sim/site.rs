@@ -62,6 +62,21 @@ fn a_request_on_an_idle_line_is_answered_refused_or_silent() {
 }
 
 #[test]
+fn a_site_tool_finds_out_what_a_connection_speaks() {
+    for (spoken, word) in [(mbap(), "mbap"), (rtu_over_tcp(), "rtu")] {
+        let line = Line { auto_framing: true, ..testing::line(mbap()) };
+        let mut sim = Sim::on(&line, &[], &[], 1);
+        sim.bus.wire = Wire::new(&spoken);
+        sim.bus.add(3);
+        let tries: Vec<SiteOutcome> = (0..2).map(|_| sim.ask(ask(3, READ_10)).outcome).collect();
+        assert_eq!(tries[1], answer(3), "{word}: {tries:?}");
+        assert_eq!(super::super::event::Step::framing(&sim.core), word);
+        assert_eq!(sim.ask(ask(9, READ_10)).outcome, SiteOutcome::Silent, "{word}");
+        assert_eq!(sim.ask(ask(3, READ_10)).outcome, answer(3), "{word}: a silent neighbour changes nothing");
+    }
+}
+
+#[test]
 fn an_echoing_adapter_is_recognised_by_site_tools_too() {
     let mut sim = Sim::new(rtu(9600), &[], 1);
     sim.bus.add(3);

@@ -34,6 +34,39 @@ fn a_connection_lost_in_a_read_is_opened_again_and_the_read_repeated_once() {
 }
 
 #[test]
+fn an_rtu_over_tcp_read_lost_with_its_connection_is_repeated_at_once() {
+    let mut sim = sim(rtu_over_tcp(), MS * 1000);
+    sim.run_for(MS * 3_500);
+    sim.fault(7, Fault::Silent);
+    sim.run_for(MS * 510);
+    let (requests, opened, readings) = (sim.bus.requests, sim.opened, sim.total());
+    sim.fault(7, Fault::None);
+    sim.script.push((sim.now, Scripted::Lost("the peer closed the connection")));
+    sim.run_for(MS * 50);
+    assert_eq!((sim.opened, sim.bus.requests, sim.total()), (opened + 1, requests + 1, readings + 1), "within 50 ms");
+    sim.run_for(MS * 5_000);
+    let counters = sim.core.counters();
+    assert_eq!((sim.heard.len(), sim.lines.len(), counters.silent, counters.garbled), (0, 1, 0, 0), "nobody hears of it");
+    assert_eq!(sim.wrong, [""; 0]);
+}
+
+#[test]
+fn a_serial_server_that_answers_a_lost_request_on_the_next_connection_gives_no_wrong_value() {
+    for late in [1, 3, 8, 20, 60, 200] {
+        let mut sim = sim(rtu_over_tcp(), MS * 1000);
+        sim.run_for(MS * 3_500);
+        sim.fault(7, Fault::After(MS * late));
+        for _ in 0..20 {
+            sim.run_for(MS * 500);
+            sim.script.push((sim.now + MS * (late / 2), Scripted::Lost("the peer reset the connection")));
+            sim.run_for(MS * 1_500);
+        }
+        assert_eq!(sim.wrong, [""; 0], "{late} ms");
+        assert!(sim.total() >= 60, "{late} ms: {}", sim.total());
+    }
+}
+
+#[test]
 fn a_peer_that_closes_on_every_request_is_down() {
     let mut sim = sim(mbap(), MS * 1000);
     sim.fault(7, Fault::Silent);

@@ -19,7 +19,7 @@ mod crc;
 mod decode;
 mod encode;
 
-pub use bytes::{Bytes, put};
+pub use bytes::{Bytes, put, put_text};
 pub use decode::{decode, directory};
 pub use encode::encode;
 

@@ -14,7 +14,7 @@
 //! Which segments: raw ones while they take more than half of the file, then what was thinned once while that takes more
 //! than a quarter, and so on; each time windows are ten times as wide. The last level is dropped at the limit.
 
-use super::{Announce, Saver, Taken, full};
+use super::{Announce, Saver, full, losses};
 use crate::{
     limits,
     model::{Boot, Epoch, Frame, Key, Replaced, Sealed, Stream},
@@ -22,7 +22,9 @@ use crate::{
         boots::Clocks,
         spool::{
             Spool, codec,
+            core::saving::Taken,
             disk::{Disk, Mark, Meta, Note, Write},
+            gaps::Gap,
             ring::{LEVELS, Segment},
             thin::Thinner,
         },
@@ -78,6 +80,10 @@ impl Saver {
     /// `false`: there is nothing to thin.
     fn run(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, announce: Announce) -> rusqlite::Result<bool> {
         let bytes = (self.disk.sizes.disk_max / 16).clamp(64 << 10, limits::SPOOL_THIN_BYTES);
+        let spare = spool.lock().take_spare(bytes);
+        if !spare.is_empty() {
+            return self.give_up(spool, spare, announce).map(|()| true);
+        }
         let taken = {
             let mut core = spool.lock();
             let all: u64 = (0..=LEVELS).map(|level| core.ring.bytes_of(level)).sum();
@@ -99,11 +105,11 @@ impl Saver {
     /// As many of these as make one segment, thinned until it is worth it. The others are put back.
     fn choose(&mut self, spool: &Spool, all: Vec<Taken>) -> Option<Chosen> {
         let sizes = self.disk.sizes;
-        let mut level = all.first()?.1.level + 1;
+        let mut level = all.first()?.segment.level + 1;
         let mut thinner = Thinner::new(window(sizes.thin_ms, level));
         let (mut taken, mut rest, mut damaged, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0u64);
         for one in all {
-            let (n, s, delivered) = &one;
+            let s = &one.segment;
             // About what the body will be.
             let size = bytes * thinner.kept() / thinner.seen().max(1);
             let full = size > sizes.segment_bytes as u64 / 2 || thinner.kept() > limits::SPOOL_THIN_SAMPLES || thinner.of() > OF_MAX;
@@ -114,14 +120,14 @@ impl Saver {
             let epoch = spool.lock().epoch_of(s.epoch);
             match self.disk.read(s.slot, epoch) {
                 Ok(batches) => {
-                    batches.into_iter().filter(|b| !delivered.contains(&b.key.seq)).for_each(|b| thinner.add(b));
+                    batches.into_iter().filter(|b| !one.delivered.contains(&b.key.seq)).for_each(|b| thinner.add(b));
                     thinner.thin();
                     bytes += u64::from(s.bytes);
                     taken.push(one);
                 }
                 Err(e) => {
                     if e.is_final() {
-                        damaged.push(*n);
+                        damaged.push(one.n);
                     }
                     rest.push(one);
                 }
@@ -130,7 +136,6 @@ impl Saver {
         let mut core = spool.lock();
         core.put_back(rest);
         damaged.iter().for_each(|n| core.damaged(*n));
-        taken.iter().for_each(|(_, s, _)| core.hold(s));
         drop(core);
         while !worth(&thinner) && usize::from(level) < LEVELS {
             level += 1;
@@ -149,7 +154,7 @@ impl Saver {
         level: u8,
         announce: Announce,
     ) -> rusqlite::Result<()> {
-        let Some(boot) = self.in_hand.first().map(|(_, s, _)| s.boot) else { return Ok(()) };
+        let Some((boot, done)) = self.in_hand.first().map(|t| (t.segment.boot, t.segment.done)) else { return Ok(()) };
         let count = messages.len() as u64;
         let Some(first) = self.draw(spool, clocks, now, count, announce)? else { return Ok(()) };
         let (epoch, run) = {
@@ -159,11 +164,11 @@ impl Saver {
         let seal = |(seq, frames)| Arc::new(Sealed { key: Key { epoch, stream: Stream::Telemetry, seq }, boot, frames });
         let batches: Vec<Arc<Sealed>> = (first..).zip(messages).map(seal).collect();
         let body = codec::encode(&batches, |frame| self.disk.series.shape(frame));
-        let replaces = self.in_hand.iter().map(|(n, ..)| *n).collect();
+        let replaces = self.in_hand.iter().map(|t| t.n).collect();
         let note = Note { epoch: epoch.0, first, last: first + count - 1, replaces };
         let narrow = |v: u64| u32::try_from(v).unwrap_or(u32::MAX);
         let segment = Segment {
-            at: self.in_hand.iter().map(|(_, s, _)| s.at).min().unwrap_or(now),
+            at: self.in_hand.iter().map(|t| t.segment.at).min().unwrap_or(now),
             first,
             slot: 0,
             epoch: run,
@@ -173,6 +178,7 @@ impl Saver {
             bytes: narrow(body.len() as u64),
             boot,
             level,
+            done,
         };
         let (n, segment) = match self.write_thinned(spool, segment, &note, &body) {
             Ok(written) => written,
@@ -209,8 +215,9 @@ impl Saver {
             let mut core = spool.lock();
             let (n, slot) = (core.ring.head, core.ring.take_slot());
             let telemetry = core.first_unsaved().map_or(core.last(), |seq| seq - 1);
-            let alive = core.ring.alive_with(&self.in_hand);
-            (n, slot, Meta { head: n + 1, epoch: core.epoch_of(core.ours()), telemetry, alive, owes: core.gaps.owes() })
+            // Uplinks that have what it stands for are not to get it after a restart.
+            let cursors = core.written_with(&self.in_hand, Some((n, &Segment { slot, ..segment.clone() })));
+            (n, slot, Meta { head: n + 1, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() })
         };
         let replaces = note.to_string();
         let write = Write {
@@ -241,7 +248,10 @@ impl Saver {
     /// Steps C and D.
     fn exchange(&mut self, spool: &Spool, n: u64, segment: Segment, note: &Note, announce: Announce) -> rusqlite::Result<()> {
         let by = Replaced { epoch: Epoch(note.epoch), from: note.first, to: note.last };
-        let gaps = self.gaps_of(spool, &self.in_hand, Some(by));
+        let reason = format!("thinned: {}", self.limit());
+        let mut gaps = self.gaps_of(spool, &losses(spool, &self.in_hand), &reason, Some(by));
+        let others = spool.lock().done_with(&segment);
+        gaps.extend(others.into_iter().map(|uplink| Gap { uplink: Some(uplink), reason: Gap::HAD, ..note.void() }));
         let mut gone = self.gone.clone();
         gone.extend(&note.replaces);
         if !announce(gaps, &gone) {
@@ -254,7 +264,7 @@ impl Saver {
         self.gone = gone;
         self.disk.mark = Mark::Stands;
         let taken = std::mem::take(&mut self.in_hand);
-        let slots: Vec<u32> = taken.iter().map(|(_, s, _)| s.slot).collect();
+        let slots: Vec<u32> = taken.iter().map(|t| t.segment.slot).collect();
         spool.lock().thinned(n, segment, &taken);
         spool.tell();
         self.disk.delete(&slots)?;

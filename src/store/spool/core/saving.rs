@@ -1,23 +1,50 @@
 //! The writer's side: when a commit is due, what goes into it, and what became of it.
 
-use super::{Core, Standing};
+use super::{
+    Core,
+    cursor::{Cursor, Partial},
+};
 use crate::{
-    model::{Boot, BootIndex, Epoch, Receipt, Sealed, Stream, event::Alive},
+    model::{Boot, BootIndex, Epoch, Receipt, Sealed, Stream, UplinkId, event::Alive},
     store::spool::{gaps::Gap, ring::Segment},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+/// A segment out of every list.
+#[derive(Debug)]
+pub struct Taken {
+    pub n: u64,
+    pub segment: Segment,
+    /// To all uplinks.
+    pub delivered: BTreeSet<u64>,
+    /// By uplink: what else it has.
+    pub(super) parts: Vec<Option<Partial>>,
+}
+
+impl Taken {
+    fn wanted(&self, cursor: &Cursor, part: Option<&Partial>) -> u64 {
+        let samples = u64::from(self.segment.samples).saturating_sub(part.map_or(0, |p| p.samples));
+        if cursor.wants(&self.segment) { samples } else { 0 }
+    }
+}
+
 impl Core {
     /// When the writer must come round next.
     pub fn due(&self) -> Option<Boot> {
-        let save = self.dues.first().map(|(at, _)| *at);
+        let save = self.first_due();
         let write = [save, self.flush_at].into_iter().flatten().min().map(|due| self.retry_at.map_or(due, |at| at.max(due)));
         let gaps = self.gaps.owes().then(|| self.gaps_retry_at.unwrap_or_default());
         [write, gaps].into_iter().flatten().min()
     }
 
+    /// What waits for optional uplinks only has time, as long as there is room.
+    fn first_due(&self) -> Option<Boot> {
+        let crowded = self.all != self.required && self.unsaved_bytes > self.room.ram_bytes / 2;
+        self.dues.first().map(|(at, _)| if crowded { Boot(0) } else { *at })
+    }
+
     pub fn is_save_due(&self, now: Boot) -> bool {
-        self.dues.first().is_some_and(|(at, _)| *at <= now) && self.retry_at.is_none_or(|at| at <= now)
+        self.first_due().is_some_and(|at| at <= now) && self.retry_at.is_none_or(|at| at <= now)
     }
 
     pub fn is_flush_due(&self, now: Boot) -> bool {
@@ -84,18 +111,26 @@ impl Core {
     pub fn saved(&mut self, n: u64, segment: Segment, batches: &[Arc<Sealed>]) -> Vec<Receipt> {
         let ours = self.ours();
         let mut receipts = Vec::new();
+        self.cursors.iter_mut().for_each(|c| c.add(n, &segment, None));
         self.ring.insert(n, segment, BTreeSet::new());
         for sealed in batches {
             let seq = sealed.key.seq;
-            let Some(batch) = self.batches.get_mut(&(ours, seq)) else {
-                self.ring.deliver(n, seq, sealed.samples());
-                continue;
-            };
-            batch.segment = Some(n);
-            batch.writing = false;
-            receipts.append(&mut batch.receipts);
-            self.dues.remove(&(batch.due, seq));
-            self.unsaved.remove(&seq);
+            let mut owed = 0;
+            if let Some(batch) = self.batches.get_mut(&(ours, seq)) {
+                batch.segment = Some(n);
+                batch.writing = false;
+                receipts.append(&mut batch.receipts);
+                owed = batch.owed;
+                if self.unsaved.remove(&seq) {
+                    self.unsaved_bytes -= batch.bytes;
+                }
+                self.dues.remove(&(batch.due, seq));
+            }
+            if owed != self.all {
+                let has = |u: &usize| self.cursors[*u].bit & owed == 0;
+                let have: Vec<usize> = (0..self.cursors.len()).filter(has).collect();
+                have.into_iter().for_each(|u| self.mark(u, n, seq, sealed.samples()));
+            }
         }
         receipts
     }
@@ -104,46 +139,65 @@ impl Core {
         self.flush_at = None;
     }
 
-    /// Segments to give up for so many bytes, oldest first. None with a batch in flight: its acknowledgement may be
-    /// on the way. They are out of every list when this returns; [`Core::put_back`] undoes it.
-    pub fn take_oldest(&mut self, bytes: u64) -> Vec<(u64, Segment, BTreeSet<u64>)> {
+    /// Segments to give up for `bytes` of room: those that only optional uplinks want, then the oldest. None with a
+    /// batch in flight: its acknowledgement may be on the way. They are out of every list when this returns;
+    /// [`Core::put_back`] undoes it.
+    pub fn take_oldest(&mut self, bytes: u64) -> Vec<Taken> {
         let mut sum = 0u64;
-        let mut chosen = Vec::new();
-        for (n, s) in self.ring.by_age() {
-            if sum >= bytes {
-                break;
+        let mut chosen = BTreeSet::new();
+        for pass in [true, false] {
+            for (n, s) in self.ring.by_age().filter(|(_, s)| self.is_spare(s) == pass) {
+                if sum >= bytes {
+                    break;
+                }
+                if self.is_in_flight(n, s) {
+                    continue;
+                }
+                sum += u64::from(s.bytes) + 512;
+                chosen.insert(n);
             }
-            let in_flight = |b: &super::Batch| b.segment == Some(n) && b.standing == Standing::InFlight;
-            if self.batches.range((s.epoch, s.first)..=(s.epoch, s.last())).any(|(_, b)| in_flight(b)) {
-                continue;
-            }
-            sum += u64::from(s.bytes) + 512;
-            chosen.push(n);
         }
         chosen.into_iter().filter_map(|n| self.take(n)).collect()
     }
 
     /// Takes one segment out of every list.
-    pub fn take(&mut self, n: u64) -> Option<(u64, Segment, BTreeSet<u64>)> {
-        let (segment, delivered) = self.ring.remove(n)?;
+    pub fn take(&mut self, n: u64) -> Option<Taken> {
+        let segment = self.ring.get(n)?;
         let range = (segment.epoch, segment.first)..=(segment.epoch, segment.last());
         let places: Vec<_> = self.batches.range(range).filter(|(_, b)| b.segment == Some(n)).map(|(p, _)| *p).collect();
+        let parts = self.cursors.iter_mut().map(|c| if c.wants(segment) { c.remove(n, segment) } else { None }).collect();
+        let (segment, delivered) = self.ring.remove(n)?;
         for place in places {
             self.forget(place);
         }
-        self.loaded.retain(|(_, of, _)| *of != n);
-        self.hold(&segment);
-        Some((n, segment, delivered))
+        self.hold(n, &segment);
+        Some(Taken { n, segment, delivered, parts })
     }
 
     /// Their gap could not be written, so they stay.
-    pub fn put_back(&mut self, taken: Vec<(u64, Segment, BTreeSet<u64>)>) {
-        self.let_go();
-        for (n, segment, delivered) in taken {
-            // What was loaded from later segments is read again after them.
-            self.cursor = self.cursor.min(n);
-            self.loaded.clear();
+    pub fn put_back(&mut self, taken: Vec<Taken>) {
+        for Taken { n, segment, delivered, parts } in taken {
+            self.unhold(n);
+            for (cursor, part) in self.cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)) {
+                // What was loaded is read again, after them.
+                let loaded = cursor.loaded.iter().map(|(_, of, _)| *of).min();
+                cursor.at = cursor.at.min(loaded.unwrap_or(n));
+                cursor.loaded.clear();
+                cursor.restore(n, &segment, part);
+            }
             self.ring.insert(n, segment, delivered);
+        }
+    }
+
+    /// These are given up for good: their gaps are committed. Their rows may go.
+    pub fn given_up(&mut self, taken: &[Taken]) {
+        for t in taken {
+            let lost: Vec<u64> = self.cursors.iter().zip(&t.parts).map(|(c, part)| t.wanted(c, part.as_ref())).collect();
+            self.cursors.iter_mut().zip(&lost).for_each(|(c, lost)| c.dropped_samples += lost);
+            let required = self.cursors.iter().zip(&lost).filter(|(c, _)| c.holder.required).map(|(_, lost)| *lost).max();
+            self.drop_samples(required.unwrap_or(0));
+            self.ring.free(t.segment.slot, t.segment.bytes);
+            self.unhold(t.n);
         }
     }
 
@@ -158,27 +212,55 @@ impl Core {
         let mut kept = Vec::new();
         for (place, batch) in held {
             batch.segment = None;
-            kept.push((*place, batch.samples, batch.due));
+            // Nobody can read it from the ring now.
+            for cursor in self.cursors.iter_mut().filter(|c| c.bit & batch.owed & !batch.held != 0) {
+                cursor.again.insert(*place);
+            }
+            batch.held = batch.owed;
+            kept.push((*place, batch.samples, batch.due, batch.bytes));
         }
         let ours = self.ours();
-        for ((run, seq), samples, due) in kept {
-            self.ring.deliver(n, seq, samples);
+        for ((run, seq), samples, due, bytes) in kept {
+            for cursor in &mut self.cursors {
+                cursor.loaded.retain(|(place, ..)| *place != (run, seq));
+            }
+            (0..self.cursors.len()).for_each(|u| self.mark(u, n, seq, samples));
             // It is on no disk any more: to be written again, or a kill would lose it without a word.
-            if run == ours {
-                self.unsaved.insert(seq);
+            if run == ours && self.unsaved.insert(seq) {
+                self.unsaved_bytes += bytes;
                 self.dues.insert((due, seq));
             }
         }
-        let Some((_, segment, delivered)) = self.take(n) else {
+        let Some(taken) = self.take(n) else {
             return;
         };
-        self.let_go();
-        self.ring.free(segment.slot, segment.bytes);
-        self.drop_samples(u64::from(segment.samples));
-        let epoch = self.epoch_of(segment.epoch);
-        for gap in super::super::gaps::ranges(epoch, segment.first..=segment.last(), &delivered, u64::from(segment.samples), Gap::DAMAGED) {
-            self.gaps.owe(gap);
+        let epoch = self.epoch_of(taken.segment.epoch);
+        let reason = || Gap::DAMAGED;
+        for (uplink, segment, delivered) in self.losers(&taken) {
+            let all = segment.first..=segment.last();
+            for gap in super::super::gaps::ranges(epoch, all, &delivered, u64::from(segment.samples), reason()) {
+                self.gaps.owe(Gap { uplink: uplink.clone(), ..gap });
+            }
         }
+        self.given_up(&[taken]);
+    }
+
+    /// Whom the loss of a segment concerns, with what of it was delivered: everybody alike, or each by name.
+    pub fn losers(&self, t: &Taken) -> Vec<(Option<UplinkId>, Segment, BTreeSet<u64>)> {
+        if t.segment.done == 0 && t.parts.iter().all(Option::is_none) {
+            return vec![(None, t.segment.clone(), t.delivered.clone())];
+        }
+        let wanting = self.cursors.iter().zip(&t.parts).filter(|(c, _)| c.wants(&t.segment));
+        let one = |(cursor, part): (&Cursor, &Option<Partial>)| {
+            let (mut segment, mut delivered) = (t.segment.clone(), t.delivered.clone());
+            segment.samples = u32::try_from(t.wanted(cursor, part.as_ref())).unwrap_or(u32::MAX);
+            if let Some(part) = part {
+                segment.left = segment.left.saturating_sub(u32::try_from(part.seqs.len()).unwrap_or(u32::MAX));
+                delivered.extend(&part.seqs);
+            }
+            (Some(cursor.holder.id.clone()), segment, delivered)
+        };
+        wanting.map(one).collect()
     }
 
     pub fn epoch_of(&self, run: u32) -> Epoch {
@@ -210,7 +292,7 @@ impl Core {
             if out.last().is_some_and(|a| a.epoch == epoch) {
                 continue;
             }
-            let lowest = (s.first..=s.last()).find(|seq| !self.ring.is_delivered(n, *seq)).unwrap_or(s.first);
+            let lowest = (s.first..=s.last()).find(|seq| self.owed(n, *seq) != 0).unwrap_or(s.first);
             out.push(Alive { epoch, stream: Stream::Telemetry, lowest, highest: self.runs[s.epoch as usize].highest });
         }
         let epoch = self.epoch_of(ours);
@@ -219,7 +301,7 @@ impl Core {
             Some(a) if a.epoch == epoch => a.lowest = a.lowest.min(unsaved),
             _ => out.push(Alive { epoch, stream: Stream::Telemetry, lowest: unsaved, highest: self.last() }),
         }
-        for (epoch, lowest) in &self.held {
+        for (epoch, lowest) in self.in_hand.values() {
             match out.iter_mut().find(|a| a.epoch == *epoch) {
                 Some(a) => a.lowest = a.lowest.min(*lowest),
                 None => {

@@ -1,26 +1,56 @@
 //! The writer's hands on segments that are to be thinned.
 
-use super::{Batch, Core, Standing};
-use crate::{model::BootIndex, store::spool::ring::Segment};
+use super::{Core, cursor::Cursor, saving::Taken};
+use crate::{
+    model::{BootIndex, UplinkId},
+    store::spool::ring::Segment,
+};
 use std::collections::BTreeSet;
 
 impl Core {
-    /// The oldest segments of one level and one boot, up to so many bytes. None with a batch in flight: its
-    /// acknowledgement may be on the way.
-    /// They are out of every list when this returns; [`Core::put_back`] undoes it.
-    pub fn take_to_thin(&mut self, level: u8, bytes: u64) -> Vec<(u64, Segment, BTreeSet<u64>)> {
+    /// Only optional uplinks want it: for their sake nothing is thinned, they lose it.
+    pub(super) fn is_spare(&self, segment: &Segment) -> bool {
+        self.all != self.required && segment.done & self.required == self.required
+    }
+
+    /// A batch of it is on its way, and its acknowledgement may be as well.
+    pub(super) fn is_in_flight(&self, n: u64, s: &Segment) -> bool {
+        self.batches.range((s.epoch, s.first)..=(s.epoch, s.last())).any(|(_, b)| b.segment == Some(n) && b.flight != 0)
+    }
+
+    /// What only optional uplinks want, oldest first, so much that `bytes` are free.
+    pub fn take_spare(&mut self, bytes: u64) -> Vec<Taken> {
+        if self.all == self.required {
+            return Vec::new();
+        }
         let mut sum = 0u64;
-        let mut boot = None;
         let mut chosen = Vec::new();
-        for (n, s) in self.ring.of_level(level) {
-            if sum >= bytes || boot.is_some_and(|boot| boot != s.boot) {
+        for (n, s) in self.ring.from(0).filter(|(n, s)| self.is_spare(s) && !self.is_in_flight(*n, s)) {
+            if sum >= bytes {
                 break;
             }
-            let in_flight = |b: &Batch| b.segment == Some(n) && b.standing == Standing::InFlight;
-            if self.batches.range((s.epoch, s.first)..=(s.epoch, s.last())).any(|(_, b)| in_flight(b)) {
+            sum += u64::from(s.bytes);
+            chosen.push(n);
+        }
+        chosen.into_iter().filter_map(|n| self.take(n)).collect()
+    }
+
+    /// The oldest segments of one level and one boot that the same uplinks want, up to so many bytes. None with a batch in
+    /// flight, and with several uplinks none of which one of them has a part: what is left of it is not the same for all.
+    /// They are out of every list when this returns; [`Core::put_back`] undoes it.
+    pub fn take_to_thin(&mut self, level: u8, bytes: u64) -> Vec<Taken> {
+        let mut sum = 0u64;
+        let mut alike: Option<(BootIndex, u8)> = None;
+        let mut chosen = Vec::new();
+        for (n, s) in self.ring.of_level(level) {
+            let is_split = !self.is_alone() && self.cursors.iter().any(|c| c.partial.contains_key(&n));
+            if is_split || self.is_spare(s) || self.is_in_flight(n, s) {
                 continue;
             }
-            boot = Some(s.boot);
+            if sum >= bytes || alike.is_some_and(|alike| alike != (s.boot, s.done)) {
+                break;
+            }
+            alike = Some((s.boot, s.done));
             sum += u64::from(s.bytes);
             chosen.push(n);
         }
@@ -49,30 +79,64 @@ impl Core {
     }
 
     /// A segment that stands for others, which a committed gap event names.
-    pub fn thinned(&mut self, n: u64, segment: Segment, taken: &[(u64, Segment, BTreeSet<u64>)]) {
+    pub fn thinned(&mut self, n: u64, segment: Segment, taken: &[Taken]) {
         let samples = u64::from(segment.samples);
-        let before: u64 = taken.iter().map(|(_, s, _)| u64::from(s.samples)).sum();
+        let before: u64 = taken.iter().map(|t| u64::from(t.segment.samples)).sum();
+        let fresh: u64 = taken.iter().filter(|t| t.segment.level == 0).map(|t| u64::from(t.segment.samples)).sum();
         // After a restart the samples of a segment that was delivered in part were an estimate.
-        self.counts.waiting_samples = (self.counts.waiting_samples + samples).saturating_sub(before);
-        let fresh: u64 = taken.iter().filter(|(_, s, _)| s.level == 0).map(|(_, s, _)| u64::from(s.samples)).sum();
         self.counts.thinned_samples += if fresh == before { samples } else { fresh };
-        taken.iter().for_each(|(_, s, _)| self.ring.free(s.slot, s.bytes));
+        for t in taken {
+            self.ring.free(t.segment.slot, t.segment.bytes);
+            self.unhold(t.n);
+        }
+        self.cursors.iter_mut().filter(|c| c.wants(&segment)).for_each(|c| c.restore(n, &segment, None));
         self.ring.insert(n, segment, BTreeSet::new());
-        self.let_go();
+    }
+
+    /// The uplinks that want nothing of such a segment, by name.
+    pub fn done_with(&self, segment: &Segment) -> Vec<UplinkId> {
+        self.cursors.iter().filter(|c| !c.wants(segment)).map(|c| c.holder.id.clone()).collect()
     }
 
     pub fn our_boot(&self) -> BootIndex {
         self.runs.last().map_or(BootIndex(0), |r| r.boot)
     }
 
-    /// In the writer's hands, in no list.
-    pub fn hold(&mut self, segment: &Segment) {
-        let lowest = self.held.entry(self.epoch_of(segment.epoch)).or_insert(segment.first);
-        *lowest = segment.first.min(*lowest);
+    /// In the writer's hands, in no list: still to come, as far as anybody knows.
+    pub(super) fn hold(&mut self, n: u64, segment: &Segment) {
+        let lowest = (self.epoch_of(segment.epoch), segment.first);
+        self.in_hand.insert(n, lowest);
     }
 
-    /// Nothing is in the writer's hands any more.
-    pub fn let_go(&mut self) {
-        self.held.clear();
+    pub(super) fn unhold(&mut self, n: u64) {
+        self.in_hand.remove(&n);
+    }
+
+    /// The cursors as they are written with a commit, in which the segments that the writer has in its hands count as there,
+    /// and so does the one that is written with it.
+    pub fn written_with(&mut self, in_hand: &[Taken], new: Option<(u64, &Segment)>) -> Vec<u8> {
+        let head = self.ring.head;
+        let new = new.map(|(n, s)| Taken { n, segment: s.clone(), delivered: BTreeSet::new(), parts: vec![None; self.cursors.len()] });
+        let lent: Vec<&Taken> = in_hand.iter().chain(&new).collect();
+        for t in &lent {
+            let wanting = |(c, _): &(&mut Cursor, _)| c.wants(&t.segment);
+            for (cursor, part) in self.cursors.iter_mut().zip(&t.parts).filter(wanting) {
+                cursor.segments += 1;
+                cursor.low = cursor.low.min(t.n);
+                cursor.partial.extend(part.clone().map(|part| (t.n, part)));
+            }
+            self.ring.insert(t.n, t.segment.clone(), t.delivered.clone());
+        }
+        let written = self.written();
+        for t in &lent {
+            for cursor in self.cursors.iter_mut().filter(|c| c.wants(&t.segment)) {
+                cursor.segments -= 1;
+                cursor.partial.remove(&t.n);
+                cursor.low = cursor.low.min(t.n);
+            }
+            self.ring.remove(t.n);
+        }
+        self.ring.head = head;
+        written
     }
 }

@@ -4,24 +4,27 @@
 //! counted under the others, so where both meet only the first count stays. Pure.
 
 use crate::{
-    model::{Boot, Epoch, Event, Replaced},
+    model::{Boot, Epoch, Event, Replaced, UplinkId},
     store::spool::gaps::Gap,
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
 const FOLDED: Cow<'static, str> = Cow::Borrowed("several gaps in one, because too many events waited for the cloud");
 
-/// By epoch, in the order in which they were met; then by first number.
+/// By epoch and uplink, in the order in which they were met; then by first number.
 #[derive(Debug, Default)]
-pub struct Told(Vec<(Epoch, BTreeMap<u64, Gap>)>);
+pub struct Told(Vec<(Of, BTreeMap<u64, Gap>)>);
+
+type Of = (Epoch, Option<UplinkId>);
 
 impl Told {
     pub fn len(&self) -> usize {
         self.0.iter().map(|(_, gaps)| gaps.len()).sum()
     }
 
-    pub fn add(&mut self, of: Epoch, mut gap: Gap) {
-        let at = self.0.iter().position(|(epoch, _)| *epoch == of).unwrap_or_else(|| {
+    pub fn add(&mut self, mut gap: Gap) {
+        let of = (gap.epoch, gap.uplink.clone());
+        let at = self.0.iter().position(|(known, _)| *known == of).unwrap_or_else(|| {
             self.0.push((of, BTreeMap::new()));
             self.0.len() - 1
         });
@@ -68,13 +71,13 @@ mod tests {
 
     fn gap(from: u64, to: u64, samples: u64, by: Option<(u64, u64)>) -> Gap {
         let replaced_by = by.map(|(from, to)| Replaced { epoch: Epoch(11), from, to });
-        Gap { epoch: A, from, to, samples, reason: if by.is_some() { "thinned" } else { "full" }.into(), replaced_by }
+        Gap { epoch: A, from, to, samples, reason: if by.is_some() { "thinned" } else { "full" }.into(), uplink: None, replaced_by }
     }
 
     #[track_caller]
     fn check(gaps: &[Gap], want: &[(u64, u64, u64, Option<(u64, u64)>)]) {
         let mut told = Told::default();
-        gaps.iter().for_each(|gap| told.add(gap.epoch, gap.clone()));
+        gaps.iter().for_each(|gap| told.add(gap.clone()));
         let got: Vec<_> = told.0.iter().flat_map(|(_, gaps)| gaps.values()).collect();
         let got: Vec<_> = got.iter().map(|g| (g.from, g.to, g.samples, g.replaced_by.map(|r| (r.from, r.to)))).collect();
         assert_eq!(got, want);
@@ -92,6 +95,8 @@ mod tests {
         check(&[gap(1, 2, 20, None), gap(1, 2, 20, None)], &[(1, 2, 20, None)]);
         let other = Gap { epoch: Epoch(12), ..gap(2, 2, 7, None) };
         check(&[gap(1, 1, 20, None), other], &[(1, 1, 20, None), (2, 2, 7, None)]);
+        let one = Gap { uplink: UplinkId::parse("archive").ok(), ..gap(2, 2, 7, None) };
+        check(&[gap(1, 1, 20, None), one], &[(1, 1, 20, None), (2, 2, 7, None)]);
     }
 
     proptest! {
@@ -109,7 +114,7 @@ mod tests {
             let middle = order.index(gaps.len());
             gaps.rotate_left(middle);
             let mut told = Told::default();
-            gaps.iter().for_each(|gap| told.add(A, gap.clone()));
+            gaps.iter().for_each(|gap| told.add(gap.clone()));
             let all: Vec<&Gap> = told.0.iter().flat_map(|(_, gaps)| gaps.values()).collect();
             let lost = |gaps: &[&Gap]| gaps.iter().filter(|g| g.replaced_by.is_none()).map(|g| g.samples).sum::<u64>();
             prop_assert_eq!(lost(&all), lost(&gaps.iter().collect::<Vec<_>>()));

@@ -2,14 +2,14 @@
 
 use super::*;
 use crate::model::{
-    Cause, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Replaced, Row, State, Stream, Value,
-    event::Alive,
+    Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Replaced, Row,
+    State, Stream, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
 
 const EPOCH: Epoch = Epoch(0x8f3a_01c2_9b4d_e677);
-const CLOCK: ClockReading = ClockReading { offset_ms: 1_795_254_200_000, quality: ClockQuality::Synchronised };
+const CLOCK: ClockReading = ClockReading::synchronised(1_795_254_200_000);
 
 fn native() -> Native {
     Native::new(GatewayId::parse("plant-7").unwrap(), "0.1.0", "fieldgate/plant-7")
@@ -98,7 +98,7 @@ fn telemetry_exactly() {
 
 #[test]
 fn a_resend_differs_in_backlog_and_clock_alone() {
-    let later = ClockReading { offset_ms: CLOCK.offset_ms + 12_345, quality: ClockQuality::Synchronised };
+    let later = ClockReading::synchronised(CLOCK.offset_ms + 12_345);
     let send = |backlog, clock: ClockReading| {
         let mut json: serde_json::Value =
             serde_json::from_str(&text(|out| native().telemetry(&telemetry_example(), backlog, clock, out))).unwrap();
@@ -112,6 +112,18 @@ fn a_resend_differs_in_backlog_and_clock_alone() {
         json
     };
     assert_eq!(send(false, CLOCK), send(true, later));
+}
+
+#[test]
+fn the_clock_says_how_good_it_is() {
+    let check = |clock: ClockReading, want: &str| {
+        let sent = text(|out| native().telemetry(&telemetry_example(), false, clock, out));
+        assert!(sent.contains(&format!(r#""clock":{want}"#)), "{sent}");
+    };
+    check(ClockReading::estimated(-5), r#"{"offset_ms":-5,"quality":"estimated","boot":3}"#);
+    check(ClockReading { error_ms: Some(12), ..CLOCK }, r#"{"offset_ms":1795254200000,"quality":"synchronised","error_ms":12,"boot":3}"#);
+    let interval = ClockReading { quality: ClockQuality::Interval, error_ms: Some(3_400_000), ..CLOCK };
+    check(interval, r#"{"offset_ms":1795254200000,"quality":"interval","error_ms":3400000,"boot":3}"#);
 }
 
 #[test]
@@ -155,6 +167,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
@@ -167,6 +180,7 @@ fn events_exactly() {
     );
     check(
         EventKind::Gap {
+            uplink: None,
             epoch: Epoch(1),
             stream: Stream::Telemetry,
             from: 100,
@@ -195,7 +209,13 @@ fn events_exactly() {
         EventKind::DeadLetter { source: "uplink cloud".into(), reason: "not JSON".into(), count: 1 },
         r#"{"type":"dead_letter","at":1795255200000,"source":"uplink cloud","reason":"not JSON","count":1}"#,
     );
-    check(EventKind::Clock { offset_ms: 1_795_254_200_000, before_ms: Some(1_700_000_000_000), synchronised: true }, CLOCK_EVENT);
+    let after = ClockReading { error_ms: Some(12), ..CLOCK };
+    let change = ClockChange { boot: BootIndex(3), before: Some(ClockReading::estimated(1_700_000_000_000)), after };
+    check(EventKind::clock(&change), CLOCK_EVENT);
+    // As an older version has stored it.
+    let stored: Event =
+        serde_json::from_str(r#"{"at":1000000000,"type":"clock","offset_ms":1,"before_ms":null,"synchronised":false}"#).unwrap();
+    check(stored.kind, r#"{"type":"clock","at":1795255200000,"offset_ms":1,"before_ms":null,"synchronised":false}"#);
 }
 
 fn command_event() -> EventKind {
@@ -227,7 +247,10 @@ const PROGRESS: &str = concat!(
     r#"{"type":"progress","at":1795255200000,"alive":[{"epoch":"0000000000000001","stream":"telemetry","lowest":700,"highest":812},"#,
     r#"{"epoch":"8f3a01c29b4de677","stream":"event","lowest":10,"highest":9}]}"#,
 );
-const CLOCK_EVENT: &str = r#"{"type":"clock","at":1795255200000,"offset_ms":1795254200000,"before_ms":1700000000000,"synchronised":true}"#;
+const CLOCK_EVENT: &str = concat!(
+    r#"{"type":"clock","at":1795255200000,"boot":3,"offset_ms":1795254200000,"before_ms":1700000000000,"synchronised":true,"#,
+    r#""quality":"synchronised","error_ms":12,"source":"ntp"}"#,
+);
 
 fn presence(online: bool, reason: Option<&str>) -> Presence<'_> {
     Presence { online, epoch: EPOCH, session: 2, since: WallMs(1_795_255_200_000), reason }
