@@ -48,12 +48,12 @@ pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) 
         let trail = section.then(name);
         if n == limits::UPLINKS {
             desk.out
-                .error(Code::OutOfRange, at, &trail, format!("uplink {name} is one too many"))
+                .error(Code::OutOfRange, at, trail, format!("uplink {name} is one too many"))
                 .because(format!("there are at most {}", limits::UPLINKS))
                 .want("keep those that you need");
         }
         let keys = Keys::open(table, at, &trail, "an uplink", KEYS, &mut desk.out);
-        let uplink_id = id(name, at, &trail, UplinkId::parse, desk);
+        let uplink_id = id(name, at, trail, UplinkId::parse, desk);
         let Some(uplink) = one(&keys, uplink_id, gateway, desk) else { continue };
         if !uplink.required {
             optional.get_or_insert((keys.value_at("required"), keys.key("required")));

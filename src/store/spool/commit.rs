@@ -57,8 +57,9 @@ impl Saver {
         // If that fails, so does what follows.
         let _ = self.disk.relax();
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
-        // A cursor alone is written where nothing else took it along.
-        let result = result.and_then(|wrote| if flush && !wrote { self.write(spool, clocks, None) } else { Ok(()) });
+        // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
+        // what each uplink had of those before it.
+        let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         let result = result.and_then(|()| self.thin(spool, clocks, now, announce));
         self.outcome(spool, now, &result);
         result.is_ok()

@@ -240,14 +240,16 @@ impl Core {
         if self.has_room() {
             return receipts;
         }
-        let saved: Vec<Place> = self.batches.iter().filter(|(_, b)| b.segment.is_some() && b.flight == 0).map(|(p, _)| *p).collect();
+        let saved: Vec<Place> = self.batches.iter().filter(|(_, b)| b.segment.is_some()).map(|(p, _)| *p).collect();
         for place in saved {
+            // On its way to one uplink it can still be late for another.
             for u in 0..self.cursors.len() {
                 if place.0 == self.ours() && self.cursors[u].live.contains(&place.1) {
                     self.demote(u, place);
                 }
             }
             if let Some(batch) = self.batches.get_mut(&place)
+                && batch.flight == 0
                 && batch.sealed.take().is_some()
             {
                 self.ram_bytes -= batch.bytes;

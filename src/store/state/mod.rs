@@ -113,11 +113,12 @@ pub struct Found {
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
         let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
-        let marks = epochs::marks(&db).map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let load = || -> rusqlite::Result<_> {
-            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, Outbox::load(&db)?))
+            let marks = epochs::marks(&db)?;
+            let outbox = Outbox::load(&db, &marks)?;
+            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, marks, outbox))
         };
-        let (boots, devices, open_commands, gone, learned, outbox) =
+        let (boots, devices, open_commands, gone, learned, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: Vec::new() };
         Ok(Found { state, boots, devices, open_commands, gone, marks, learned })

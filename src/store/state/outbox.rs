@@ -40,10 +40,12 @@ const DROP_GAPS: usize = 64;
 const GAP_BYTES: u64 = 170;
 
 impl Outbox {
-    pub fn load(db: &Connection) -> rusqlite::Result<Outbox> {
+    /// No row gets a number below what an uplink waits for, not even when all rows are gone.
+    pub fn load(db: &Connection, marks: &[(String, i64)]) -> rusqlite::Result<Outbox> {
+        let wanted = marks.iter().map(|(_, row)| *row).max().unwrap_or(0);
         db.query_row("SELECT coalesce(max(id), 0) + 1, count(*), coalesce(sum(octet_length(body)), 0) FROM event", [], |r| {
             let number = |n| r.get::<_, i64>(n).map(i64::cast_unsigned);
-            Ok(Outbox { next_id: r.get(0)?, seq: 0, rows: number(1)?, bytes: number(2)?, naming: None })
+            Ok(Outbox { next_id: wanted.max(r.get(0)?), seq: 0, rows: number(1)?, bytes: number(2)?, naming: None })
         })
     }
 

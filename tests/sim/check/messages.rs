@@ -3,7 +3,7 @@
 use super::Figures;
 use crate::{
     plan::Plan,
-    world::{Log, Name},
+    world::{End, Log, Name},
 };
 use fieldgate::model::Boot;
 use serde_json::Value as Json;
@@ -163,13 +163,15 @@ pub fn check(plan: &Plan, log: &Log, received: &Received, figures: &mut Figures,
     }
 }
 
-/// An acknowledgement counts from when it reached the gateway; a kill may forget it.
+/// An acknowledgement counts from when it reached the gateway; a kill may forget it, and any restart that of an event
+/// message while an older one waits: with several uplinks it is written how far each got, not what it has beyond.
 fn repeats(log: &Log, received: &Received, figures: &mut Figures, wrong: &mut Vec<String>) {
     for (key, places) in &received.places {
         figures.repeated += places.len() - 1;
         for pair in places.windows(2) {
             let (a, b) = (&log.arrivals[pair[0]], &log.arrivals[pair[1]]);
-            let forgotten = (a.life..b.life).any(|life| !log.ends[life].clean || log.ends[life].spool_full_since.is_some());
+            let forgets = |end: &End| !end.clean || end.spool_full_since.is_some() || (key.0 && older_waits(log, received, key, end.at));
+            let forgotten = log.ends[a.life..b.life].iter().any(forgets);
             let in_time = a.acknowledged.is_some_and(|at| at <= b.at);
             if a.link == b.link {
                 wrong.push(format!("{key:?} twice on link {}", a.link));
@@ -178,6 +180,11 @@ fn repeats(log: &Log, received: &Received, figures: &mut Figures, wrong: &mut Ve
             }
         }
     }
+}
+
+fn older_waits(log: &Log, received: &Received, key: &(bool, Key), at: Boot) -> bool {
+    let has = |places: &Vec<usize>| places.iter().any(|n| log.arrivals[*n].acknowledged.is_some_and(|then| then < at));
+    received.places.range((true, (0, 0))..*key).any(|(_, places)| !has(places))
 }
 
 /// One that names another uplink is about what only that one loses.
