@@ -157,7 +157,7 @@ impl Site {
     fn step(&mut self, op: &Op) {
         match op {
             Op::Seal(count) => (0..*count).for_each(|_| self.seal()),
-            Op::Deliver(c, count) => self.deliver(*c, *count),
+            Op::Deliver(c, count) => _ = self.deliver(*c, *count),
             Op::SendInVain(c, count) => {
                 self.send(*c, *count);
                 let u = self.consumer(*c).u;
