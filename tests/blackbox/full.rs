@@ -69,7 +69,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 }
 
 fn config(port: u16, devices: &Devices) -> String {
-    let mut out = uplink(port) + "[buffer]\nwindow = \"200ms\"\nthin_window = \"2s\"\n\n";
+    let mut out = uplink(port) + "[buffer]\nwindow = \"200ms\"\ndisk_max = \"1MiB\"\nthin_window = \"2s\"\n\n";
     for (n, port) in devices.ports.iter().enumerate() {
         let _ = write!(out, "[device.d{n}]\ntcp = \"{}:{port}\"\nunit = 1\ntimeout = \"5s\"\npoll = \"100ms\"\n", host());
         let _ = write!(out, "[device.d{n}.point.c]\nregister = \"holding:0\"\ntype = \"u32\"\n");

@@ -29,7 +29,7 @@ use std::{fs, path::PathBuf, sync::Mutex, thread};
 const FIXED: std::ops::RangeInclusive<u64> = 1..=50;
 
 /// Outgrown by an outage of minutes; thinning has room to work in it.
-const SMALL_DISK: u64 = 512 << 10;
+const SMALL_DISK: u64 = 360 << 10;
 
 fn known() -> Vec<u64> {
     let text = include_str!("seeds.txt");
@@ -60,7 +60,7 @@ fn disks_that_take_no_writes_kills_and_outages_lose_nothing_unsaid() {
 #[test]
 fn a_day_without_the_broker_is_accounted_for_to_the_sample() {
     let long = std::env::var_os("FIELDGATE_LONG").is_some();
-    let (minutes, poll_ms) = if long { (24 * 60, 10_000) } else { (8, 500) };
+    let (minutes, poll_ms) = if long { (24 * 60, 10_000) } else { (12, 200) };
     // The second limit is outgrown in minutes.
     for disk_max in [64 << 20, SMALL_DISK] {
         let outcome = run::carry_out(Plan::outage(minutes * 60_000, poll_ms, disk_max));

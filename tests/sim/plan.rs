@@ -164,7 +164,7 @@ impl Plan {
             window: Duration::from_millis(d.pick(&[1000, 1000, 1000, 400, 3000, 0])),
             ack_within: Duration::from_millis(d.pick(&[100, 100, 20])),
             linger: Duration::from_millis(d.pick(&[50, 50, 50, 0, 300, 2000])),
-            disk_max: d.pick(&[64 << 20, 64 << 20, 64 << 20, 192 << 10]),
+            disk_max: d.pick(&[64 << 20, 64 << 20, 64 << 20, 208 << 10]),
             // Not drawn, so that the seeds mean what they meant.
             thin_window: if seed.is_multiple_of(3) { Duration::ZERO } else { Duration::from_secs(10) },
             units,

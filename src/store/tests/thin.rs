@@ -299,7 +299,7 @@ impl Consumer {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, max_shrink_iters: 2000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 2000, ..ProptestConfig::default() })]
 
     #[test]
     fn raw_thinned_and_gone_add_up_through_kills_at_every_step(

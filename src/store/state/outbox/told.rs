@@ -29,9 +29,11 @@ impl Told {
             self.0.len() - 1
         });
         let gaps = &mut self.0[at].1;
-        if let Some(same) = gaps.remove(&gap.from) {
-            // Told twice, around a kill. The longer one says more.
-            gap = if same.to >= gap.to { same } else { gap };
+        // Told twice, around a kill: the longer one says more.
+        if let Some(same) = gaps.remove(&gap.from)
+            && same.to >= gap.to
+        {
+            gap = same;
         }
         if let Some((&first, before)) = gaps.range(..gap.from).next_back()
             && before.to.saturating_add(1) == gap.from
