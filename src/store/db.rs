@@ -44,7 +44,7 @@ pub fn stock(db: &Connection, pages: u64) -> rusqlite::Result<()> {
     if missing > pages / 4 {
         let size = (missing * 4092).cast_signed();
         let tx = db.unchecked_transaction()?;
-        tx.execute_batch("CREATE TABLE IF NOT EXISTS stock (nothing BLOB NOT NULL)")?;
+        tx.execute_batch("CREATE TABLE IF NOT EXISTS stock (room BLOB NOT NULL)")?;
         tx.execute("INSERT INTO stock VALUES (zeroblob(?1))", [size])?;
         tx.commit()?;
     }
@@ -90,4 +90,21 @@ fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
     }
     std::fs::rename(path, named(n, ""))?;
     Ok(named(n, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn free_pages_are_kept_and_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("x.db"), &["CREATE TABLE t (v BLOB)"], 16).unwrap();
+        let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).unwrap();
+        stock(&db, 64).unwrap();
+        let pages = pragma("page_count");
+        assert!(pragma("freelist_count") >= 64, "{}", pragma("freelist_count"));
+        stock(&db, 64).unwrap();
+        assert_eq!(pragma("page_count"), pages);
+    }
 }

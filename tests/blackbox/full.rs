@@ -120,7 +120,10 @@ fn on(kind: Kind) {
     assert_eq!(write.status.code(), Some(0), "{}", String::from_utf8_lossy(&write.stderr));
     pause(secs(2));
     assert!(devices.reads().len() > polls + DEVICES * 10, "polling goes on");
-    assert_eq!(gateway.command(&["status"]).status.code(), Some(0), "and so do the states: each device is online");
+    let status = gateway.command(&["status", "--json"]).stdout;
+    let status: serde_json::Value = serde_json::from_slice(&status).expect("status is JSON");
+    let online: u64 = status["lines"].as_array().into_iter().flatten().filter_map(|l| l["online"].as_u64()).sum();
+    assert_eq!(online, DEVICES as u64, "the states go on: {status}");
     eprintln!("{kind:?} full for {} s: spool.db {} KiB", (now() - filled).as_secs(), gateway.data_bytes("spool.db") >> 10);
 
     disk.free();

@@ -83,6 +83,10 @@ impl Saver {
                     tracing::warn!("the file system is full: telemetry stays within the {} KiB of spool.db", self.disk.bytes() >> 10);
                     self.retry = limits::WRITE_RETRY_MIN;
                 }
+                if self.disk.sizes.squeezed {
+                    // The log may have grown to where there is no more room for it.
+                    let _ = self.disk.restart_log();
+                }
                 core.failed(now, self.retry);
                 core.counts.trouble = format!("cannot write spool.db: {e}");
                 self.retry = (self.retry * 2).min(limits::WRITE_RETRY_MAX);
@@ -186,8 +190,11 @@ impl Saver {
         self.keep_shares(spool, announce)?;
         loop {
             let missing = self.disk.missing(body)?;
-            if missing == 0 {
+            if missing == 0 && self.disk.secure(body)? {
                 return Ok(());
+            }
+            if missing == 0 {
+                continue;
             }
             // A little more than is needed now, so that not every commit at the limit pays for deletions.
             let want = missing.max(self.disk.sizes.disk_max / 64);

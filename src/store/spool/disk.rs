@@ -16,8 +16,13 @@ use crate::{
     store::{Holder, StoreError, boots::BootRow, db, reserve},
 };
 use rusqlite::{Connection, params};
+use rustix::{
+    fs::{FallocateFlags, fallocate},
+    io::Errno,
+};
 use std::{
     collections::BTreeMap,
+    fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -32,6 +37,8 @@ const PAGE: u64 = 4096;
 const PAGE_BODY: u64 = 4092;
 /// Of a file that holds nothing.
 const PAGES_MIN: u64 = 12;
+/// Room that is set aside at once for a file that grows.
+const SECURE_AHEAD: u64 = 256 * 1024;
 /// A page in the write-ahead log.
 const PAGE_LOGGED: u64 = 4120;
 
@@ -96,6 +103,10 @@ pub struct Disk {
     pub mark: Mark,
     /// As configured, while `sizes` are squeezed.
     roomy: Sizes,
+    /// The file itself, to set room aside for it. Never closed before the database: that would drop its locks.
+    file_room: Option<File>,
+    /// So many bytes of the file have their place on the file system.
+    secured: u64,
 }
 
 /// What was found at the start.
@@ -242,9 +253,9 @@ impl Disk {
     /// The file system is full: from now on the file lives on its own pages, and its log on what it has.
     pub fn squeeze(&mut self) -> rusqlite::Result<()> {
         let pages = self.pragma("page_count")?;
-        let log = 16;
-        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        self.db.query_row(&format!("PRAGMA wal_autocheckpoint = {log}"), [], |_| Ok(()))?;
+        self.restart_log()?;
+        // After each commit, so that the next one begins at the start of the log and needs no more of it.
+        self.db.query_row("PRAGMA wal_autocheckpoint = 1", [], |_| Ok(()))?;
         self.sizes = Sizes {
             segment_bytes: self.roomy.segment_bytes.min(limits::SPOOL_SEGMENT_BYTES_FULL),
             pages_max: self.roomy.pages_max.min(pages),
@@ -252,6 +263,38 @@ impl Disk {
             ..self.roomy
         };
         Ok(())
+    }
+
+    /// Puts the log into the file, so that the next commit begins at its start.
+    pub fn restart_log(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Sees that what such a body makes the file grow by has its place: a page that is in the log and finds none in the
+    /// file would keep the log from ever being emptied. `false`: there is no room, and the file stays as large as it is.
+    pub fn secure(&mut self, body: usize) -> rusqlite::Result<bool> {
+        let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
+        let end = (pages + self.needed(body).saturating_sub(unused)) * PAGE;
+        let Some(file) = self.file_room.as_ref().filter(|_| end > pages * PAGE && end > self.secured) else {
+            return Ok(true);
+        };
+        let from = self.secured.max(pages * PAGE);
+        // More than is needed now, so that not every commit pays for it.
+        let ahead = (end + SECURE_AHEAD).min(self.sizes.pages_max * PAGE).max(end);
+        for to in [ahead, end] {
+            match fallocate(file, FallocateFlags::KEEP_SIZE, from, to - from) {
+                Ok(()) => {
+                    self.secured = to;
+                    return Ok(true);
+                }
+                Err(Errno::NOSPC) => {}
+                // A file system that cannot set room aside.
+                Err(_) => return Ok(true),
+            }
+        }
+        self.squeeze()?;
+        tracing::warn!("the file system is full: telemetry stays within the {} KiB of spool.db", self.bytes() >> 10);
+        Ok(false)
     }
 
     /// Whether there is room again, and all is as configured.
@@ -272,10 +315,15 @@ impl Disk {
         self.path.parent().is_some_and(|dir| reserve::Reserve::of(dir).is_full(error) && !reserve::has_room(dir))
     }
 
+    /// Pages that a commit of such a body may take.
+    fn needed(&self, body: usize) -> u64 {
+        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
+        body as u64 / PAGE_BODY + 8 + names as u64 / PAGE
+    }
+
     /// Bytes by which the file would grow over its limit with such a body.
     pub fn missing(&self, body: usize) -> rusqlite::Result<u64> {
-        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
-        let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
+        let needed = self.needed(body);
         let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
         // Then nothing that could be dropped would help.
         if self.sizes.squeezed && needed + PAGES_MIN > self.sizes.pages_max {
@@ -345,7 +393,17 @@ fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&
     let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
     let boots = boots(&db)?;
     let series = series(&db, sizes.series)?;
-    let disk = Disk { db, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes };
+    let disk = Disk {
+        db,
+        path: path.to_owned(),
+        series,
+        sizes,
+        file,
+        mark: Mark::None,
+        roomy: sizes,
+        file_room: File::options().write(true).open(path).ok(),
+        secured: 0,
+    };
     let gone = gone.to_vec();
     let mut found = Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots, void: Vec::new(), gone };
     found.read_segments(&kept)?;

@@ -297,7 +297,9 @@ mod tests {
         }
     }
 
-    fn rows() -> impl Strategy<Value = Vec<(u64, Vec<Value>, Option<Vec<Quality>>)>> {
+    type Read = (u64, Vec<Value>, Option<Vec<Quality>>);
+
+    fn rows() -> impl Strategy<Value = Vec<Read>> {
         let value = prop_oneof![
             4 => (-20..20i64).prop_map(Value::Int),
             1 => (-20..20i32).prop_map(|v| Value::float(f64::from(v) / 4.0)),

@@ -208,7 +208,7 @@ impl Saver {
 
     /// Step B.
     fn write_thinned(&mut self, spool: &Spool, segment: Segment, note: &Note, body: &[u8]) -> rusqlite::Result<(u64, Segment)> {
-        if body.len() > 2 * self.disk.sizes.segment_bytes || self.disk.missing(body.len())? > 0 {
+        if body.len() > 2 * self.disk.sizes.segment_bytes || self.disk.missing(body.len())? > 0 || !self.disk.secure(body.len())? {
             return Err(full());
         }
         let (n, slot, meta) = {

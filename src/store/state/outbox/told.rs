@@ -76,8 +76,11 @@ mod tests {
         Gap { epoch: A, from, to, samples, reason: if by.is_some() { "thinned" } else { "full" }.into(), uplink: None, replaced_by }
     }
 
+    /// From, to, samples, and the numbers that replace them.
+    type Said = (u64, u64, u64, Option<(u64, u64)>);
+
     #[track_caller]
-    fn check(gaps: &[Gap], want: &[(u64, u64, u64, Option<(u64, u64)>)]) {
+    fn check(gaps: &[Gap], want: &[Said]) {
         let mut told = Told::default();
         gaps.iter().for_each(|gap| told.add(gap.clone()));
         let got: Vec<_> = told.0.iter().flat_map(|(_, gaps)| gaps.values()).collect();
