@@ -219,7 +219,9 @@ mod tests {
     use crate::model::{Boot, BootIndex, Epoch, Key, Stream};
     use proptest::prelude::*;
 
-    fn frame(device: u8, rows: &[(u64, Vec<Value>, Option<Vec<Quality>>)]) -> Frame {
+    type Read = (u64, Vec<Value>, Option<Vec<Quality>>);
+
+    fn frame(device: u8, rows: &[Read]) -> Frame {
         let points = rows.first().map_or(0, |r| r.1.len());
         Frame {
             device: DeviceId::parse(&format!("d{device}")).unwrap(),
@@ -296,8 +298,6 @@ mod tests {
             thinner.thin();
         }
     }
-
-    type Read = (u64, Vec<Value>, Option<Vec<Quality>>);
 
     fn rows() -> impl Strategy<Value = Vec<Read>> {
         let value = prop_oneof![
