@@ -6,7 +6,7 @@
 use crate::{
     api::{
         control,
-        status::{Figures, LineDoor, Sources},
+        status::{Figures, LineDoor, Replay, Sources},
     },
     config::{Config, Protocol},
     drivers::{Doors, ascii, line, mqtt},
@@ -61,6 +61,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         epoch_seed: None,
     })
     .context("cannot open the store")?;
+    store.read_beside().context("cannot start reading")?;
     let epoch = restored.epoch;
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
@@ -72,11 +73,12 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let mut ports = BTreeMap::new();
     let mut lines = Vec::new();
     let mut line_doors = Vec::new();
+    let mut known = line::Known { facts: &restored.learned, ..line::Known::default() };
     for l in &config.lines {
         let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
         let framed: Vec<_> = config.framed.iter().filter(|d| d.line == l.id).cloned().collect();
         let handle = match l.protocol {
-            Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &restored.learned, doors.clone(), clock, field_stop.clone()),
+            Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &mut known, doors.clone(), clock, field_stop.clone()),
             Protocol::Ascii if !framed.is_empty() => ascii::start(l, framed, doors.clone(), clock, field_stop.clone()),
             Protocol::Modbus | Protocol::Ascii => continue,
         };
@@ -127,11 +129,13 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         doors: line_doors,
         forget: forget_ports(&config, &lines),
+        replay: replay(store.clone(), clock, local.as_ref().map(mqtt::MqttHandle::again)),
         urgent: local_commands,
         uplinks: config.uplinks.iter().map(|u| u.required).zip(figures).map(|(required, (id, f))| (id, required, f)).collect(),
         clock,
         started,
         epoch: epoch.to_string(),
+        card_endurance: config.buffer.card_endurance,
     });
     match control::bind(&config.gateway.socket()) {
         Ok(listener) => {
@@ -169,6 +173,29 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
     Ok(())
+}
+
+/// Dead letters go back to where they came from: the spool, or the local MQTT door.
+fn replay(store: Store, clock: Clock, local: Option<mqtt::Again>) -> Replay {
+    Box::new(move |letter, receipt| {
+        if letter.source.starts_with("uplink ") {
+            let done = uplink::replay::replay(&store, letter, receipt, clock.now()).map_err(str::to_owned);
+            return Box::pin(std::future::ready(done));
+        }
+        let Some(local) = letter.source.strip_prefix("mqtt ").and(local.as_ref()) else {
+            return Box::pin(std::future::ready(Err("nothing here takes it: its door is not in the configuration".to_owned())));
+        };
+        if letter.body.len() >= limits::DEAD_LETTER_BYTES {
+            return Box::pin(std::future::ready(Err("its content was cut, so it cannot be handed in again".to_owned())));
+        }
+        let waiting = local(&letter.topic, &letter.body, receipt);
+        Box::pin(async move {
+            if let Some(waiting) = waiting {
+                waiting.await;
+            }
+            Ok(())
+        })
+    })
 }
 
 /// Of each configured device, the port of its line.

@@ -18,6 +18,8 @@ pub const SITE_JOBS: usize = 8;
 pub const SITE_SHARE_PERCENT: u32 = 50;
 /// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
 pub const CAPTURE_BYTES: usize = 16 * 1024;
+/// The same on TCP, where a line is mostly one device and a site may have hundreds. Full: the oldest frames go.
+pub const CAPTURE_BYTES_TCP: usize = 4 * 1024;
 /// Frames in one answer of the control socket. More: the next question gets them.
 pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
@@ -44,6 +46,13 @@ pub const STORE_GROUP: usize = 256;
 pub const BATCH_SAMPLES: usize = 5_000;
 /// A message's payload is kept below this: many brokers refuse 256 KiB and more.
 pub const MESSAGE_BYTES: usize = 128 * 1024;
+/// Messages of one stream that a broker does not take, held to be tried again one by one. Full: nothing further of that
+/// stream is sent until one of them has ended.
+pub const SUSPECTS: usize = 32;
+/// A broker that takes smaller packets than this is refused: one sample with its envelope must fit.
+pub const PACKET_MIN: u32 = 4096;
+/// A command that could not be stored is brought again by connecting anew, so long after it came.
+pub const COMMAND_AGAIN: Duration = Duration::from_secs(30);
 /// Uplinks of one gateway: a bit for each beside every batch. More: a problem.
 pub const UPLINKS: usize = 8;
 /// Brokers of one uplink beside its first. More: a problem.
@@ -114,6 +123,29 @@ pub const SPOOL_SERIES: usize = 50_000;
 pub const WRITE_RETRY_MIN: Duration = Duration::from_secs(1);
 /// …doubling up to this.
 pub const WRITE_RETRY_MAX: Duration = Duration::from_secs(10);
+/// Damaged databases kept for whoever wants to look, of each of the two files. More: the oldest are deleted.
+pub const QUARANTINE_FILES: usize = 3;
+/// The same in bytes, with their logs: one ring of the default size. More: the oldest are deleted, if it must be all.
+pub const QUARANTINE_BYTES: u64 = 512 << 20;
+/// Rows or segments that one turn of the writer carries out of a damaged spool, so that changes never wait long behind it.
+pub const SALVAGE_BYTES: usize = 1024 * 1024;
+/// Turns that the stop gives to a spool that is being replaced. Over: the old file stays, and the next start goes on.
+pub const MEND_TURNS: usize = 1000;
+/// Time for carrying what can be read out of a damaged state.db; the table that matters least is last. Over: the rest stays
+/// in the file that was put aside.
+pub const SALVAGE_STATE: Duration = Duration::from_secs(20);
+/// Looking through state.db at the start, which waits for it, and through a file that seems damaged. Over: it is taken as it
+/// is.
+pub const CHECK_WITHIN: Duration = Duration::from_secs(2);
+/// Looking through spool.db after the start, at low priority, while everything runs. Over: the rest is not looked at.
+pub const CHECK_BEHIND: Duration = Duration::from_secs(120);
+/// A commit that takes longer is news: `status` and an event call the disk slow. Nothing is given up for it but what no longer
+/// fits in RAM.
+pub const SLOW_COMMIT: Duration = Duration::from_secs(1);
+/// So long without one and the disk is well again.
+pub const SLOW_OVER_AFTER: Duration = Duration::from_secs(60);
+/// The figures of wear go along with a commit at most this often. A kill forgets so much of them.
+pub const WEAR_EVERY: Duration = Duration::from_secs(600);
 /// The writer comes round at least this often, for the watchdog.
 pub const WRITER_TURN: Duration = Duration::from_secs(5);
 

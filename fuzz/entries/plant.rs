@@ -42,7 +42,7 @@ pub fn device(unit: u8) -> Device {
         points.push(Point::new(id(format!("i{n}")), Register { table: Table::Input, address: n * 200 }, DataType::U16));
     }
     let (name, line) = (DeviceId::parse(&format!("d{unit}")).expect("valid"), LineId::parse("bus").expect("valid"));
-    Device { poll: Duration::ZERO, max_gap: 8, points, ..Device::new(name, line, unit) }
+    Device { poll: Duration::ZERO, max_gap: 8, points: points.into(), ..Device::new(name, line, unit) }
 }
 
 static DEVICE: LazyLock<(Device, Vec<Request>)> = LazyLock::new(|| {

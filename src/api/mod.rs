@@ -2,5 +2,6 @@
 
 pub mod control;
 pub mod json;
+pub mod letters;
 mod requests;
 pub mod status;

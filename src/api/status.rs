@@ -4,10 +4,10 @@ use crate::{
     config::Line,
     engine::Handle,
     model::{
-        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, SitePort, State, UplinkFigures,
-        UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent,
+        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
+        StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
-    store::Store,
+    store::{DeadLetterRow, Store},
     system::clock::Clock,
 };
 use serde_json::{Value, json};
@@ -28,6 +28,9 @@ pub struct LineDoor {
 }
 
 /// What the surfaces ask. The document is made from most of it.
+/// The error says why it stays. The receipt is kept when it is durable.
+pub type Replay = Box<dyn Fn(&DeadLetterRow, Receipt) -> std::pin::Pin<Box<dyn Future<Output = Result<(), String>> + Send>> + Send + Sync>;
+
 pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
@@ -36,6 +39,8 @@ pub struct Sources {
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
     pub forget: BTreeMap<DeviceId, Forget>,
+    /// Hands a dead letter in again where it came from.
+    pub replay: Replay,
     /// Where local commands go in, as those of the cloud do. Weak, so that surfaces hold no door open at the stop.
     pub urgent: mpsc::WeakSender<Urgent>,
     /// In the order of their indices; whether each is required.
@@ -43,6 +48,8 @@ pub struct Sources {
     pub clock: Clock,
     pub started: Boot,
     pub epoch: String,
+    /// `buffer.card_endurance`.
+    pub card_endurance: u64,
 }
 
 impl Sources {
@@ -52,6 +59,7 @@ impl Sources {
         let now = self.clock.now();
         let figures: Vec<LineFigures> = self.lines.iter().map(|f| f()).collect();
         let spool = self.store.spool().figures(now);
+        let health = self.store.health();
         let (reading, _) = self.store.clock();
         let held = self.store.held_until(now);
         let uplinks = (0..).map(UplinkIndex).zip(&self.uplinks).map(|(u, (id, required, f))| {
@@ -64,7 +72,8 @@ impl Sources {
         let well = !snapshot.devices.iter().any(|d| d.state == State::Offline)
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
             && !self.uplinks.iter().any(|(.., f)| f.borrow().state == UplinkState::Down)
-            && spool.dropped_samples == 0;
+            && spool.dropped_samples == 0
+            && health.iter().all(|file| file.state == StoreState::Ok);
         let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
         exceptions.sort_by_key(|d| (rank(d.state), d.since));
         let mut document = json!({
@@ -92,6 +101,8 @@ impl Sources {
                 "held_batches": held.map_or(0, |_| spool.waiting_batches),
             },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
+            "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
+            "wear": wear(self.store.wear(), self.card_endurance),
             "samples_in": snapshot.samples_in,
         });
         if all {
@@ -105,6 +116,25 @@ impl Sources {
         }
         Some(document)
     }
+}
+
+fn store(h: &StoreHealth, now: Boot) -> Value {
+    json!({"file": h.file, "state": h.state, "since_s": seconds(now, h.since), "detail": h.detail})
+}
+
+/// What the databases cost the card, counted over restarts, and what the kernel counts of this process beside it.
+fn wear(w: Wear, endurance: u64) -> Value {
+    json!({
+        "bytes": w.bytes, "syncs": w.syncs, "counted_s": w.ran_ms / 1000,
+        "bytes_per_day": w.bytes_per_day(), "syncs_per_day": w.syncs_per_day(),
+        "card_endurance": endurance, "card_days": w.card_days(endurance), "process_bytes": process_bytes(),
+    })
+}
+
+/// Without the journal of the file system, with everything else that the process writes. `None`: the kernel does not count.
+fn process_bytes() -> Option<u64> {
+    let io = std::fs::read_to_string("/proc/self/io").ok()?;
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok())
 }
 
 /// Trouble first.

@@ -6,6 +6,7 @@
 pub mod check;
 pub mod config;
 pub mod consume;
+pub mod dead_letters;
 pub mod demo;
 pub mod explore;
 pub mod interrupt;
@@ -103,6 +104,8 @@ pub enum Verb {
     Write(write::Args),
     /// Follow one value from the bus to the cloud's acknowledgement
     Trace(trace::Args),
+    /// What could not be read or sent: list, show, replay, purge
+    DeadLetters(dead_letters::Args),
     /// Change the configuration by a command
     Config(config::Args),
     /// Serial ports here: stable names, chips, who holds them
@@ -140,6 +143,7 @@ pub fn main() -> ExitCode {
         Verb::Explore(args) => explore::run(&cli.global, &out, &args),
         Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
+        Verb::DeadLetters(args) => dead_letters::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
         Verb::Listen(args) => listen::run(&cli.global, &out, &args),

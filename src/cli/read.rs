@@ -178,16 +178,18 @@ fn named(device: &Device, names: &[String]) -> Result<Vec<usize>, Trouble> {
 fn made_up(args: &Args, place: &Place, like: Option<&Device>, unit: u8) -> Result<Device, Trouble> {
     let id = DeviceId::parse(&format!("unit-{unit}")).expect("letters, a dash and digits");
     let mut device = Device { max_gap: 0, ..like.cloned().unwrap_or_else(|| Device::new(id, place.line.id.clone(), unit)) };
-    (device.unit, device.points) = (unit, Vec::new());
+    device.unit = unit;
+    let mut points = Vec::new();
     let (kind, order) = match args.kind.as_deref().map(|k| k.split_once('/').unwrap_or((k, ""))) {
         Some((kind, order)) => (Some(kind), Some(order.to_ascii_uppercase()).filter(|o| !o.is_empty())),
         None => (None, None),
     };
     for text in &args.what {
-        registers(text, kind, order.as_deref(), &mut device.points)?;
+        registers(text, kind, order.as_deref(), &mut points)?;
     }
-    device.points.sort_by_key(|p| p.register);
-    device.points.dedup_by_key(|p| p.register);
+    points.sort_by_key(|p| p.register);
+    points.dedup_by_key(|p| p.register);
+    device.points = points.into();
     Ok(device)
 }
 

@@ -1,23 +1,19 @@
 //! `fieldgate run`: the daemon in the foreground, as systemd starts it.
 
 use super::{EXIT_CONFIG, Global, Out};
-use crate::{app, config, system::logging};
+use crate::{app, config, store::StoreError, system::logging};
 use std::{panic, process::ExitCode};
 use tokio::runtime::Runtime;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check; systemd does not restart on it."
+    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check, or a newer fieldgate wrote the data; systemd does not restart on it."
 )]
 pub struct Args {}
 
 pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     logging::init(global.verbose);
-    let loaded = config::load(&global.config);
-    if !loaded.problems.is_empty() {
-        eprint!("{}", super::check::render(&loaded, out));
-    }
-    let Some(config) = loaded.config else {
+    let Some(config) = load(global, out) else {
         return ExitCode::from(EXIT_CONFIG);
     };
     // One thread: engine, TCP lines, uplink and socket share it; serial lines, the MQTT endpoint and the database have their own.
@@ -28,9 +24,22 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             out.error("start", &format!("{error:#}"), "");
-            ExitCode::FAILURE
+            // A newer program's data, like a wrong configuration, is for a person to mend: systemd must not try again.
+            match error.downcast_ref::<StoreError>() {
+                Some(StoreError::TooNew { .. }) => ExitCode::from(EXIT_CONFIG),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
+}
+
+/// The configuration alone: what else was read is given back.
+fn load(global: &Global, out: &Out) -> Option<config::Config> {
+    let loaded = config::load(&global.config);
+    if !loaded.problems.is_empty() {
+        eprint!("{}", super::check::render(&loaded, out));
+    }
+    loaded.config
 }
 
 /// Runs it and leaves at once. Dropping the runtime would wait for a name lookup that hangs, for as long as the resolver

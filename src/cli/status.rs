@@ -125,8 +125,21 @@ fn verdict(d: &Value) -> String {
             if optional.is_empty() { "everything" } else { "what fits" }
         ));
     }
+    for file in list(&d["store"]).iter().filter(|f| f["state"] != "ok") {
+        let name = text(&file["file"]);
+        says.push(match text(&file["state"]) {
+            "quarantined" => format!("{name} was damaged and begun anew"),
+            "slow" => format!("the disk of {name} is slow"),
+            "full" => format!("the disk is full for {name}"),
+            "read_only" => format!("the disk of {name} is read-only"),
+            _ => format!("{name} cannot be written"),
+        });
+    }
     if number(&d["spool"]["dropped"]) > 0 {
-        says.push(format!("{} samples were dropped at the disk limit", count(number(&d["spool"]["dropped"]))));
+        says.push(format!(
+            "{} samples were dropped or put aside; gap events and dead letters say why",
+            count(number(&d["spool"]["dropped"]))
+        ));
     }
     if says.is_empty() { "all well".into() } else { says.join("; ") }
 }
@@ -212,6 +225,9 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
             (_, Some(ms)) => format!("connected for {}, answers in {ms} ms", age(number(&u["since_s"]) * 1000)),
             _ => format!("connected for {}", age(number(&u["since_s"]) * 1000)),
         };
+        if !matches!(state, "down" | "unknown") && !text(&u["reason"]).is_empty() {
+            let _ = write!(detail, "; but {}", text(&u["reason"]));
+        }
         // Each holds what it has not acknowledged.
         let of = if u["waiting"].is_u64() { u } else { &d["spool"] };
         let _ = write!(detail, "; {}", waiting(&of["waiting"]));
@@ -259,6 +275,30 @@ fn parts(s: &mut String, d: &Value, out: &Out) {
         bytes(number(&d["spool"]["bytes_written"]))
     );
     row(s, "disk", "good", &disk);
+    for file in list(&d["store"]).iter().filter(|f| f["state"] != "ok") {
+        let since = age(number(&file["since_s"]) * 1000);
+        let state = text(&file["state"]);
+        let glyph = if matches!(state, "quarantined" | "slow") { "slow" } else { "down" };
+        let _ = writeln!(
+            s,
+            "  {:<12} {} {:<13} for {since}: {}",
+            text(&file["file"]),
+            out.glyph(glyph),
+            state.replace('_', " "),
+            text(&file["detail"])
+        );
+    }
+    if let Some(days) = d["wear"]["card_days"].as_u64() {
+        let w = &d["wear"];
+        let (written, syncs) = (bytes(number(&w["bytes_per_day"])), count(number(&w["syncs_per_day"])));
+        let life = if days > 36_500 { "over 100 years".to_owned() } else { format!("{} days", count(days)) };
+        row(
+            s,
+            "wear",
+            "good",
+            &format!("{written} and {syncs} flushes a day; {life} on a card of {}", bytes(number(&w["card_endurance"]))),
+        );
+    }
 }
 
 fn clock_detail(clock: &Value) -> String {
@@ -323,6 +363,23 @@ mod tests {
         let s = render(&d, &Out::plain(), false);
         let line = "meters       ◐ slow          99 % of line time, 3 of 4 online, RTU frames over TCP; more than it can carry, 1,200 polls missed";
         assert!(s.contains(line), "{s}");
+    }
+
+    #[test]
+    fn a_database_in_trouble_is_in_the_verdict_and_has_a_line() {
+        let mut d = document();
+        d["exceptions"] = json!([]);
+        d["devices"]["offline"] = json!(0);
+        d["store"] = json!([
+            {"file": "state.db", "state": "read_only", "since_s": 60, "detail": "attempt to write a readonly database"},
+            {"file": "spool.db", "state": "quarantined", "since_s": 5, "detail": "malformed; kept as spool.db.corrupt-1"},
+        ]);
+        d["wear"] = json!({"bytes_per_day": 36_000_000, "syncs_per_day": 8640, "card_endurance": 5_000_000_000_000u64, "card_days": 3000});
+        let s = render(&d, &Out::plain(), false);
+        assert!(s.starts_with("✕ plant-7: the disk of state.db is read-only; spool.db was damaged and begun anew\n"), "{s}");
+        assert!(s.contains("state.db     ✕ read only     for 1 min: attempt to write a readonly database"), "{s}");
+        assert!(s.contains("quarantined   for 5 s: malformed; kept as spool.db.corrupt-1"), "{s}");
+        assert!(s.contains("8,640 flushes a day; 3,000 days on a card of"), "{s}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::{
     surroundings::{Secrets, Surroundings},
     tree,
 };
+use crate::model::Shared;
 
 /// The point, or what is wrong with it and what to write instead.
 pub fn point(register: &str, kind: Option<&str>, order: Option<&str>) -> Result<Point, String> {
@@ -22,7 +23,7 @@ pub fn point(register: &str, kind: Option<&str>, order: Option<&str>) -> Result<
     let mut out = Problems::default();
     let file = out.sources.add("command line".into(), text);
     let root = tree::parse(file, &mut out);
-    let mut desk = Desk { out, around: &around, profiles: Profiles::new(Vec::new()), framed: Vec::new() };
+    let mut desk = Desk { out, around: &around, profiles: Profiles::new(Vec::new()), framed: Vec::new(), points: Shared::default() };
     let (config, _) = check::document(&root, file, &mut desk);
     let (problems, _) = desk.out.finish();
     if let Some(problem) = problems.iter().find(|p| p.severity == Severity::Error) {
@@ -31,7 +32,7 @@ pub fn point(register: &str, kind: Option<&str>, order: Option<&str>) -> Result<
         return Err(format!("{}: {}{wants}", problem.found, problem.because));
     }
     let device = config.and_then(|c| c.devices.into_iter().next());
-    device.and_then(|d| d.points.into_iter().next()).ok_or_else(|| format!("{register} is no register"))
+    device.and_then(|d| d.points.first().cloned()).ok_or_else(|| format!("{register} is no register"))
 }
 
 #[cfg(test)]

@@ -13,4 +13,11 @@ pub struct Buffer {
     /// At `disk_max` telemetry is thinned to windows of this length before any is dropped. Zero: it is dropped at once.
     /// Default 60 s.
     pub thin_window: Duration,
+    /// Bytes that the card takes in its life, for the projection in `status`. Default 5 TB.
+    pub card_endurance: u64,
+}
+
+impl Buffer {
+    /// What a 32 GB consumer card takes after the losses of its own translation layer: an assumption, told with the figure.
+    pub const CARD_ENDURANCE: u64 = 5_000_000_000_000;
 }

@@ -38,8 +38,8 @@ pub struct Device {
     pub broadcast: bool,
     /// The line is silent for so long after a broadcast, while its units work. Default 100 ms.
     pub turnaround: Duration,
-    /// In order of table and address.
-    pub points: Vec<Point>,
+    /// In order of table and address. Devices of one kind share one list: a site has hundreds of equal meters.
+    pub points: Arc<[Point]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -65,8 +65,8 @@ pub struct Point {
     /// It only counts up: wraps and resets are recognised, and its increase may be a point of its own.
     pub counter: Option<Counter>,
     pub report: Report,
-    /// `None`: refused. Coils and holding registers only.
-    pub write: Option<WriteRule>,
+    /// `None`: refused. Coils and holding registers only. Boxed: it is as large as the rest of a point, and few have one.
+    pub write: Option<Box<WriteRule>>,
     /// Read by a request of its own.
     pub read_alone: bool,
     /// False: written only, never polled.
@@ -95,7 +95,7 @@ impl Device {
             setup_required: false,
             broadcast: false,
             turnaround: Duration::from_millis(100),
-            points: Vec::new(),
+            points: Arc::default(),
         }
     }
 }

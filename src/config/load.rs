@@ -10,11 +10,20 @@ use super::{
     table::Table,
     tree,
 };
-use crate::{limits, model::DeviceId};
+use crate::{
+    limits,
+    model::{DeviceId, Shared},
+};
 use std::{
     collections::BTreeMap,
+    hint::black_box,
+    panic::resume_unwind,
     path::{Path, PathBuf},
+    thread,
 };
+
+/// Large for an allocator, and still not a mapping of its own.
+const LARGE: usize = 100_000;
 
 /// What came of reading a configuration.
 #[derive(Debug)]
@@ -43,23 +52,45 @@ pub fn load(path: &Path) -> Loaded {
 }
 
 pub fn load_with(path: &Path, around: &Surroundings) -> Loaded {
-    let dir = path.parent().unwrap_or(Path::new(""));
     let mut out = Problems::default();
-    let mut files = vec![path.to_owned()];
-    let (main, mut root) = read(path, &mut out);
-    for more in conf_d(&dir.join("conf.d"), &mut out) {
-        let (_, table) = read(&more, &mut out);
-        tree::merge(&mut root, table, &mut out);
-        files.push(more);
-    }
-    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new() };
+    let (main, root, read) = aside(|| documents(path, &mut out));
+    let mut desk = Desk { out, around, profiles: Profiles::new(profile_dirs(path, around)), framed: Vec::new(), points: Shared::default() };
     let (config, polls) = check::document(&root, main, &mut desk);
     let failed = desk.out.has_errors();
     let polls = polls.into_iter().map(|(id, at)| (id, desk.out.sources.spot(at))).collect();
     let (problems, _) = desk.out.finish();
     let config = config.filter(|_| !failed);
+    let files = read.clone();
+    give_back((root, read));
     let counts = config.as_ref().map(count).unwrap_or_default();
     Loaded { config, problems, files, counts, polls }
+}
+
+/// On a thread of its own, whose memory lies apart from that of the others.
+fn aside<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| scope.spawn(work).join()).unwrap_or_else(|panic| resume_unwind(panic))
+}
+
+/// Drops what was made aside, so that the system has its memory again. The tree of a large site is many times what comes of
+/// it, in small pieces; between things that stay it would stay too (docs/decisions/0041-resident-memory.md).
+fn give_back<T: Send>(made_aside: T) {
+    aside(|| drop(made_aside));
+    // Small pieces are joined only when a large one is asked for where they lie, and not while the thread that gave them
+    // back keeps some at hand.
+    aside(|| drop(black_box(Vec::<u8>::with_capacity(LARGE))));
+}
+
+/// The main file with what conf.d adds to it, and the files that were read.
+fn documents(path: &Path, out: &mut Problems) -> (u32, Table, Vec<PathBuf>) {
+    let dir = path.parent().unwrap_or(Path::new(""));
+    let mut files = vec![path.to_owned()];
+    let (main, mut root) = read(path, out);
+    for more in conf_d(&dir.join("conf.d"), out) {
+        let (_, table) = read(&more, out);
+        tree::merge(&mut root, table, out);
+        files.push(more);
+    }
+    (main, root, files)
 }
 
 /// Where profiles are looked for; the later wins.

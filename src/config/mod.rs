@@ -47,7 +47,7 @@ pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
-pub use uplink::{Dialect, Secret, Uplink};
+pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
 use crate::model::{DeviceId, LineId};

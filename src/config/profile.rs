@@ -13,7 +13,7 @@ use super::{
     problem::Problems,
     surroundings::Surroundings,
 };
-use crate::model::{Settings, Value};
+use crate::model::{Settings, Shared, Value};
 use std::path::{Path, PathBuf};
 
 /// One profile, or one variant of one.
@@ -155,7 +155,13 @@ pub fn profile_file(path: &Path, around: &Surroundings) -> Found {
 }
 
 fn desk<'a>(main: &Path, around: &'a Surroundings) -> Desk<'a> {
-    Desk { out: Problems::default(), around, profiles: check::Profiles::new(load::profile_dirs(main, around)), framed: Vec::new() }
+    Desk {
+        out: Problems::default(),
+        around,
+        profiles: check::Profiles::new(load::profile_dirs(main, around)),
+        framed: Vec::new(),
+        points: Shared::default(),
+    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ pub struct Uplink {
     /// Default: `fieldgate-{gateway}`.
     pub client_id: String,
     pub dialect: Dialect,
+    /// Default: 3.1.1, which every broker speaks.
+    pub version: Mqtt,
     /// Default: `fieldgate/{gateway}`.
     pub topic_prefix: String,
     /// How long a batch waits for company. Default 50 ms.
@@ -54,6 +56,14 @@ pub struct Tls {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
     Native,
+}
+
+/// The version of the protocol on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mqtt {
+    #[default]
+    V311,
+    V5,
 }
 
 /// A secret that was read at load. Never shown: not by Debug, not in logs, not in `--json`.

@@ -2,8 +2,8 @@
 
 use super::Engine;
 use crate::{
-    config::Device,
-    model::{DeviceCard, DeviceStatus, PointCard, PointId},
+    config::Point,
+    model::{DeviceCard, DeviceId, DeviceStatus, PointCard, PointId, Value},
 };
 use std::{sync::Arc, time::Duration};
 
@@ -27,62 +27,53 @@ impl Engine {
         self.registry.statuses().map(|status| self.card(status)).collect()
     }
 
-    fn card(&self, status: DeviceStatus) -> DeviceCard {
-        let latest = self.latest.of(&status.device);
-        let value = |point: &PointId| latest.get(point).map(|(at, v)| (*at, (*v).clone()));
+    pub(super) fn card(&self, status: DeviceStatus) -> DeviceCard {
         if let Ok(n) = self.config.framed.binary_search_by(|d| d.id.cmp(&status.device)) {
             let points = self.config.framed[n].points.iter().map(|p| PointCard {
                 id: p.id.clone(),
                 unit: p.unit.clone(),
-                kind: p.kind.word().to_owned(),
+                kind: p.kind.word(),
                 writable: p.write.is_some(),
-                latest: value(&p.id),
             });
             let points = points.collect();
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
-            let points = latest.keys().map(|p| PointCard {
-                id: (*p).clone(),
-                unit: String::new(),
-                kind: String::new(),
-                writable: false,
-                latest: value(p),
-            });
-            let points = points.collect();
+            let card = |p: &PointId| PointCard { id: p.clone(), unit: String::new(), kind: "", writable: false };
+            let points = self.latest.of(&status.device).keys().map(|p| card(p)).collect();
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];
-        let increases = increases(device).map(|p| PointCard { latest: value(&p.id), ..p });
-        if let Some(points) = self.discovered.get(&device.id) {
-            let points = points.iter().map(|p| PointCard { latest: value(&p.id), ..p.clone() }).chain(increases).collect();
-            return DeviceCard { status, profile: device.profile.clone(), points };
-        }
-        let points = device.points.iter().map(|p| PointCard {
-            id: p.id.clone(),
-            unit: p.unit.clone(),
-            kind: p.kind.word().to_owned(),
-            writable: p.write.is_some(),
-            latest: value(&p.id),
-        });
-        let points = points.chain(increases).collect();
+        let points = match self.discovered.get(&device.id) {
+            Some(points) => points.iter().cloned().chain(increases(&device.points)).collect(),
+            None => Arc::clone(&self.shown[n]),
+        };
         DeviceCard { status, profile: device.profile.clone(), points }
+    }
+
+    /// The last value of each point that has one, in the order of its card. `None`: no such device.
+    pub(super) fn values(&self, device: &DeviceId) -> Option<Vec<(PointId, Value)>> {
+        let card = self.card(self.registry.statuses().find(|s| s.device == *device)?);
+        let latest = self.latest.of(device);
+        Some(card.points.iter().filter_map(|p| Some((p.id.clone(), latest.get(&p.id)?.1.clone()))).collect())
     }
 }
 
+/// What is shown of a device's points.
+pub(super) fn shown(points: &[Point]) -> Arc<[PointCard]> {
+    let card = |p: &Point| PointCard { id: p.id.clone(), unit: p.unit.clone(), kind: p.kind.word(), writable: p.write.is_some() };
+    points.iter().map(card).chain(increases(points)).collect()
+}
+
 /// The points of the increases of its counters. They are computed here, so they have no type on the wire.
-fn increases(device: &Device) -> impl Iterator<Item = PointCard> {
-    let card = |id, unit: &str| PointCard { id, unit: unit.to_owned(), kind: String::new(), writable: false, latest: None };
-    device.points.iter().filter_map(move |p| Some(card(p.delta_id()?, &p.unit)))
+fn increases(points: &[Point]) -> impl Iterator<Item = PointCard> {
+    points.iter().filter_map(|p| Some(PointCard { id: p.delta_id()?, unit: p.unit.clone(), kind: "", writable: false }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::{Counter, DataType, Point, Register, Table},
-        model::{DeviceId, LineId},
-    };
+    use crate::config::{Counter, DataType, Register, Table};
 
     #[test]
     fn the_increase_of_a_counter_has_a_card_of_its_own() {
@@ -92,8 +83,7 @@ mod tests {
         };
         let told = Counter { delta: true, ..Counter::default() };
         let points = vec![point("energy", Some(told)), point("silent", Some(Counter::default())), point("plain", None)];
-        let device = Device { points, ..Device::new(DeviceId::parse("meter").unwrap(), LineId::parse("bus").unwrap(), 1) };
-        let cards: Vec<PointCard> = increases(&device).collect();
+        let cards: Vec<PointCard> = increases(&points).collect();
         assert_eq!(cards.len(), 1);
         assert_eq!((cards[0].id.as_str(), cards[0].unit.as_str(), cards[0].writable), ("energy_delta", "kWh", false));
     }

@@ -1,7 +1,7 @@
 //! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
 
 use super::Engine;
-use crate::model::{Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Outcome, Phase};
+use crate::model::{Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Outcome, Phase, PointId, Value};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -11,9 +11,19 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 /// Questions that wait. Full: the next one waits to be asked.
 pub(super) const ASKS: usize = 8;
 
+/// A question, with where its answer goes.
+#[derive(Debug)]
+pub(super) enum Ask {
+    Snapshot(oneshot::Sender<Snapshot>),
+    Values(DeviceId, oneshot::Sender<Option<Values>>),
+}
+
+/// The last value of each point that has one, in the order of its card.
+pub type Values = Vec<(PointId, Value)>;
+
 #[derive(Debug, Clone)]
 pub struct Handle {
-    ask: mpsc::Sender<oneshot::Sender<Snapshot>>,
+    ask: mpsc::Sender<Ask>,
     turns: Arc<AtomicU64>,
     phases: broadcast::Sender<PhaseNote>,
 }
@@ -32,7 +42,7 @@ pub struct PhaseNote {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     pub devices: Vec<DeviceStatus>,
-    /// The same devices with profile, points and latest values.
+    /// The same devices with profile and points.
     pub cards: Vec<DeviceCard>,
     /// Known, but nothing of them goes upstream.
     pub quarantined: Vec<DeviceId>,
@@ -44,7 +54,7 @@ pub struct Snapshot {
 }
 
 impl Handle {
-    pub(super) fn new(ask: mpsc::Sender<oneshot::Sender<Snapshot>>, turns: Arc<AtomicU64>, phases: broadcast::Sender<PhaseNote>) -> Handle {
+    pub(super) fn new(ask: mpsc::Sender<Ask>, turns: Arc<AtomicU64>, phases: broadcast::Sender<PhaseNote>) -> Handle {
         Handle { ask, turns, phases }
     }
 
@@ -56,8 +66,15 @@ impl Handle {
     /// `None`: the engine has stopped.
     pub async fn snapshot(&self) -> Option<Snapshot> {
         let (answer, snapshot) = oneshot::channel();
-        self.ask.send(answer).await.ok()?;
+        self.ask.send(Ask::Snapshot(answer)).await.ok()?;
         snapshot.await.ok()
+    }
+
+    /// `None`: there is no such device, or the engine has stopped.
+    pub async fn values(&self, device: &DeviceId) -> Option<Values> {
+        let (answer, values) = oneshot::channel();
+        self.ask.send(Ask::Values(device.clone(), answer)).await.ok()?;
+        values.await.ok()?
     }
 
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
@@ -67,7 +84,14 @@ impl Handle {
 }
 
 impl Engine {
-    pub(super) fn snapshot(&self) -> Snapshot {
+    pub(super) fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
+            Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
+        }
+    }
+
+    fn snapshot(&self) -> Snapshot {
         Snapshot {
             devices: self.registry.statuses().collect(),
             cards: self.device_cards(),

@@ -49,6 +49,7 @@ use commands::Landed;
 use doors::Door;
 use duties::Duties;
 use guests::Guests;
+use handle::Ask;
 use latest::Latest;
 use letters::Letters;
 use std::{
@@ -59,7 +60,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use unstored::Unstored;
 
@@ -96,7 +97,7 @@ pub struct Engine {
     tell_mqtt: Option<LocalPort>,
     cards: watch::Sender<Arc<Vec<DeviceCard>>>,
     stop: CancellationToken,
-    asks: mpsc::Receiver<oneshot::Sender<Snapshot>>,
+    asks: mpsc::Receiver<Ask>,
     landed: mpsc::Receiver<Landed>,
     land: mpsc::Sender<Landed>,
     /// Commands at the store that have not landed yet; never more than `landed` can hold.
@@ -113,7 +114,9 @@ pub struct Engine {
     guests: Guests,
     latest: Latest,
     /// Points of devices that said themselves what they have.
-    discovered: BTreeMap<DeviceId, Vec<PointCard>>,
+    discovered: BTreeMap<DeviceId, Arc<[PointCard]>>,
+    /// What is shown of the points of each configured device, in the order of the configuration.
+    shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
     duties: Duties,
 
@@ -140,7 +143,7 @@ enum Woke {
     Landed(Landed),
     ClockSet,
     Timer,
-    Asked(oneshot::Sender<Snapshot>),
+    Asked(Ask),
     Bulk(Bulk),
 }
 
@@ -169,6 +172,7 @@ impl Engine {
             guests: Guests::default(),
             latest: Latest::default(),
             discovered: BTreeMap::new(),
+            shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
             duties: Duties::new(now, trust),
             restored: Some(restored),
@@ -215,7 +219,7 @@ impl Engine {
                 Some(landed) = self.landed.recv() => Woke::Landed(landed),
                 () = steps.next() => Woke::ClockSet,
                 () = self.clock.sleep_until(due) => Woke::Timer,
-                Some(answer) = self.asks.recv() => Woke::Asked(answer),
+                Some(ask) = self.asks.recv() => Woke::Asked(ask),
                 Some(message) = self.bulk.next() => Woke::Bulk(message),
             };
             self.look_at_the_clock();
@@ -225,7 +229,7 @@ impl Engine {
                 Woke::Landed(landed) => self.on_landed(landed).await,
                 Woke::ClockSet => self.duties.clock_was_set(),
                 Woke::Timer => {}
-                Woke::Asked(answer) => drop(answer.send(self.snapshot())),
+                Woke::Asked(ask) => self.answer(ask),
                 Woke::Bulk(message) => self.on_bulk(message).await,
             }
             self.turn().await;
@@ -245,8 +249,8 @@ impl Engine {
         }
         self.run_timers().await;
         for _ in 0..handle::ASKS {
-            let Ok(answer) = self.asks.try_recv() else { break };
-            drop(answer.send(self.snapshot()));
+            let Ok(ask) = self.asks.try_recv() else { break };
+            self.answer(ask);
         }
         for _ in 1..BULK_TURN {
             let Some(message) = self.bulk.try_next() else { break };

@@ -10,7 +10,7 @@ use crate::{
     },
     model::LineId,
 };
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
@@ -76,11 +76,22 @@ fn report(report: &Report) -> Rule {
     Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every }
 }
 
+/// What follows from the points of each configured device, made once for those that share their list.
+pub(super) fn by_kind<T>(config: &Config, make: impl Fn(&[Point]) -> Arc<T>) -> Vec<Arc<T>>
+where
+    T: ?Sized,
+{
+    let mut made: BTreeMap<*const Point, Arc<T>> = BTreeMap::new();
+    let of = |d: &Device| Arc::clone(made.entry(d.points.as_ptr()).or_insert_with(|| make(&d.points)));
+    config.devices.iter().map(of).collect()
+}
+
 /// Also for a write while the daemon is stopped: the same limits.
 pub fn commands(config: &Config) -> Commands {
-    let takes = config.devices.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), rule(p))).collect())));
-    let framed =
-        config.framed.iter().map(|d| (d.id.clone(), Takes::Points(d.points.iter().map(|p| (p.id.clone(), framed_rule(p))).collect())));
+    let rules = by_kind(config, |points| Arc::new(points.iter().map(|p| (p.id.clone(), rule(p))).collect()));
+    let takes = config.devices.iter().zip(rules).map(|(d, rules)| (d.id.clone(), Takes::Points(rules)));
+    let framed = |d: &Framed| Takes::Points(Arc::new(d.points.iter().map(|p| (p.id.clone(), framed_rule(p))).collect()));
+    let framed = config.framed.iter().map(|d| (d.id.clone(), framed(d)));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
     Commands::new(takes.chain(framed).collect(), if reachable { Takes::Anything } else { Takes::Nothing })
@@ -89,25 +100,27 @@ pub fn commands(config: &Config) -> Commands {
 fn rule(point: &Point) -> PointRule {
     let write = point.write.as_ref().map(|w| {
         let (least, most) = range(point);
-        WriteRule {
+        Box::new(WriteRule {
             kind: kind(point),
             min: w.min.map_or(least, |m| m.max(least)),
             max: w.max.map_or(most, |m| m.min(most)),
             verify: w.verify,
             min_interval: w.min_interval,
-        }
+        })
     });
     PointRule { write }
 }
 
 /// Nothing is read back: the device's own answer says whether it was done.
 fn framed_rule(point: &FramedPoint) -> PointRule {
-    let write = point.write.as_ref().map(|w| WriteRule {
-        kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
-        min: w.min.unwrap_or(f64::MIN),
-        max: w.max.unwrap_or(f64::MAX),
-        verify: false,
-        min_interval: w.min_interval,
+    let write = point.write.as_ref().map(|w| {
+        Box::new(WriteRule {
+            kind: if w.takes_number() { Kind::Number } else { Kind::Switch },
+            min: w.min.unwrap_or(f64::MIN),
+            max: w.max.unwrap_or(f64::MAX),
+            verify: false,
+            min_interval: w.min_interval,
+        })
     });
     PointRule { write }
 }

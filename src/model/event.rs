@@ -5,7 +5,7 @@
 
 use super::{
     Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State,
-    Stream, UplinkId, Value,
+    StoreState, Stream, UplinkId, Value,
 };
 use std::collections::BTreeMap;
 
@@ -115,6 +115,12 @@ pub enum EventKind {
         synchronised: bool,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reading: Option<ClockReading>,
+    },
+    /// A database cannot be written, is written again, or was damaged and begun anew.
+    Store {
+        file: String,
+        state: StoreState,
+        detail: String,
     },
 }
 

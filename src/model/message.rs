@@ -27,7 +27,7 @@ pub enum Urgent {
     /// A device said something about itself by a status topic or a will.
     Said(Said),
     /// A device said itself which points it has.
-    Discovered { device: DeviceId, points: Vec<PointCard>, at: Boot },
+    Discovered { device: DeviceId, points: Arc<[PointCard]>, at: Boot },
     /// A command from the cloud.
     Command { command: Command, receipt: Receipt },
     /// The terminal phase of an order, or that it is now on the wire.

@@ -1,6 +1,7 @@
 //! What surfaces show: figures of lines, uplinks and the spool, and the device list that the cloud gets at birth.
 
-use super::{Boot, DeviceId, DeviceStatus, LineId, LineState, PointId, Value};
+use super::{Boot, DeviceId, DeviceStatus, LineId, LineState, PointId};
+use std::sync::Arc;
 
 /// Kept by a line's owner, read by `status`, events and metrics.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -121,7 +122,8 @@ pub struct SpoolFigures {
 pub struct DeviceCard {
     pub status: DeviceStatus,
     pub profile: Option<String>,
-    pub points: Vec<PointCard>,
+    /// One list for devices of one kind.
+    pub points: Arc<[PointCard]>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -129,7 +131,6 @@ pub struct PointCard {
     pub id: PointId,
     pub unit: String,
     /// `u16`, `f32`, `bool`, …; empty where the field decides (MQTT).
-    pub kind: String,
+    pub kind: &'static str,
     pub writable: bool,
-    pub latest: Option<(Boot, Value)>,
 }

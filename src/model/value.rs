@@ -89,6 +89,11 @@ impl Quality {
             Quality::Suspect => "suspect",
         }
     }
+
+    pub fn parse(word: &str) -> Option<Quality> {
+        use Quality::*;
+        [Good, Stale, NotAvailable, Pending, Unsupported, Bad, Suspect].into_iter().find(|q| q.word() == word)
+    }
 }
 
 /// The points of one device that were read together, at one moment. Never split over two messages.

@@ -87,11 +87,13 @@ impl Clocks {
     pub fn set(&self, reading: ClockReading, now: Boot) -> Vec<ClockChange> {
         let mut known = self.lock();
         let known = &mut *known;
-        let before = known.rows.clone();
         if let Some(row) = known.rows.get_mut(&self.here) {
             row.clock = reading;
             row.seen = row.seen.max(now);
         }
+        // Those that a first synchronisation corrects, as they were.
+        let others = known.rows.iter().rev().filter(|(id, _)| **id != self.here).take(limits::BOOTS_SETTLED);
+        let before: Vec<(BootIndex, ClockReading)> = others.map(|(id, row)| (*id, row.clock)).collect();
         settle(&mut known.rows, self.here);
         let Some(here) = known.rows.get(&self.here).cloned() else { return Vec::new() };
         let mut changes = Vec::new();
@@ -105,11 +107,10 @@ impl Clocks {
             known.written_at = now;
         }
         if here.clock.is_synchronised() {
-            let settled = known.rows.iter().rev().filter(|(id, _)| **id != self.here).take(limits::BOOTS_SETTLED);
-            for (id, row) in settled {
-                let Some(was) = before.get(id).filter(|was| trust::differs(&was.clock, &row.clock)) else { continue };
-                changes.push(ClockChange { boot: *id, before: Some(was.clock), after: row.clock });
-                known.unwritten.insert(*id, row.clone());
+            for (id, was) in before {
+                let Some(row) = known.rows.get(&id).filter(|row| trust::differs(&was, &row.clock)) else { continue };
+                changes.push(ClockChange { boot: id, before: Some(was), after: row.clock });
+                known.unwritten.insert(id, row.clone());
             }
         }
         changes

@@ -80,6 +80,8 @@ pub enum Change {
         at: Boot,
     },
     DeadLetter(DeadLetter),
+    /// Dead letters that were replayed or purged.
+    ForgetLetters(Vec<i64>),
     /// Replaces what was known under its key, or with `forget` takes it away.
     Learned {
         fact: Learned,

@@ -1,9 +1,10 @@
-//! Opening a database: its settings, its migrations, and what happens to a file that is none.
+//! Opening a database: its settings, its migrations, what an error means, and whether a file is sound.
 
 use super::StoreError;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
+    sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
 };
 
@@ -13,14 +14,11 @@ pub const CHECKPOINT_PAGES: u32 = 200;
 /// Opens or creates the database and brings it to the newest schema. `checkpoint`: the size of the log in pages.
 pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
+    let known = u32::try_from(migrations.len()).expect("a handful of migrations");
+    refuse_newer(path, known)?;
     let mut db = Connection::open(path).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
     let found: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
-    let known = u32::try_from(migrations.len()).expect("a handful of migrations");
-    // Before anything is written to it.
-    if found > known {
-        return Err(StoreError::TooNew { path: path.to_owned(), found, known });
-    }
     // NORMAL lost the schema itself in a measured power cut; FULL makes a commit a commit.
     let settings = format!(
         "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
@@ -32,6 +30,8 @@ pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connect
         let tx = db.transaction().map_err(fail)?;
         tx.execute_batch(sql).map_err(fail)?;
         tx.pragma_update(None, "user_version", version).map_err(fail)?;
+        // Who brought it there: an older program that refuses the file says which one to install.
+        tx.pragma_update(None, "application_id", stamp(env!("CARGO_PKG_VERSION"))).map_err(fail)?;
         tx.commit().map_err(fail)?;
     }
     Ok(db)
@@ -58,43 +58,171 @@ pub fn reader(path: &Path) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
     let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
-    db.pragma_update(None, "cache_size", -256).map_err(fail)?;
+    db.pragma_update(None, "cache_size", -64).map_err(fail)?;
     Ok(db)
 }
 
-/// Opens by `load`; a file that is damaged is moved aside once and a new one begun. Its new name is added to `aside`.
-pub fn or_new<T>(path: &Path, aside: &mut Vec<PathBuf>, load: impl Fn(&Path) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    match load(path) {
-        Err(StoreError::Open { source, .. }) if is_damaged(&source) => {
-            let to = move_aside(path).map_err(|source| StoreError::Directory { path: path.to_owned(), source })?;
-            tracing::error!(file = %path.display(), kept_as = %to.display(), error = %source, "database damaged; a new one is begun");
-            aside.push(to);
-            load(path)
-        }
-        other => other,
+/// A file of a newer program stays as it is to the byte, its log too: so it is looked at by a connection that cannot write.
+fn refuse_newer(path: &Path, known: u32) -> Result<(), StoreError> {
+    // What cannot be read so is found out by the opening itself.
+    let look = || -> rusqlite::Result<(u32, u32)> {
+        let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        let one = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |r| r.get(0));
+        Ok((one("user_version")?, one("application_id")?))
+    };
+    match look() {
+        Ok((found, by)) if found > known => Err(StoreError::TooNew { path: path.to_owned(), found, known, by: unstamp(by) }),
+        _ => Ok(()),
     }
+}
+
+/// A version as SQLite's application id: `FG` and three numbers, of which the last has six bits.
+fn stamp(version: &str) -> u32 {
+    let mut parts = version.split(['.', '-']).map(|p| p.parse().unwrap_or(0u32));
+    let mut next = |bits: u32| parts.next().unwrap_or(0).min((1 << bits) - 1);
+    0x4000_0000 | next(10) << 16 | next(10) << 6 | next(6)
+}
+
+fn unstamp(id: u32) -> String {
+    match id >> 30 {
+        1 => format!("fieldgate {}.{}.{}", id >> 16 & 0x3ff, id >> 6 & 0x3ff, id & 0x3f),
+        _ => "a newer fieldgate".into(),
+    }
+}
+
+/// What an error says about the disk or the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// Maybe: after an I/O error SQLite may call a sound file malformed.
+    Damaged,
+    Full,
+    ReadOnly,
+    Failing,
+    /// The disk is well: what was to be written cannot be.
+    Content,
+}
+
+/// An abort that a trigger raised. The schema has none: it is how tests make a disk fail.
+const RAISED: i32 = rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER;
+
+pub fn trouble(error: &rusqlite::Error) -> Trouble {
+    use rusqlite::Error as E;
+    match error {
+        E::SqliteFailure(e, _) if e.extended_code == RAISED => Trouble::Failing,
+        E::ToSqlConversionFailure(_)
+        | E::FromSqlConversionFailure(..)
+        | E::IntegralValueOutOfRange(..)
+        | E::InvalidColumnType(..)
+        | E::Utf8Error(..) => Trouble::Content,
+        _ => match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Trouble::Damaged,
+            Some(ErrorCode::DiskFull) => Trouble::Full,
+            Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => Trouble::ReadOnly,
+            Some(ErrorCode::ConstraintViolation | ErrorCode::TooBig | ErrorCode::TypeMismatch) => Trouble::Content,
+            _ => Trouble::Failing,
+        },
+    }
+}
+
+/// Rows that hold what no program of ours has written are damage as well, where a whole file is read.
+pub fn is_unreadable(error: &rusqlite::Error) -> bool {
+    matches!(trouble(error), Trouble::Damaged | Trouble::Content)
 }
 
 pub fn is_damaged(error: &rusqlite::Error) -> bool {
-    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase))
+    trouble(error) == Trouble::Damaged
 }
 
-fn move_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let named = |n: u32, tail: &str| PathBuf::from(format!("{}.damaged-{n}{tail}", path.display()));
-    let n = (1..).find(|n| !named(*n, "").exists()).unwrap_or(u32::MAX);
-    for tail in ["-wal", "-shm"] {
-        let with = PathBuf::from(format!("{}{tail}", path.display()));
-        if with.exists() {
-            std::fs::rename(with, named(n, tail))?;
+/// What a fresh connection finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Checked {
+    Sound,
+    Damaged(String),
+    /// It could not be looked through in time.
+    Unfinished,
+    /// The disk does not give it away: says nothing about the file.
+    Unreadable(String),
+}
+
+/// Looks through the structure of a file over a connection of its own, for at most so long.
+pub fn check(path: &Path, limit: Duration) -> Checked {
+    let db = match reader(path) {
+        Ok(db) => db,
+        Err(StoreError::Open { source, .. }) => return verdict(Err(source)),
+        Err(e) => return Checked::Unreadable(e.to_string()),
+    };
+    let stop = db.get_interrupt_handle();
+    let (done, over) = channel::<()>();
+    let timer = std::thread::Builder::new().name("check-limit".into()).spawn(move || {
+        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            stop.interrupt();
         }
+    });
+    let found = db.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0));
+    drop(done);
+    if let Ok(timer) = timer {
+        // It cannot panic, and nothing hangs on it.
+        let _ = timer.join();
     }
-    std::fs::rename(path, named(n, ""))?;
-    Ok(named(n, ""))
+    verdict(found)
+}
+
+fn verdict(found: rusqlite::Result<String>) -> Checked {
+    match found {
+        Ok(word) if word == "ok" => Checked::Sound,
+        Ok(word) => Checked::Damaged(word.lines().next().unwrap_or("damaged").to_owned()),
+        Err(e) if is_damaged(&e) => Checked::Damaged(e.to_string()),
+        Err(e) if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => Checked::Unfinished,
+        Err(e) => Checked::Unreadable(e.to_string()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_that_wrote_a_file_can_be_read_from_it() {
+        for version in ["0.1.0", "1.2.3", "12.34.56"] {
+            assert_eq!(unstamp(stamp(version)), format!("fieldgate {version}"));
+        }
+        assert_eq!(unstamp(stamp("2.0.0-rc.1")), "fieldgate 2.0.0");
+        assert_eq!(unstamp(0), "a newer fieldgate");
+    }
+
+    #[track_caller]
+    fn check_trouble(code: i32, want: Trouble) {
+        assert_eq!(trouble(&rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), None)), want, "{code}");
+    }
+
+    #[test]
+    fn an_error_says_whether_disk_file_or_content_is_at_fault() {
+        use rusqlite::ffi;
+        check_trouble(ffi::SQLITE_CORRUPT, Trouble::Damaged);
+        check_trouble(ffi::SQLITE_NOTADB, Trouble::Damaged);
+        check_trouble(ffi::SQLITE_FULL, Trouble::Full);
+        check_trouble(ffi::SQLITE_READONLY, Trouble::ReadOnly);
+        check_trouble(ffi::SQLITE_READONLY_CANTINIT, Trouble::ReadOnly);
+        check_trouble(ffi::SQLITE_IOERR_FSYNC, Trouble::Failing);
+        check_trouble(ffi::SQLITE_CANTOPEN, Trouble::Failing);
+        check_trouble(ffi::SQLITE_BUSY, Trouble::Failing);
+        check_trouble(ffi::SQLITE_CONSTRAINT_UNIQUE, Trouble::Content);
+        check_trouble(ffi::SQLITE_TOOBIG, Trouble::Content);
+        check_trouble(ffi::SQLITE_CONSTRAINT_TRIGGER, Trouble::Failing);
+    }
+
+    #[test]
+    fn a_check_ends_at_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        let db = Connection::open(&path).unwrap();
+        let fill = "CREATE TABLE t (b); WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 4000)
+                    INSERT INTO t SELECT randomblob(5000) FROM n;";
+        db.execute_batch(fill).unwrap();
+        assert_eq!(check(&path, Duration::from_secs(60)), Checked::Sound);
+        assert_eq!(check(&path, Duration::ZERO), Checked::Unfinished);
+        assert!(matches!(check(&dir.path().join("none.db"), Duration::from_secs(1)), Checked::Unreadable(_)));
+    }
 
     #[test]
     fn free_pages_are_kept_and_made_once() {

@@ -8,8 +8,11 @@
 //! one of them may get again what it acknowledged out of order. An optional one that is far behind the required ones loses
 //! the oldest, and a gap event names it.
 
+mod putting_back;
+
 use super::{
     Holder,
+    desk::{Desk, Wish},
     state::{Message, read_messages},
 };
 use crate::{
@@ -19,7 +22,7 @@ use crate::{
 use rusqlite::{Connection, OptionalExtension};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 use tokio::sync::Notify;
 
@@ -66,10 +69,13 @@ pub struct EventQueue {
     /// One for each uplink.
     notify: Vec<Notify>,
     epoch: Epoch,
+    /// Locked for as long as a reading takes; who holds it never asks for `inner`.
+    reader: Mutex<Connection>,
+    /// Where reading is asked for, once somebody reads beside.
+    desk: OnceLock<Arc<Desk>>,
 }
 
 struct Inner {
-    reader: Connection,
     /// By uplink.
     lanes: Vec<Lane>,
     /// The newest row that is known to be committed.
@@ -84,6 +90,11 @@ struct Inner {
     owed: Vec<Event>,
     /// The last number of our epoch.
     last: u64,
+    /// Of each epoch with rows at the start, and of ours: its first row, that row's number, the last number. Rows and
+    /// numbers of an epoch go up together.
+    runs: Vec<(i64, Epoch, u64, u64)>,
+    /// How often rows were dropped for the limit.
+    drops: u64,
 }
 
 impl std::fmt::Debug for EventQueue {
@@ -106,8 +117,11 @@ impl EventQueue {
         let notify = lanes.iter().map(|_| Notify::new()).collect();
         // With one uplink: what it had while there were others.
         let had = if let [one] = lanes.as_slice() { first..one.marked } else { 0..0 };
+        // The epochs that left rows: of each the first row and number, and the last number.
+        let runs = ranges(&reader, newest);
         let inner = Inner {
-            reader,
+            runs,
+            drops: 0,
             lanes,
             newest,
             done: had.collect(),
@@ -116,7 +130,7 @@ impl EventQueue {
             owed: Vec::new(),
             last: 0,
         };
-        EventQueue { inner: Mutex::new(inner), notify, epoch }
+        EventQueue { inner: Mutex::new(inner), notify, epoch, reader: Mutex::new(reader), desk: OnceLock::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -127,11 +141,17 @@ impl EventQueue {
     pub(super) fn committed(&self, messages: Vec<Message>, dropped: &[i64]) {
         let mut inner = self.lock();
         let any = !messages.is_empty();
+        inner.drops += u64::from(!dropped.is_empty());
+        if let Some(first) = messages.first().filter(|m| inner.runs.last().is_none_or(|(_, epoch, ..)| *epoch != m.key.epoch)) {
+            inner.runs.push((first.id, first.key.epoch, first.key.seq, first.key.seq));
+        }
         if let Some(last) = messages.last() {
             (inner.newest, inner.last) = (last.id, last.key.seq);
         }
         for lane in &mut inner.lanes {
             lane.waiting.retain(|m| !dropped.contains(&m.id));
+            // The oldest are dropped, in order.
+            lane.unread = lane.unread.map(|row| dropped.iter().fold(row, |row, id| if *id == row { row + 1 } else { row }));
             for message in &messages {
                 if lane.unread.is_none() && lane.waiting.len() < limits::EVENTS_IN_RAM {
                     lane.waiting.push_back(message.clone());
@@ -146,6 +166,57 @@ impl EventQueue {
         }
     }
 
+    /// The connection that reads on: to be let go and opened again when another file takes the place of this one.
+    pub(super) fn reader(&self, change: impl FnOnce(&mut Connection)) {
+        change(&mut connection(&self.reader));
+    }
+
+    pub(super) fn read_at(&self, desk: &Arc<Desk>) {
+        // What little there is was read before anybody waits for it.
+        (0..self.notify.len()).for_each(|u| self.fill(&mut self.lock(), u));
+        // Once.
+        let _ = self.desk.set(Arc::clone(desk));
+    }
+
+    /// Reads on for an uplink, without holding up whoever sends or commits meanwhile.
+    pub(super) fn read_on(&self, u: usize) {
+        let Some((from, newest, drops)) = self.lock().wanted(u) else { return };
+        let read = read_messages(&connection(&self.reader), from, newest, limits::EVENTS_IN_RAM / 4);
+        let mut inner = self.lock();
+        // Another answer than the one that was asked for is read anew.
+        let worked = inner.wanted(u) != Some((from, newest, drops)) || inner.take_in(u, newest, read);
+        drop(inner);
+        if let Some(notify) = self.notify.get(u).filter(|_| worked) {
+            notify.notify_one();
+        }
+    }
+
+    /// Reads on when nothing waits in RAM, or asks for it.
+    fn fill(&self, inner: &mut Inner, u: usize) {
+        while let Some((from, newest, _)) = inner.wanted(u) {
+            if let Some(desk) = self.desk.get() {
+                return desk.ask(Wish::Events(u));
+            }
+            let read = read_messages(&connection(&self.reader), from, newest, limits::EVENTS_IN_RAM / 4);
+            if !inner.take_in(u, newest, read) {
+                return;
+            }
+        }
+    }
+
+    /// What is known without the disk.
+    pub(super) fn in_ram(&self) -> Vec<Message> {
+        let inner = self.lock();
+        let all: BTreeMap<i64, &Message> =
+            inner.lanes.iter().flat_map(|l| l.in_flight.values().chain(&l.waiting)).map(|m| (m.id, m)).collect();
+        all.into_values().cloned().collect()
+    }
+
+    /// Of rows that a damaged file has lost.
+    pub(super) fn owe(&self, gaps: Vec<Event>) {
+        self.lock().owed.extend(gaps);
+    }
+
     /// What the next transaction takes along.
     pub(super) fn take_along(&self) -> Along {
         let mut inner = self.lock();
@@ -157,7 +228,7 @@ impl EventQueue {
             jumps: Vec::new(),
         };
         if inner.lanes.len() > 1 {
-            inner.several(&mut along);
+            inner.several(&mut along, &self.reader);
         }
         along.done = std::mem::take(&mut inner.done).into_iter().collect();
         along
@@ -187,7 +258,7 @@ impl EventQueue {
     /// The oldest message that is not in flight to this uplink.
     pub fn next(&self, u: UplinkIndex) -> Option<OutgoingEvents> {
         let mut inner = self.lock();
-        inner.fill(usize::from(u.0));
+        self.fill(&mut inner, usize::from(u.0));
         let lane = inner.lanes.get_mut(usize::from(u.0))?;
         let message = lane.waiting.pop_front()?;
         let out = OutgoingEvents { key: message.key, events: Arc::clone(&message.events), boot: message.boot };
@@ -197,7 +268,7 @@ impl EventQueue {
 
     pub fn has_next(&self, u: UplinkIndex) -> bool {
         let mut inner = self.lock();
-        inner.fill(usize::from(u.0));
+        self.fill(&mut inner, usize::from(u.0));
         inner.lanes.get(usize::from(u.0)).is_some_and(|l| !l.waiting.is_empty())
     }
 
@@ -257,8 +328,12 @@ impl EventQueue {
             lane.waiting.iter().for_each(|m| seen(m.id, &m.key, m.key.seq));
         }
         if let Some(from) = inner.lanes.iter().filter_map(|l| l.unread).min() {
-            for (id, epoch, first, last) in inner.unread_ranges(from) {
-                seen(id, &Key { epoch, stream: Stream::Event, seq: first }, last);
+            for (n, (first, epoch, seq, last)) in inner.runs.iter().enumerate() {
+                let end = inner.runs.get(n + 1).map_or(inner.newest + 1, |(next, ..)| *next);
+                if from < end {
+                    let seq = seq + from.saturating_sub(*first).max(0).cast_unsigned();
+                    seen(from.max(*first), &Key { epoch: *epoch, stream: Stream::Event, seq }, *last);
+                }
             }
         }
         let mut all: Vec<Alive> = all.into_values().collect();
@@ -271,33 +346,35 @@ impl EventQueue {
 }
 
 impl Inner {
-    /// Reads on when nothing waits in RAM.
-    fn fill(&mut self, u: usize) {
+    /// The next row to be read for an uplink that has nothing in RAM, up to which one, and how often rows were dropped.
+    fn wanted(&self, u: usize) -> Option<(i64, i64, u64)> {
+        let lane = self.lanes.get(u).filter(|l| l.waiting.is_empty())?;
+        lane.unread.map(|from| (from, self.newest, self.drops))
+    }
+
+    /// Rows up to `newest` that were read for an uplink. Whether they were.
+    fn take_in(&mut self, u: usize, newest: i64, read: rusqlite::Result<Vec<Message>>) -> bool {
         let alone = self.lanes.len() == 1;
-        let Some(lane) = self.lanes.get_mut(u) else {
-            return;
-        };
-        while let (true, Some(from)) = (lane.waiting.is_empty(), lane.unread) {
-            match read_messages(&self.reader, from, self.newest, limits::EVENTS_IN_RAM / 4) {
-                Ok(messages) => {
-                    let last = messages.last().map_or(self.newest, |m| m.id);
-                    lane.unread = (last < self.newest).then_some(last + 1);
-                    // A damaged row has no events: its number will never come, and the next commit says so.
-                    let (damaged, good): (Vec<_>, Vec<_>) = messages.into_iter().partition(|m| m.events.is_empty());
-                    lane.waiting.extend(good);
-                    if alone {
-                        self.done.extend(damaged.iter().map(|m| m.id));
-                    }
-                    // To others it is told when they come to it.
-                    let name = (!alone).then(|| lane.holder.id.clone());
-                    self.owed.extend(damaged.iter().map(|m| gap(m, name.clone())));
-                }
-                Err(e) => {
-                    tracing::error!(error = %e, "events cannot be read back from state.db; tried again with the next");
-                    return;
-                }
+        let Some(lane) = self.lanes.get_mut(u) else { return false };
+        let messages = match read {
+            Ok(messages) => messages,
+            Err(e) => {
+                tracing::error!(error = %e, "events cannot be read back from state.db; tried again with the next");
+                return false;
             }
+        };
+        let last = messages.last().map_or(newest, |m| m.id);
+        lane.unread = (last < self.newest).then_some(last + 1);
+        // A damaged row has no events: its number will never come, and the next commit says so.
+        let (damaged, good): (Vec<_>, Vec<_>) = messages.into_iter().partition(|m| m.events.is_empty());
+        lane.waiting.extend(good);
+        if alone {
+            self.done.extend(damaged.iter().map(|m| m.id));
         }
+        // To others it is told when they come to it.
+        let name = (!alone).then(|| lane.holder.id.clone());
+        self.owed.extend(damaged.iter().map(|m| gap(m, name.clone())));
+        true
     }
 
     /// The first row that this uplink wants.
@@ -306,7 +383,7 @@ impl Inner {
         first.into_iter().flatten().min().unwrap_or(self.newest + 1)
     }
 
-    fn several(&mut self, along: &mut Along) {
+    fn several(&mut self, along: &mut Along, reader: &Mutex<Connection>) {
         let lows: Vec<i64> = self.lanes.iter().map(|l| self.low(l)).collect();
         let all = lows.iter().copied().min().unwrap_or(0);
         let to = (all - 1).min(self.done_to + DONE_AT_ONCE);
@@ -320,55 +397,60 @@ impl Inner {
             let to = (required - self.share - 1).min(low + DONE_AT_ONCE);
             let in_flight = lane.in_flight.keys().next().is_some_and(|id| *id <= to);
             if !lane.holder.required && required - low > self.share + JUMP.min(self.share) && !in_flight {
-                let events = self.lost(low, to, &lane.holder).unwrap_or_default();
+                let events = lost(&connection(reader), low, to, &lane.holder).unwrap_or_default();
                 if !events.is_empty() {
                     along.jumps.push((n, to, events));
                 }
             }
         }
     }
+}
 
-    /// The rows of a range as gaps for one uplink.
-    fn lost(&self, from: i64, to: i64, holder: &Holder) -> rusqlite::Result<Vec<Event>> {
-        let sql = "SELECT epoch, min(seq), max(seq), sum(events) FROM event WHERE id BETWEEN ?1 AND ?2 GROUP BY epoch ORDER BY min(id)";
-        let mut all = self.reader.prepare_cached(sql)?;
-        let rows = all.query_map([from, to], |r| {
-            let kind = EventKind::Gap {
-                epoch: Epoch(r.get::<_, i64>(0)?.cast_unsigned()),
-                stream: Stream::Event,
-                from: r.get::<_, i64>(1)?.cast_unsigned(),
-                to: r.get::<_, i64>(2)?.cast_unsigned(),
-                samples: r.get::<_, i64>(3)?.cast_unsigned(),
-                reason: "too many events waited for an optional uplink".into(),
-                uplink: Some(holder.id.clone()),
-                replaced_by: None,
-            };
-            Ok(Event { at: Boot::default(), kind })
-        })?;
-        rows.collect()
-    }
+fn connection(reader: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    reader.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    fn unread_ranges(&self, from: i64) -> Vec<(i64, Epoch, u64, u64)> {
-        let ranges = || -> rusqlite::Result<Vec<_>> {
-            let sql = "SELECT id, event.epoch, seq, coalesce((SELECT e.event FROM epoch e WHERE e.epoch = event.epoch), seq)
-                       FROM event WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
-            let mut first = self.reader.prepare_cached(sql)?;
-            let (mut all, mut from) = (Vec::new(), from);
-            // Rows and numbers of an epoch go up together, so one look-up per epoch does: reading all rows took seconds.
-            while let Some((id, epoch, seq, last)) = first
-                .query_row([from, self.newest], |r| {
-                    let (seq, last): (i64, i64) = (r.get(2)?, r.get(3)?);
-                    Ok((r.get::<_, i64>(0)?, Epoch(r.get::<_, i64>(1)?.cast_unsigned()), seq, last.max(seq)))
-                })
-                .optional()?
-            {
-                all.push((id, epoch, seq.cast_unsigned(), last.cast_unsigned()));
-                from = id + (last - seq) + 1;
-            }
-            Ok(all)
+/// The rows of a range as gaps for one uplink.
+fn lost(reader: &Connection, from: i64, to: i64, holder: &Holder) -> rusqlite::Result<Vec<Event>> {
+    let sql = "SELECT epoch, min(seq), max(seq), sum(events) FROM event WHERE id BETWEEN ?1 AND ?2 GROUP BY epoch ORDER BY min(id)";
+    let mut all = reader.prepare_cached(sql)?;
+    let rows = all.query_map([from, to], |r| {
+        let kind = EventKind::Gap {
+            epoch: Epoch(r.get::<_, i64>(0)?.cast_unsigned()),
+            stream: Stream::Event,
+            from: r.get::<_, i64>(1)?.cast_unsigned(),
+            to: r.get::<_, i64>(2)?.cast_unsigned(),
+            samples: r.get::<_, i64>(3)?.cast_unsigned(),
+            reason: "too many events waited for an optional uplink".into(),
+            uplink: Some(holder.id.clone()),
+            replaced_by: None,
         };
-        ranges().unwrap_or_default()
-    }
+        Ok(Event { at: Boot::default(), kind })
+    })?;
+    rows.collect()
+}
+
+/// Of each epoch with rows up to `newest`: its first row, that row's number, the last number.
+fn ranges(reader: &Connection, newest: i64) -> Vec<(i64, Epoch, u64, u64)> {
+    let ranges = || -> rusqlite::Result<Vec<_>> {
+        let sql = "SELECT id, event.epoch, seq, coalesce((SELECT e.event FROM epoch e WHERE e.epoch = event.epoch), seq)
+                   FROM event WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT 1";
+        let mut first = reader.prepare_cached(sql)?;
+        let (mut all, mut from) = (Vec::new(), 0);
+        // Rows and numbers of an epoch go up together, so one look-up per epoch does: reading all rows took seconds.
+        while let Some((id, epoch, seq, last)) = first
+            .query_row([from, newest], |r| {
+                let (seq, last): (i64, i64) = (r.get(2)?, r.get(3)?);
+                Ok((r.get::<_, i64>(0)?, Epoch(r.get::<_, i64>(1)?.cast_unsigned()), seq, last.max(seq)))
+            })
+            .optional()?
+        {
+            all.push((id, epoch, seq.cast_unsigned(), last.cast_unsigned()));
+            from = id + (last - seq) + 1;
+        }
+        Ok(all)
+    };
+    ranges().unwrap_or_default()
 }
 
 fn gap(message: &Message, uplink: Option<UplinkId>) -> Event {

@@ -18,25 +18,31 @@
 mod boots;
 mod change;
 mod db;
+mod desk;
 mod error;
 mod events;
+mod health;
 mod inbox;
+mod omen;
 mod open;
+mod quarantine;
 mod queries;
 mod reserve;
+mod sound;
 mod spool;
 mod state;
 #[cfg(test)]
 mod tests;
+mod wear;
 mod writer;
 
 pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
-pub use queries::{CommandRow, DeadLetterRow, HistoryRow};
+pub use queries::{CommandRow, DeadLetterRow, HistoryRow, LetterFilter};
 pub use spool::{Outgoing, Spool};
 
-use crate::model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, WallMs};
+use crate::model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear};
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
 use std::{
@@ -66,6 +72,22 @@ pub fn forget(data_dir: &std::path::Path, about: &str) -> Result<(), StoreError>
     }
     let _lock = open::lock_directory(data_dir)?;
     state::forget(&path, about)
+}
+
+/// Dead letters, with the daemon stopped or beside it.
+pub fn dead_letters(data_dir: &std::path::Path, filter: &LetterFilter, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+    let path = data_dir.join("state.db");
+    if path.exists() { queries::Queries::open(&path)?.dead_letters(filter, limit) } else { Ok(Vec::new()) }
+}
+
+/// Throws them away, with the daemon stopped.
+pub fn forget_letters(data_dir: &std::path::Path, ids: &[i64]) -> Result<(), StoreError> {
+    let path = data_dir.join("state.db");
+    if !path.exists() {
+        return Ok(());
+    }
+    let _lock = open::lock_directory(data_dir)?;
+    state::forget_letters(&path, ids)
 }
 
 /// The handle that everybody shares. The last one that is dropped without [`Store::close`] kills the writer.
@@ -120,6 +142,17 @@ impl Store {
         &self.handle.shared.events
     }
 
+    /// How both files are.
+    pub fn health(&self) -> Vec<StoreHealth> {
+        let shared = &self.handle.shared;
+        shared.board.shown(shared.clock.now())
+    }
+
+    /// What the store has cost the disk, over restarts.
+    pub fn wear(&self) -> Wear {
+        self.handle.shared.board.wear()
+    }
+
     /// Inline only: runs the commits that are due, and says when the next one is. Sealing a batch runs them too.
     pub fn poll(&self, now: Boot) -> Option<Boot> {
         let Driver::Inline(writer) = &self.handle.driver else {
@@ -127,6 +160,12 @@ impl Store {
         };
         self.run_inline(Vec::new(), now);
         writer.lock().unwrap_or_else(PoisonError::into_inner).due()
+    }
+
+    /// From now on a thread of its own reads what is sent back from the disk: a batch or an event that must be read first is
+    /// not there until `changed` has told. Once, before anything is sent. Not inline, where there are no threads.
+    pub fn read_beside(&self) -> Result<(), StoreError> {
+        self.handle.read_beside()
     }
 
     /// How long ago the writer last came round, whether with success or not. At most some seconds while it lives.
@@ -201,19 +240,24 @@ impl Store {
 
     /// The newest transitions of a device, newest first. These three read from the disk: some milliseconds.
     pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
-        self.handle.queries.history(device, limit)
+        self.handle.shared.queries.history(device, limit)
     }
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        self.handle.queries.commands(limit)
+        self.handle.shared.queries.commands(limit)
     }
 
     /// What was found out about devices and lines.
     pub fn learned(&self) -> Result<Vec<Learned>, StoreError> {
-        self.handle.queries.learned()
+        self.handle.shared.queries.learned()
     }
 
     pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
-        self.handle.queries.dead_letters(limit)
+        self.dead_letters_of(&LetterFilter::default(), limit)
+    }
+
+    /// The same, of some of them.
+    pub fn dead_letters_of(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.handle.shared.queries.dead_letters(filter, limit)
     }
 }

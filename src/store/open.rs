@@ -4,22 +4,26 @@ use super::{
     Backing, Before, Holder, Options, Restored, Store, StoreError,
     boots::{self, BootRow, Clocks},
     db,
+    desk::{self, Desk},
     events::EventQueue,
+    health::{Board, Db},
     inbox::Inbox,
+    omen::Omen,
     queries::Queries,
     reserve::Reserve,
+    sound::{self, FoundSpool, FoundState},
     spool::{
         Bell, Spool,
         commit::Saver,
         core::{Core, Room, Run},
-        disk::{Disk, Found, Reader, Sizes},
+        disk::{Found, Reader, Sizes},
     },
-    state::{Begin, Caps, State},
+    state::{Begin, Caps},
     writer::{Shared, Writer},
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex},
+    model::{Boot, BootIndex, StoreState},
     system::clock::boot_uuid,
 };
 use std::{
@@ -55,9 +59,9 @@ impl Tuning {
 pub struct Handle {
     pub shared: Arc<Shared>,
     pub driver: Driver,
-    pub queries: Queries,
     /// `close` was called.
     pub closing: AtomicBool,
+    reader: Mutex<Option<(Arc<Desk>, JoinHandle<()>)>>,
     /// Held as long as the store is open: one daemon per data directory.
     _lock: File,
 }
@@ -80,6 +84,14 @@ impl Drop for Handle {
     /// Without `close` this is a kill: what was in RAM is lost. The files are closed when it returns.
     fn drop(&mut self) {
         self.shared.inbox.close();
+        if let Some((desk, reader)) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            desk.close();
+            let is_me = reader.thread().id() == std::thread::current().id();
+            // A stop waits for no disk.
+            if !is_me && !self.closing.load(Ordering::Relaxed) && reader.join().is_err() {
+                tracing::error!("the thread that reads has panicked");
+            }
+        }
         let Driver::Thread(thread) = &self.driver else { return };
         let Some(Thread { writer, ended }) = thread.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
         // The last handle may have been in a callback: the writer cannot wait for itself.
@@ -94,53 +106,106 @@ impl Drop for Handle {
     }
 }
 
+impl Handle {
+    pub fn read_beside(&self) -> Result<(), StoreError> {
+        let mut reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        if reader.is_none() && matches!(self.driver, Driver::Thread(_)) {
+            let desk = Arc::new(Desk::new(self.shared.spool.uplinks()));
+            let thread = desk::serve(&desk, &self.shared).map_err(StoreError::Thread)?;
+            self.shared.spool.read_at(&desk);
+            self.shared.events.read_at(&desk);
+            *reader = Some((desk, thread));
+        }
+        Ok(())
+    }
+}
+
 pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError> {
     let lock = lock_directory(&o.data_dir)?;
-    let mut quarantined = Vec::new();
     let (state_path, spool_path) = (o.data_dir.join("state.db"), o.data_dir.join("spool.db"));
     let reserve = Reserve::of(&o.data_dir);
-    let state = with_room(&reserve, || db::or_new(&state_path, &mut quarantined, |path| State::load(path, tuning.caps)))?;
-    let new_file = random().map_err(StoreError::Random)?.cast_signed();
+    let FoundState { found: state, replaced: state_news, gaps: lost_events } =
+        reserve.with_room(|| sound::state(&state_path, tuning.caps, o, &reserve))?;
     let holders = Holder::or_nobody(&o.uplinks);
-    let load = |path: &Path| Disk::load(path, tuning.sizes, new_file, state.gone.as_ref(), &holders);
-    let spool = with_room(&reserve, || db::or_new(&spool_path, &mut quarantined, load))?;
+    let FoundSpool { found: spool, news: spool_news, gaps: lost_segments, mend } =
+        reserve.with_room(|| sound::spool(&spool_path, tuning.sizes, state.gone.as_ref(), &holders))?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
+    let now = o.clock.now();
     let here = BootRow { id: index, uuid, clock: o.clock.reading(), seen: o.clock.now() };
-    let clocks = Arc::new(Clocks::new(here, &state.boots, &spool.boots, &last_moments(&spool)));
+    let clocks = Arc::new(Clocks::new(here.clone(), &state.boots, &spool.boots, &last_moments(&spool)));
 
     let fail = |source| StoreError::Open { path: state_path.clone(), source };
-    let before = state.state.before(|epoch| spool.runs.iter().any(|r| r.epoch == epoch)).map_err(fail)?;
-    let before = before.map(|(before, clean)| if clean { before } else { Before { telemetry: highest(&spool, &before), ..before } });
+    let in_spool = |epoch| spool.runs.iter().any(|r| r.epoch == epoch);
+    let before = state.state.before(in_spool).map_err(fail)?;
+    let window_ms = u64::try_from((o.buffer.window + o.linger).as_millis()).unwrap_or(u64::MAX);
+    // A state.db that was lost: the spool knows that there was a run.
+    let known = spool.runs.last();
+    let forgotten = || known.map(|r| (Before { epoch: r.epoch, telemetry: r.highest, event: 0, may_have_lost_ms: window_ms }, false));
+    let (omen, trouble) = Omen::open(&o.data_dir);
+    // What the disk did not take since it began to fail, beside what is always in RAM only.
+    let lost_ms = trouble.map_or(0, |t| u64::try_from(t.age(&here.uuid, now, here.clock).as_millis()).unwrap_or(u64::MAX));
+    let honest = |before: Before| Before {
+        telemetry: highest(&spool, &before),
+        may_have_lost_ms: before.may_have_lost_ms.saturating_add(lost_ms),
+        ..before
+    };
+    let before = before.or_else(forgotten).map(|(before, clean)| if clean { before } else { honest(before) });
     let mut db = state.state;
     let begin = Begin { boot: clocks.here(), window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
-    let epoch = with_room(&reserve, || db.begin(&begin, draw).map_err(fail))?.map_err(StoreError::Random)?;
+    let epoch = reserve.with_room(|| db.begin(&begin, in_spool, draw).map_err(fail))?.map_err(StoreError::Random)?;
     // Without room it runs all the same.
     let _ = db.stock();
 
     let Found { disk, ring, cursors, mut runs, void, gone, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
     let mut core = Core::new(runs, ring, cursors, o.buffer.window, o.buffer.ack_within, tuning.room);
-    void.into_iter().for_each(|gap| core.gaps.owe(gap));
     let inbox = Arc::new(Inbox::new());
     let inline: Arc<OnceLock<Weak<Mutex<Writer>>>> = Arc::default();
+    let board = Arc::new(Board::new(now, state.wear));
+    let quarantined = [&state_news, &spool_news].into_iter().flatten().filter_map(|news| news.kept_as.clone()).collect();
+    for (of, news) in [(Db::State, state_news), (Db::Spool, spool_news)] {
+        if let Some(news) = news {
+            board.set(of, StoreState::Quarantined, news.detail, now);
+        }
+    }
+    // The first event of an epoch comes before what is owed.
+    board.hold(board.owes() || mend.is_some() || !lost_segments.is_empty() || !void.is_empty());
+    lost_segments.into_iter().chain(void).for_each(|gap| core.gaps.owe(gap));
     let shared = Arc::new(Shared {
-        spool: Spool::new(core, Reader::open(&disk)?, bell(o.backing, &inbox, &inline), Arc::clone(&clocks), o.buffer.disk_max),
+        spool: Spool::new(
+            core,
+            Reader::open(&disk)?,
+            bell(o.backing, &inbox, &inline),
+            Arc::clone(&clocks),
+            o.buffer.disk_max,
+            Arc::clone(&board),
+        ),
         events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &holders, &state.marks, tuning.caps.events),
         clocks,
         inbox,
         clock: o.clock,
+        board,
+        queries: Queries::open(&state_path)?,
     });
+    shared.events.owe(lost_events);
     shared.spool.lock().counts.disk_bytes = disk.bytes();
-    shared.inbox.last_turn.store(o.clock.now().0, Ordering::Relaxed);
-    let writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk, gone), reserve);
+    shared.inbox.last_turn.store(now.0, Ordering::Relaxed);
+    let mut writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk, gone), omen, reserve);
+    if let Some(why) = mend {
+        writer.mend_spool(why);
+    } else if o.backing == Backing::Thread {
+        sound::look_behind(spool_path, &shared);
+    }
     let driver = start(o.backing, writer, &inline)?;
-    let queries = Queries::open(&state_path)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
     let restored = Restored { epoch, boot: index, before, devices, open_commands, learned, quarantined };
-    Ok((Store { handle: Arc::new(Handle { shared, driver, queries, closing: AtomicBool::new(false), _lock: lock }) }, restored))
+    Ok((
+        Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), reader: Mutex::new(None), _lock: lock }) },
+        restored,
+    ))
 }
 
 fn start(backing: Backing, writer: Writer, inline: &OnceLock<Weak<Mutex<Writer>>>) -> Result<Driver, StoreError> {
@@ -184,14 +249,6 @@ fn bell(backing: Backing, inbox: &Arc<Inbox>, inline: &Arc<OnceLock<Weak<Mutex<W
     }
 }
 
-/// On a file system that is full with the reserve's room.
-fn with_room<T>(reserve: &Reserve, mut open: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
-    match open() {
-        Err(StoreError::Open { source, .. }) if reserve.is_full(&source) && reserve.release() => open(),
-        other => other,
-    }
-}
-
 /// How far each boot came at least, by what it left in the spool.
 fn last_moments(spool: &Found) -> BTreeMap<BootIndex, Boot> {
     let mut last = BTreeMap::new();
@@ -216,7 +273,7 @@ pub fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     Ok(file)
 }
 
-fn random() -> std::io::Result<u64> {
+pub fn random() -> std::io::Result<u64> {
     let mut bits = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut bits)?;
     Ok(u64::from_le_bytes(bits))

@@ -41,12 +41,27 @@ pub struct DeadLetterRow {
     pub wall: WallMs,
 }
 
+/// Which dead letters. The default: all.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct LetterFilter {
+    /// Empty: any.
+    pub ids: Vec<i64>,
+    /// The source begins so.
+    pub source: Option<String>,
+    pub before: Option<WallMs>,
+}
+
 #[derive(Debug)]
 pub struct Queries(Mutex<Connection>);
 
 impl Queries {
     pub fn open(path: &Path) -> Result<Queries, StoreError> {
         Ok(Queries(Mutex::new(db::reader(path)?)))
+    }
+
+    /// As [`super::EventQueue`] has it.
+    pub fn reader(&self, change: impl FnOnce(&mut Connection)) {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     fn all<T>(&self, sql: &str, params: impl rusqlite::Params, row: impl FnMut(&Row) -> rusqlite::Result<T>) -> Result<Vec<T>, StoreError> {
@@ -93,16 +108,29 @@ impl Queries {
     }
 
     /// The newest dead letters, newest first.
-    pub fn dead_letters(&self, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
-        self.all("SELECT id, source, topic, reason, body, wall_ms FROM dead_letter ORDER BY id DESC LIMIT ?1", [limit], |r| {
-            Ok(DeadLetterRow {
-                id: r.get(0)?,
-                source: r.get(1)?,
-                topic: r.get(2)?,
-                reason: r.get(3)?,
-                body: r.get(4)?,
-                wall: WallMs(r.get(5)?),
+    pub fn dead_letters(&self, filter: &LetterFilter, limit: u32) -> Result<Vec<DeadLetterRow>, StoreError> {
+        let sql = "SELECT id, source, topic, reason, body, wall_ms FROM dead_letter
+                   WHERE (?1 IS NULL OR id = ?1) AND substr(source, 1, length(?2)) = ?2 AND wall_ms < ?3 ORDER BY id DESC LIMIT ?4";
+        let (source, before) = (filter.source.clone().unwrap_or_default(), filter.before.map_or(i64::MAX, |at| at.0));
+        let one = |id: Option<i64>| {
+            self.all(sql, params![id, source, before, limit], |r| {
+                Ok(DeadLetterRow {
+                    id: r.get(0)?,
+                    source: r.get(1)?,
+                    topic: r.get(2)?,
+                    reason: r.get(3)?,
+                    body: r.get(4)?,
+                    wall: WallMs(r.get(5)?),
+                })
             })
-        })
+        };
+        if filter.ids.is_empty() {
+            return one(None);
+        }
+        let mut all = Vec::new();
+        for id in &filter.ids {
+            all.append(&mut one(Some(*id))?);
+        }
+        Ok(all)
     }
 }

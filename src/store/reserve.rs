@@ -4,6 +4,7 @@
 //! and the write is tried again; when room has come back it is made again. Telemetry never gets it: spool.db stays
 //! within its own pages while the file system is full.
 
+use super::StoreError;
 use crate::limits;
 use rusqlite::ErrorCode;
 use std::{
@@ -30,6 +31,14 @@ impl Reserve {
             tracing::warn!("no room on the file system: the reserve of {} KiB is given to state.db", limits::RESERVE_BYTES >> 10);
         }
         gone
+    }
+
+    /// Tries what needs room, and on a file system that is full once more with the reserve's.
+    pub fn with_room<T>(&self, mut work: impl FnMut() -> Result<T, StoreError>) -> Result<T, StoreError> {
+        match work() {
+            Err(StoreError::Open { source, .. } | StoreError::Write { source, .. }) if self.is_full(&source) && self.release() => work(),
+            other => other,
+        }
     }
 
     /// Makes it again where there is room for it and as much again.

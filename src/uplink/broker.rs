@@ -1,4 +1,4 @@
-//! The network edge of the uplink. Two implementations: [`super::client`], MQTT 3.1.1 on a socket, and
+//! The network edge of the uplink. Two implementations: [`super::client`], MQTT on a socket, and
 //! [`super::simulated`], for virtual time.
 //!
 //! ```text
@@ -18,6 +18,9 @@ use std::{future::Future, sync::Arc, time::Duration};
 /// With more than this queued nothing further is published: on a slow link the window counts bytes as well.
 pub const UNSENT_MAX: usize = 2 * crate::limits::MESSAGE_BYTES;
 
+/// Bytes of a PUBLISH beside its topic and body, at most.
+pub const PUBLISH_EXTRA: usize = 5 + 2 + 2 + 1;
+
 /// Who we are, for the broker.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Hello {
@@ -32,12 +35,38 @@ pub struct Hello {
 }
 
 /// What the broker said to [`Hello`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Welcome {
     /// The broker kept our session: messages that it stored for us follow.
     pub resumed: bool,
-    /// Publishes at QoS 1 that it takes without having acknowledged them; `None`: it sets no limit.
+    /// Unacknowledged publishes that it takes at once; `None`: it did not say (MQTT 3.1.1 cannot).
     pub receive_max: Option<u16>,
+    /// Bytes of the largest packet that it takes, fixed header included.
+    pub max_packet: Option<u32>,
+}
+
+/// Why the broker does not take one message (MQTT 5), in words for `status` and for the dead letter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    #[error("it gives no reason (0x80)")]
+    Unspecified,
+    #[error("it cannot process it (0x83)")]
+    Implementation,
+    #[error("not authorised to publish there (0x87); check the broker's access rules for topic_prefix")]
+    NotAuthorised,
+    #[error("it does not take this topic (0x90); check topic_prefix")]
+    Topic,
+    #[error("a quota is used up (0x97)")]
+    Quota,
+    #[error("the payload is not in the form that it wants (0x99)")]
+    Payload,
+    #[error("it is larger than the broker takes")]
+    TooLarge,
+    /// What the pump finds out where the broker says nothing.
+    #[error("it closes the connection on it")]
+    Closes,
+    #[error("it never acknowledges it")]
+    NeverAcknowledges,
 }
 
 /// Why there is no link, in words for `status`.
@@ -50,7 +79,7 @@ pub enum NoLink {
     #[error("TLS: {0}")]
     Tls(String),
     #[error("the broker refused us: {0}")]
-    Refused(&'static str),
+    Refused(String),
     #[error("no answer within {} s", .0.as_secs())]
     Silent(Duration),
     #[error("{0}")]
@@ -66,8 +95,17 @@ pub enum Lost {
     Io(String),
     #[error("no sign of life from the broker for {} s", .0.as_secs())]
     Silent(Duration),
-    #[error("the broker sent what is not MQTT 3.1.1: {0}")]
+    #[error("the broker sent what is not MQTT: {0}")]
     Garbled(String),
+    /// It answers pings, but the oldest message was not acknowledged for so long.
+    #[error("the broker has not acknowledged a message within {} s", .0.as_secs())]
+    Unacknowledged(Duration),
+    /// DISCONNECT with a reason (MQTT 5)…
+    #[error("the broker ended the connection: {0}")]
+    Told(String),
+    /// …which says that it was something that we sent.
+    #[error("the broker ended the connection: {0}")]
+    Rejected(String),
 }
 
 /// What comes from the broker.
@@ -75,6 +113,8 @@ pub enum Lost {
 pub enum Arrived {
     /// PUBACK for a publish of this link.
     Acknowledged(u16),
+    /// The same, but the broker did not take it (MQTT 5).
+    Refused(u16, Refusal),
     /// SUBACK: whether the subscription was granted.
     Subscribed {
         granted: bool,

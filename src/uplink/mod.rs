@@ -5,6 +5,7 @@ pub mod brokers;
 pub mod client;
 pub mod dialect;
 pub mod pump;
+pub mod replay;
 pub mod simulated;
 
 pub use pump::{Parts, run, run_with};

@@ -4,10 +4,10 @@
 //! connections refused or cut, acknowledgements late, lost, reversed or doubled. Nothing in it draws a random number or
 //! reads a clock other than tokio's, so the same script gives the same run.
 
-use super::broker::{Arrived, Broker, Hello, Link, Lost, Message, NoLink, Welcome};
+use super::broker::{Arrived, Broker, Hello, Link, Lost, Message, NoLink, Refusal, Welcome};
 use bytes::Bytes;
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -29,8 +29,30 @@ pub struct Faults {
     pub cut_after: Option<u64>,
     /// Open publishes wait at most so long before the link is given up, as the real client's watchdog does.
     pub patience: Option<Duration>,
-    /// The broker says that it takes no more at once.
-    pub receive_max: Option<u16>,
+    /// What it does with messages that this says yes to.
+    pub poison: Option<(Poison, Dislike)>,
+    /// Said to every client, as MQTT 5 does.
+    pub welcome: Welcome,
+}
+
+/// Whether a message on this topic is one that the broker does not take.
+#[derive(Clone)]
+pub struct Poison(pub Arc<IsBad>);
+
+/// By topic and body.
+pub type IsBad = dyn Fn(&str, &[u8]) -> bool + Send + Sync;
+
+impl std::fmt::Debug for Poison {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Poison")
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dislike {
+    Refuse(Refusal),
+    Close,
+    NeverAcknowledge,
 }
 
 /// One message as it reached the broker.
@@ -41,6 +63,7 @@ pub struct Received {
     pub retain: bool,
     /// Which connection brought it, from 1.
     pub link: u64,
+    /// The answer arrived.
     pub acknowledged: bool,
 }
 
@@ -147,11 +170,20 @@ impl Broker for Simulated {
         let number = inner.links;
         inner.up = Some(number);
         inner.will = Some(hello.will.clone());
-        let receive_max = inner.faults.receive_max;
+        let welcome = Welcome { resumed: number > 1, ..inner.faults.welcome };
         drop(inner);
-        let link =
-            SimulatedLink { broker: self.clone(), number, last_id: 0, sent: 0, open: VecDeque::new(), subscribed: None, ended: false };
-        Ok((link, Welcome { resumed: number > 1, receive_max }))
+        let link = SimulatedLink {
+            broker: self.clone(),
+            number,
+            last_id: 0,
+            sent: 0,
+            open: VecDeque::new(),
+            subscribed: None,
+            ended: false,
+            refusals: BTreeMap::new(),
+            closing: false,
+        };
+        Ok((link, welcome))
     }
 }
 
@@ -161,9 +193,12 @@ pub struct SimulatedLink {
     last_id: u16,
     sent: u64,
     /// Packet id, when it is answered (`None`: never), when it was sent, where in `received` it is.
-    open: VecDeque<(u16, Option<Instant>, Instant)>,
+    open: VecDeque<(u16, Option<Instant>, Instant, Option<usize>)>,
     subscribed: Option<bool>,
     ended: bool,
+    refusals: BTreeMap<u16, Refusal>,
+    /// It read what it does not take.
+    closing: bool,
 }
 
 impl SimulatedLink {
@@ -187,21 +222,25 @@ impl SimulatedLink {
             }
         }
         let reverse = inner.faults.reverse;
-        let cut = inner.faults.cut_after.is_some_and(|n| self.sent >= n);
-        let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (.., sent))| *sent + patience);
+        let cut = self.closing || inner.faults.cut_after.is_some_and(|n| self.sent >= n);
+        let give_up = inner.faults.patience.zip(self.open.front()).map(|(patience, (_, _, sent, _))| *sent + patience);
         drop(inner);
-        let due = |(_, at, _): &(u16, Option<Instant>, Instant)| at.is_some_and(|at| at <= now);
+        let due = |(_, at, ..): &(u16, Option<Instant>, Instant, Option<usize>)| at.is_some_and(|at| at <= now);
         let any_due = self.open.iter().position(due);
-        let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, _)| at.is_some())) } else { any_due };
-        if let Some((id, ..)) = answered.and_then(|n| self.open.remove(n)) {
-            return Ok(Ok(Arrived::Acknowledged(id)));
+        let answered = if reverse { any_due.and(self.open.iter().rposition(|(_, at, ..)| at.is_some())) } else { any_due };
+        if let Some((id, _, _, place)) = answered.and_then(|n| self.open.remove(n)) {
+            // Who watches may have taken them out.
+            if let Some(message) = self.broker.lock().received.get_mut(place.unwrap_or(usize::MAX)) {
+                message.acknowledged = true;
+            }
+            return Ok(Ok(self.refusals.remove(&id).map_or(Arrived::Acknowledged(id), |why| Arrived::Refused(id, why))));
         }
         // Answers that are already on their way arrive before the end does.
         if cut || give_up.is_some_and(|at| now >= at) {
             self.broker.cut();
-            return Err(if cut { Lost::Closed } else { Lost::Silent(Duration::ZERO) });
+            return Err(if cut { Lost::Closed } else { Lost::Unacknowledged(give_up.map_or(Duration::ZERO, |_| Duration::from_secs(45))) });
         }
-        Ok(Err(self.open.iter().filter_map(|(_, at, _)| *at).chain(give_up).min()))
+        Ok(Err(self.open.iter().filter_map(|(_, at, ..)| *at).chain(give_up).min()))
     }
 }
 
@@ -212,15 +251,34 @@ impl Link for SimulatedLink {
         let faults = inner.faults.clone();
         self.sent += 1;
         // What is published after the cut never arrives.
-        if inner.up != Some(self.number) || faults.cut_after.is_some_and(|n| self.sent > n) {
+        if self.closing || inner.up != Some(self.number) || faults.cut_after.is_some_and(|n| self.sent > n) {
+            return self.last_id;
+        }
+        let dislike = faults.poison.as_ref().filter(|(Poison(is_bad), _)| is_bad(topic, body)).map(|(_, how)| *how);
+        if let Some(how) = dislike {
+            drop(inner);
+            let now = Instant::now();
+            let answer = match how {
+                Dislike::Refuse(why) => {
+                    self.refusals.insert(self.last_id, why);
+                    Some(now + faults.answer_after)
+                }
+                Dislike::Close => {
+                    self.closing = true;
+                    None
+                }
+                Dislike::NeverAcknowledge => None,
+            };
+            self.open.push_back((self.last_id, answer, now, None));
             return self.last_id;
         }
         inner.total += 1;
         let last = faults.cut_after.is_some_and(|n| self.sent >= n);
         let answered = !last && faults.lose_answer_every.is_none_or(|n| !inner.total.is_multiple_of(n));
-        inner.received.push(Received { topic: topic.into(), body: body.into(), retain, link: self.number, acknowledged: answered });
+        let place = inner.received.len();
+        inner.received.push(Received { topic: topic.into(), body: body.into(), retain, link: self.number, acknowledged: false });
         let now = Instant::now();
-        self.open.push_back((self.last_id, answered.then(|| now + faults.answer_after), now));
+        self.open.push_back((self.last_id, answered.then(|| now + faults.answer_after), now, Some(place)));
         self.last_id
     }
 

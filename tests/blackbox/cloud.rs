@@ -155,7 +155,8 @@ fn read(port: u16, gateway: &str, into: &Sender<Message>, stop: &AtomicBool, sub
 }
 
 impl Seen {
-    fn take(&mut self, topic: &str, body: &[u8], arrived: Boot) {
+    /// One message that was delivered.
+    pub fn take(&mut self, topic: &str, body: &[u8], arrived: Boot) {
         let kind = topic.splitn(3, '/').nth(2).unwrap_or_default();
         if kind == "command" {
             return; // our own

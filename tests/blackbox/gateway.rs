@@ -45,6 +45,12 @@ impl Gateway {
         gateway
     }
 
+    /// More for the end of its file.
+    pub fn configure(&self, more: &str) {
+        let file = fs::read_to_string(self.config()).expect("it was written");
+        fs::write(self.config(), file + more).expect("the temporary directory takes a file");
+    }
+
     pub fn started(id: &str, config: &str) -> Gateway {
         let mut gateway = Gateway::new(id, config);
         gateway.start();

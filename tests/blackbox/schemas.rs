@@ -85,7 +85,7 @@ fn the_exact_output_of_the_dialect_keeps_the_schemas() {
         .map(by_shape)
         .collect();
     let types: BTreeMap<&str, ()> = messages.iter().filter_map(|m| Some((m["message"]["type"].as_str()?, ()))).collect();
-    for kind in ["status", "line", "registered", "command", "gap", "epoch", "progress", "dead_letter", "clock"] {
+    for kind in ["status", "line", "registered", "command", "gap", "epoch", "progress", "dead_letter", "clock", "store"] {
         assert!(types.contains_key(kind), "no {kind} event among {types:?}");
     }
     judge(&messages);

@@ -241,7 +241,13 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             }],
         }),
         uplinks: uplinks(plan),
-        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, thin_window: plan.thin_window },
+        buffer: Buffer {
+            window: plan.window,
+            ack_within: plan.ack_within,
+            disk_max: plan.disk_max,
+            thin_window: plan.thin_window,
+            card_endurance: 1 << 42,
+        },
     }
 }
 
@@ -254,7 +260,7 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
         Device {
             poll,
             offline_after: (poll * 3).max(Duration::from_secs(2)),
-            points: vec![point(0, n), point(4, n), point(100, n), point(SETPOINT, n)],
+            points: [point(0, n), point(4, n), point(100, n), point(SETPOINT, n)].into(),
             ..Device::new(id, line, unit)
         }
     });
@@ -263,7 +269,7 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 
 fn point(address: u16, device: usize) -> Point {
     let setpoint = address == SETPOINT;
-    let write = WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() };
+    let write = Box::new(WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() });
     let kind = if setpoint { DataType::U16 } else { DataType::U64 };
     Point {
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
@@ -285,6 +291,7 @@ fn uplinks(plan: &Plan) -> Vec<Uplink> {
         password: None,
         client_id: "sim".into(),
         dialect: Dialect::Native,
+        version: config::Mqtt::V311,
         topic_prefix: "fieldgate/sim".into(),
         linger: plan.linger,
         reconnect_max: Duration::from_secs(8),

@@ -102,7 +102,6 @@ pub async fn answer(asked: &Json, sources: &Sources) -> Json {
 
 /// The last value of each point; `None`: no such device.
 async fn before(sources: &Sources, device: &DeviceId) -> Option<Map<String, Json>> {
-    let snapshot = sources.engine.snapshot().await?;
-    let card = snapshot.cards.into_iter().find(|c| c.status.device == *device)?;
-    Some(card.points.iter().filter_map(|p| Some((p.id.to_string(), plain(&p.latest.as_ref()?.1)))).collect())
+    let values = sources.engine.values(device).await?;
+    Some(values.iter().map(|(point, value)| (point.to_string(), plain(value))).collect())
 }

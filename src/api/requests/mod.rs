@@ -4,6 +4,7 @@ mod command;
 mod forget;
 mod frames;
 mod learned;
+mod letters;
 mod lines;
 mod site;
 mod status;
@@ -13,7 +14,7 @@ use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}";
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -27,6 +28,9 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("frames") {
         return frames::answer(asked, sources);
+    }
+    if asked.get("dead_letters").is_some() {
+        return letters::answer(asked, sources).await;
     }
     match asked.get("get").and_then(Value::as_str) {
         Some("status") => status::answer(asked, sources).await,

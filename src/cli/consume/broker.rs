@@ -2,7 +2,7 @@
 
 use crate::{
     cli::site::Trouble,
-    config::{Secret, uplink::Tls},
+    config::{Mqtt, Secret, uplink::Tls},
     system::clock::{Clock, built},
     uplink::{broker::Hello, client::Client},
 };
@@ -59,7 +59,7 @@ impl Args {
         }
         let (host, port) = self.address().ok_or_else(|| usage(format!("{} is no address", self.name()), "--broker HOST or HOST:PORT"))?;
         let tls = self.has_tls().then(|| Tls { ca: self.ca.clone(), cert: self.cert.clone(), key: self.key.clone() });
-        Ok(Client::to(host, port, tls))
+        Ok(Client::to(host, port, tls, Mqtt::V311))
     }
 
     pub fn hello(&self) -> Result<Hello, Trouble> {

@@ -127,7 +127,7 @@ fn points(s: &mut String, profile: &Profile) {
     let points = &profile.device.points;
     let id = points.iter().map(|p| p.id.as_str().len()).max().unwrap_or(0).max(5);
     let _ = writeln!(s, "{:id$}  {:14}  {:>6}  {:10}  {:>7}  {:6}  NOTE", "POINT", "REGISTER", "WIRE", "TYPE", "SCALE", "UNIT");
-    for p in points {
+    for p in points.iter() {
         let register = p.register.to_string();
         let wire = format!("{:#06x}", p.register.address);
         let scale = if p.scale == 1.0 { String::new() } else { p.scale.to_string() };

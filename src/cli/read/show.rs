@@ -148,11 +148,12 @@ mod tests {
     #[test]
     fn a_reading_is_a_table_of_what_was_asked() {
         let mut device = Device::new(DeviceId::parse("meter-1").expect("valid"), LineId::parse("meters").expect("valid"), 1);
-        device.points = vec![
+        device.points = [
             point("input:0", "f32", "voltage", "V", 1.0),
             point("input:2", "f32", "phase_2", "", 1.0),
             point("input:12", "u16", "power", "W", 0.1),
-        ];
+        ]
+        .into();
         let line = Line::new(LineId::parse("meters").expect("valid"), Transport::Tcp { host: "h".into(), port: 502 });
         let place = Place { line, is_configured: true, device: None };
         let value = |point, value, quality| Taken { point, value, quality, raw: vec![0x7f, 0xc0, 0, 0] };

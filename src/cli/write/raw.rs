@@ -7,7 +7,7 @@ use crate::{
         read::exception,
         site::{self, Place, Trouble},
     },
-    config::{DataType, Device, Point, Register, Table, WordOrder, WriteRule},
+    config::{DataType, Device, Point, Register, Table, WordOrder},
     drivers::line::orders::preview,
     model::{DeviceId, PointId, SiteAsk, SiteOutcome},
 };
@@ -27,11 +27,11 @@ pub fn write(global: &Global, out: &Out, args: &Args, place: &Place) -> Result<E
         None => (None, None),
     };
     let mut point = point_of(register, kind, order.as_deref()).map_err(|why| usage(&why))?;
-    point.write = Some(WriteRule::default());
+    point.write = Some(Box::default());
     let id = DeviceId::parse(&format!("unit-{unit}")).map_err(|e| usage(&e.to_string()))?;
     let mut device = Device::new(id, place.line.id.clone(), unit);
     let values = BTreeMap::from([(point.id.clone(), value)]);
-    device.points = vec![point];
+    device.points = [point].into();
     let steps = preview(&device, &values).map_err(|why| usage(&why))?;
     let mut wish = Wish { device, place: place.name(), values, before: BTreeMap::new(), steps };
     if args.dry_run {

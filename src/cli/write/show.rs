@@ -57,7 +57,7 @@ fn changes(wish: &Wish, ascii: bool) -> Vec<(String, String)> {
             Some(before) => format!("{id}   {} {arrow} {new}", with_unit(&text(before), unit)),
             None => format!("{id} {arrow} {new}"),
         };
-        (change, point.and_then(|p| p.write.as_ref()).map(limits).unwrap_or_default())
+        (change, point.and_then(|p| p.write.as_deref()).map(limits).unwrap_or_default())
     };
     wish.values.iter().map(change).collect()
 }
@@ -177,14 +177,16 @@ mod tests {
         config::{DataType, Device, FixedWrite, Register, Table},
         model::{DeviceId, LineId},
     };
+    use std::sync::Arc;
 
     fn wish() -> Wish {
         let id = PointId::parse("setpoint").unwrap();
         let mut point = Point::new(id.clone(), Register { table: Table::Holding, address: 101 }, DataType::U16);
         point.unit = "°C".into();
-        point.write = Some(WriteRule { min: Some(20.0), max: Some(80.0), min_interval: Duration::from_secs(5), ..WriteRule::default() });
+        let rule = WriteRule { min: Some(20.0), max: Some(80.0), min_interval: Duration::from_secs(5), ..WriteRule::default() };
+        point.write = Some(Box::new(rule));
         let mut device = Device::new(DeviceId::parse("boiler").unwrap(), LineId::parse("plc").unwrap(), 1);
-        device.points = vec![point];
+        device.points = [point].into();
         let values = [(id.clone(), Value::Int(67))].into();
         let steps = crate::drivers::line::orders::preview(&device, &values).unwrap();
         Wish { device, place: "192.168.1.20:502".into(), values, before: [(id, Value::Int(65))].into(), steps }
@@ -201,7 +203,7 @@ mod tests {
         let Wish { mut device, values, .. } = wish();
         let place = Register { table: Table::Holding, address: 0 };
         let code = FixedWrite { register: place, words: vec![0xbeef], function: 6, secret: true };
-        device.points[0].write.as_mut().unwrap().pre = vec![code];
+        Arc::make_mut(&mut device.points)[0].write.as_mut().unwrap().pre = vec![code];
         let steps = crate::drivers::line::orders::preview(&device, &values).unwrap();
         assert!(steps[0].words.ends_with("its value is a secret and not shown"), "{steps:?}");
         assert!(steps[0].request.is_empty() && steps[0].expect.is_none(), "{steps:?}");

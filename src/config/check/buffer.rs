@@ -15,7 +15,8 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Buffer {
     let empty = Default::default();
     let (table, at) = root.sub("buffer", "[buffer]", &mut desk.out).unwrap_or((&empty, root.at));
     let trail = root.trail.then("buffer");
-    let keys = Keys::open(table, at, &trail, "[buffer]", &["window", "ack_within", "disk_max", "when_full", "thin_window"], &mut desk.out);
+    let known = ["window", "ack_within", "disk_max", "when_full", "thin_window", "card_endurance"];
+    let keys = Keys::open(table, at, &trail, "[buffer]", &known, &mut desk.out);
     let out = &mut desk.out;
     let window = keys.duration("window", Duration::ZERO..=Duration::from_secs(3600), out).unwrap_or(Duration::from_secs(1));
     let ack_within = keys.duration("ack_within", Duration::ZERO..=Duration::from_secs(60), out).unwrap_or(Duration::from_millis(100));
@@ -31,5 +32,6 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) -> Buffer {
         }
         _ => {}
     }
-    Buffer { window, ack_within, disk_max, thin_window }
+    let card_endurance = keys.size("card_endurance", 1 << 30..=1 << 60, out).unwrap_or(Buffer::CARD_ENDURANCE);
+    Buffer { window, ack_within, disk_max, thin_window, card_endurance }
 }

@@ -123,6 +123,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
             .want(format!("{key} = … on the line"));
     }
     too_wide(&keys, &points, max_words, desk);
+    let points = desk.points.one_of(points.into());
     let profile = profile.unwrap_or(None);
     let (Some(id), Some(line), Some(unit)) = (device_id, line_id, unit) else { return };
     seen.polls.insert(id.clone(), keys.value_at("poll"));

@@ -26,14 +26,14 @@ mod write;
 mod writes;
 
 use super::{
-    Config, Framed, Problems,
+    Config, Framed, Point, Problems,
     keys::{Keys, Trail},
     problem::Code,
     source::Place,
     surroundings::Surroundings,
     table::Table,
 };
-use crate::model::{BadId, DeviceId};
+use crate::model::{BadId, DeviceId, Shared};
 use std::{collections::BTreeMap, path::PathBuf};
 
 pub use profile::{Profiles, check as profile};
@@ -45,6 +45,8 @@ pub struct Desk<'a> {
     pub profiles: Profiles,
     /// Devices on lines with `protocol = "ascii"`, each with its place.
     pub framed: Vec<(Framed, Place)>,
+    /// Lists of points so far.
+    pub points: Shared<Point>,
 }
 
 impl Desk<'_> {

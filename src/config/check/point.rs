@@ -83,7 +83,7 @@ pub fn check(name: &str, table: &Table, at: Place, up: &Trail<'_>, of: impl Into
     let names = names::check(&keys, kind, scale != 1.0 || offset != 0.0, desk);
     let scale_register = scale_register(&keys, register, kind, of.notation, desk);
     let read = keys.flag("read", &mut desk.out).unwrap_or(true);
-    let write = write::check(&keys, register, kind, read, desk);
+    let write = write::check(&keys, register, kind, read, desk).map(Box::new);
     if write.is_some() {
         form::writable(&keys, &names, desk);
     }

@@ -46,7 +46,7 @@ pub fn check(keys: &Keys<'_>, id: PointId, desk: &mut Desk<'_>) -> Option<Point>
     }
     rule.raw = Some(RawPdu { request: request?, reply: reply? });
     let nowhere = Register { table: Table::Holding, address: 0 };
-    Some(Point { write: Some(rule), read: false, ..Point::new(id, nowhere, DataType::Bool) })
+    Some(Point { write: Some(Box::new(rule)), read: false, ..Point::new(id, nowhere, DataType::Bool) })
 }
 
 fn request(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Vec<u8>> {

@@ -3,7 +3,7 @@
 use super::{Desk, id, secret, things};
 use crate::{
     config::{
-        Dialect, Uplink,
+        Dialect, Mqtt, Uplink,
         keys::{Keys, Placed},
         problem::Code,
         source::Place,
@@ -29,6 +29,7 @@ const KEYS: &[&str] = &[
     "linger",
     "reconnect_max",
     "keep_alive",
+    "version",
     "replay_share",
     "replay_rate",
 ];
@@ -109,6 +110,8 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
     let fallback = fallback(keys, tls.as_ref(), desk);
     let client_id = keys.text("client_id", &mut desk.out);
     let dialect = dialect(keys, desk);
+    let versions = [("3.1.1", Mqtt::V311), ("5", Mqtt::V5)];
+    let version = keys.word("version", &versions, &mut desk.out).unwrap_or_default();
     let required = keys.flag("required", &mut desk.out).unwrap_or(true);
     let topic_prefix = prefix(keys, gateway, desk);
     let out = &mut desk.out;
@@ -130,6 +133,7 @@ fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>
         password,
         client_id,
         dialect: dialect?,
+        version,
         topic_prefix,
         linger,
         reconnect_max,

@@ -8,7 +8,7 @@ use crate::config::{
     problem::Code,
     source::Place,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// Registers that one request of function 16 writes.
 const WORDS_MAX: u32 = 123;
@@ -18,7 +18,7 @@ pub fn check(keys: &Keys<'_>, device: &mut Device, desk: &mut Desk<'_>) {
         broadcast(keys, device, desk);
     }
     let mut groups: BTreeMap<&str, Vec<&Point>> = BTreeMap::new();
-    for point in &device.points {
+    for point in device.points.iter() {
         if let Some(name) = point.write.as_ref().and_then(|w| w.group.as_deref()) {
             groups.entry(name).or_default().push(point);
         }
@@ -73,7 +73,7 @@ fn group(keys: &Keys<'_>, name: &str, points: &[&Point], max_words: u16, desk: &
 
 /// Nothing answers: nothing can be read, kept or confirmed.
 fn broadcast(keys: &Keys<'_>, device: &mut Device, desk: &mut Desk<'_>) {
-    for point in &mut device.points {
+    for point in Arc::make_mut(&mut device.points) {
         let (at, key) = place(keys, point);
         let Some(rule) = &mut point.write else {
             desk.out

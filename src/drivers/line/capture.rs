@@ -20,6 +20,7 @@ const HEAD: usize = 8 + 1 + 2;
 #[derive(Debug)]
 struct Ring {
     bytes: VecDeque<u8>,
+    room: usize,
     /// Number of the oldest frame, and of the next.
     first: u64,
     next: u64,
@@ -28,14 +29,11 @@ struct Ring {
 #[derive(Debug, Clone)]
 pub struct Capture(Arc<Mutex<Ring>>);
 
-impl Default for Capture {
-    fn default() -> Capture {
-        let bytes = VecDeque::with_capacity(limits::CAPTURE_BYTES);
-        Capture(Arc::new(Mutex::new(Ring { bytes, first: 0, next: 0 })))
-    }
-}
-
 impl Capture {
+    pub fn new(room: usize) -> Capture {
+        Capture(Arc::new(Mutex::new(Ring { bytes: VecDeque::with_capacity(room), room, first: 0, next: 0 })))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ring> {
         // Frames are written whole: a panic in another holder leaves nothing half done.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -53,8 +51,8 @@ impl Capture {
 
 impl Ring {
     fn put(&mut self, at: Boot, sent: bool, bytes: &[u8]) {
-        let len = bytes.len().min(limits::CAPTURE_BYTES / 4);
-        while self.bytes.len() + HEAD + len > limits::CAPTURE_BYTES {
+        let len = bytes.len().min(self.room / 4);
+        while self.bytes.len() + HEAD + len > self.room {
             let gone = self.len_at(0);
             self.bytes.drain(..HEAD + gone);
             self.first += 1;
@@ -163,7 +161,7 @@ mod tests {
 
     #[test]
     fn the_last_frames_are_kept_in_a_ring_that_never_grows() {
-        let capture = Capture::default();
+        let capture = Capture::new(limits::CAPTURE_BYTES);
         let room = capture.lock().bytes.capacity();
         for n in 0..5000u64 {
             let len = usize::try_from(n % 256).expect("small");

@@ -128,8 +128,8 @@ impl Exchange {
     pub fn new(wire: Wire) -> Exchange {
         Exchange {
             wire,
-            tx: Vec::with_capacity(264),
-            rx: Vec::with_capacity(RX_MAX),
+            tx: Vec::new(),
+            rx: Vec::new(),
             tid: 0,
             unit: 0,
             any_unit: false,

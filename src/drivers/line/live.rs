@@ -1,6 +1,6 @@
 //! The owners on the real thing: a pseudo-terminal, a TCP socket, the real clock.
 
-use super::{LineHandle, start, testing};
+use super::{Known, LineHandle, start, testing};
 use crate::{
     config::{Device, Line, Parity, Serial, Transport},
     drivers::{Doors, modbus::rtu::crc16},
@@ -56,7 +56,7 @@ struct Running {
 fn run(line: &Line, devices: Vec<Device>) -> Running {
     let ((urgent_in, urgent), (bulk_in, bulk)) = (mpsc::channel(64), mpsc::channel(64));
     let stop = CancellationToken::new();
-    let handle = start(line, devices, &[], Doors { urgent: urgent_in, bulk: bulk_in }, Clock::Real, stop.clone());
+    let handle = start(line, devices, &mut Known::default(), Doors { urgent: urgent_in, bulk: bulk_in }, Clock::Real, stop.clone());
     Running { handle, urgent, bulk, stop }
 }
 

@@ -37,11 +37,12 @@ mod watch;
 
 use crate::{
     config::{Device, Line, Transport},
-    drivers::Doors,
+    drivers::{Doors, modbus::plan::Plans},
     limits,
     model::{DeviceId, FramePort, Learned, LineFigures, LineId, Order, OrderPort, SiteJob, SitePort},
     system::clock::Clock,
 };
+use capture::Capture;
 use event::Step;
 pub use learn::remembered;
 use owner::Job;
@@ -83,15 +84,25 @@ impl LineHandle {
     }
 }
 
-/// Starts a Modbus line, with what is remembered of it and its devices.
-pub fn start(line: &Line, devices: Vec<Device>, facts: &[Learned], doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    drive(line, core::Core::remembering(line, devices, facts), doors, clock, stop)
+/// What is known before the first line starts: what was learned, and what the plans of many lines share.
+#[derive(Debug, Default)]
+pub struct Known<'a> {
+    pub facts: &'a [Learned],
+    pub plans: Plans,
+}
+
+/// Starts a Modbus line.
+pub fn start(line: &Line, devices: Vec<Device>, known: &mut Known<'_>, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
+    let mut core = core::Core::remembering(line, devices, known.facts);
+    core.share(&mut known.plans);
+    drive(line, core, doors, clock, stop)
 }
 
 /// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
 /// connection by itself and for ever, until `stop`. What is spoken there is the core's business.
 pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    let report = report::Report::new(line.id.clone(), doors);
+    let room = if matches!(line.transport, Transport::Serial(_)) { limits::CAPTURE_BYTES } else { limits::CAPTURE_BYTES_TCP };
+    let report = report::Report::new(line.id.clone(), doors, Capture::new(room));
     let cell = report.cell();
     let capture = report.capture();
     let frames: FramePort = Arc::new(move |after, most| capture.since(after, most));
@@ -100,7 +111,7 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
         Transport::Serial(serial) => start_thread(&line.id, serial, core, report, clock, stop, ending),
         Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => {
             let (give, jobs) = mpsc::channel(limits::LINE_ORDERS);
-            let owner = tcp::Owner { host: host.clone(), port: *port, core, report, jobs, clock, stop };
+            let owner = Box::new(tcp::Owner { host: host.clone(), port: *port, core, report, jobs, clock, stop });
             tokio::spawn(async move {
                 owner.run().await;
                 drop(ending);
@@ -127,15 +138,15 @@ pub type ForgetPort = Arc<dyn Fn(DeviceId) -> bool + Send + Sync>;
 type JobPort = Arc<dyn Fn(Job) -> Result<(), Job> + Send + Sync>;
 
 fn order_port(port: JobPort) -> OrderPort {
-    Arc::new(move |order: Order| match port(Job::Order(order)) {
-        Err(Job::Order(order)) => Err(order),
+    Arc::new(move |order: Order| match port(Job::Order(Box::new(order))) {
+        Err(Job::Order(order)) => Err(*order),
         _ => Ok(()),
     })
 }
 
 fn site_port(port: JobPort) -> SitePort {
-    Arc::new(move |job: SiteJob| match port(Job::Site(job)) {
-        Err(Job::Site(job)) => Err(job),
+    Arc::new(move |job: SiteJob| match port(Job::Site(Box::new(job))) {
+        Err(Job::Site(job)) => Err(*job),
         _ => Ok(()),
     })
 }

@@ -3,11 +3,11 @@
 use super::event::{Event, Step, Want};
 use crate::model::{Boot, DeviceId, Order, SiteJob};
 
-/// What is handed to an owner from outside; each takes its turn on the line.
+/// What is handed to an owner from outside; each takes its turn on the line. Small: each line has room for many.
 #[derive(Debug)]
 pub enum Job {
-    Order(Order),
-    Site(SiteJob),
+    Order(Box<Order>),
+    Site(Box<SiteJob>),
     /// Learn anew what the device refuses.
     Forget(DeviceId),
 }
@@ -34,8 +34,8 @@ impl Came {
             Came::Sent => core.step(now, Event::Sent),
             Came::Opened => core.step(now, Event::Opened),
             Came::Tuned => core.step(now, Event::Tuned),
-            Came::Job(Job::Order(order)) => core.step(now, Event::Order(order)),
-            Came::Job(Job::Site(job)) => core.step(now, Event::Site(job)),
+            Came::Job(Job::Order(order)) => core.step(now, Event::Order(*order)),
+            Came::Job(Job::Site(job)) => core.step(now, Event::Site(*job)),
             Came::Appeared => core.step(now, Event::Appeared),
             Came::Job(Job::Forget(device)) => {
                 core.forget(now, &device);

@@ -95,7 +95,7 @@ pub struct Report {
 const READINGS: usize = 8;
 
 impl Report {
-    pub fn new(line: LineId, doors: Doors) -> Report {
+    pub fn new(line: LineId, doors: Doors, capture: Capture) -> Report {
         let shared = Shared {
             counters: Counters::default(),
             usage: Usage::default(),
@@ -104,14 +104,7 @@ impl Report {
             framing: "",
             devices: Vec::new(),
         };
-        Report {
-            line,
-            doors,
-            cell: Cell(Arc::new(Mutex::new(shared))),
-            published: Counters::default(),
-            capture: Capture::default(),
-            chance: Boot(0),
-        }
+        Report { line, doors, cell: Cell(Arc::new(Mutex::new(shared))), published: Counters::default(), capture, chance: Boot(0) }
     }
 
     pub fn capture(&self) -> Capture {

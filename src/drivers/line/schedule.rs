@@ -117,6 +117,11 @@ impl Schedule {
         Schedule { polls, idle_period, missed: 0, reserve: Duration::ZERO, reserve_at: Boot(0) }
     }
 
+    /// The requests that are planned.
+    pub fn requests_mut(&mut self) -> impl Iterator<Item = &mut Request> {
+        self.polls.iter_mut().flat_map(|poll| &mut poll.requests)
+    }
+
     /// The line is open: everything begins anew, staggered. Nothing is held against a device that could not be seen.
     pub fn start(&mut self, now: Boot) {
         let count = u32::try_from(self.polls.len()).unwrap_or(u32::MAX).max(1);

@@ -209,7 +209,7 @@ impl<C: Step> Owner<C> {
         // Every order that was taken is answered.
         while let Ok(job) = self.jobs.try_recv() {
             if let Job::Order(order) = job {
-                let _ = self.core.step(self.clock.now(), Event::Order(order));
+                let _ = self.core.step(self.clock.now(), Event::Order(*order));
             }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);

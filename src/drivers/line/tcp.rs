@@ -29,8 +29,8 @@ pub struct Owner<C> {
 }
 
 impl<C: Step> Owner<C> {
-    /// Runs until the gateway stops.
-    pub async fn run(mut self) {
+    /// Runs until the gateway stops. Boxed, or the task would hold the core several times over.
+    pub async fn run(mut self: Box<Self>) {
         let stop = self.stop.clone();
         tokio::select! {
             biased;
@@ -41,7 +41,7 @@ impl<C: Step> Owner<C> {
         self.jobs.close();
         while let Ok(job) = self.jobs.try_recv() {
             if let Job::Order(order) = job {
-                let _ = self.core.step(self.clock.now(), Event::Order(order));
+                let _ = self.core.step(self.clock.now(), Event::Order(*order));
             }
         }
         let _ = self.core.step(self.clock.now(), Event::Stop);
@@ -75,7 +75,8 @@ impl<C: Step> Owner<C> {
                 Want::Open => {
                     drop(stream.take());
                     self.report.deliver(&mut self.core).await;
-                    match connect(&self.host, self.port).await {
+                    // Boxed: it is large, and rarely there.
+                    match Box::pin(connect(&self.host, self.port)).await {
                         Ok(open) => {
                             stream = Some(open);
                             Came::Opened

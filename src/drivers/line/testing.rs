@@ -1,7 +1,7 @@
 //! Lines and devices for the tests of this room.
 
 use crate::{
-    config::{DataType, Device, Line, Parity, Point, Register, Serial, Table, Transport, WriteRule},
+    config::{DataType, Device, Line, Parity, Point, Register, Serial, Table, Transport},
     model::{DeviceId, LineId, PointId},
 };
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub fn device(id: &str, unit: u8, points: u16) -> Device {
 pub fn point(table: Table, address: u16) -> Point {
     let kind = if table.is_bits() { DataType::Bool } else { DataType::U16 };
     Point {
-        write: matches!(table, Table::Holding | Table::Coil).then(WriteRule::default),
+        write: matches!(table, Table::Holding | Table::Coil).then(Box::default),
         ..Point::new(PointId::parse(&format!("r{address}")).expect("valid"), Register { table, address }, kind)
     }
 }

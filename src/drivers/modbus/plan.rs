@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     config::device::{Device, Point, Register, Table},
-    model::PointId,
+    model::{PointId, Shared},
 };
 use std::{ops::Range, sync::Arc};
 
@@ -35,7 +35,7 @@ pub struct Request {
     pub count: u16,
     /// As long as `fields` and in their order; shared by every reading of this request.
     pub points: Arc<[PointId]>,
-    pub fields: Vec<Field>,
+    pub fields: Arc<[Field]>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -64,7 +64,21 @@ impl Request {
     /// Reads the range for nobody: to learn whether the device serves it, or for a scale factor.
     pub fn bare(table: Table, span: &Range<u32>) -> Request {
         let narrow = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-        Request { table, start: narrow(span.start), count: narrow(span.end - span.start), points: [].into(), fields: Vec::new() }
+        Request { table, start: narrow(span.start), count: narrow(span.end - span.start), points: [].into(), fields: [].into() }
+    }
+}
+
+/// What the plans of many devices of one kind have in common, kept once.
+#[derive(Debug, Default)]
+pub struct Plans {
+    points: Shared<PointId>,
+    fields: Shared<Field>,
+}
+
+impl Plans {
+    pub fn share(&mut self, request: &mut Request) {
+        request.points = self.points.one_of(Arc::clone(&request.points));
+        request.fields = self.fields.one_of(Arc::clone(&request.fields));
     }
 }
 

@@ -34,7 +34,7 @@ use crate::{
     config::{LocalMqtt, Mode, RouteKind, User},
     drivers::Doors,
     limits,
-    model::{LineId, LineState, LocalPort, OrderPort, Urgent},
+    model::{LineId, LineState, LocalPort, OrderPort, Receipt, Urgent},
     system::clock::Clock,
 };
 use broker::{Broker, BrokerPort};
@@ -81,7 +81,20 @@ pub struct MqttHandle {
     ended: oneshot::Receiver<()>,
 }
 
+/// Takes a message as if it had just been published, and keeps the receipt as for a publisher. `None`: it is handed over.
+pub type Again = Arc<dyn Fn(&str, &[u8], Receipt) -> Option<std::pin::Pin<Box<dyn Future<Output = ()> + Send>>> + Send + Sync>;
+
 impl MqttHandle {
+    /// For dead letters that are replayed. Weak: it holds no door open at the stop.
+    pub fn again(&self) -> Again {
+        let intake = Arc::downgrade(&self.intake);
+        Arc::new(move |topic, payload, receipt| {
+            let heard = Heard { topic, payload, retained: false, will: false, session: None, from: "replay", refused: None, receipt };
+            // Without a door the receipt falls unkept.
+            intake.upgrade()?.take(heard)
+        })
+    }
+
     pub fn figures(&self) -> MqttFigures {
         let of = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         MqttFigures {

@@ -32,7 +32,7 @@ fn points(names: &[&str]) -> Arc<[PointId]> {
 
 fn point(name: &str, report: Report, write: Option<WriteRule>) -> Point {
     let register = Register { table: Table::Holding, address: 1 };
-    Point { unit: "V".into(), report, write, ..Point::new(PointId::parse(name).unwrap(), register, DataType::U16) }
+    Point { unit: "V".into(), report, write: write.map(Box::new), ..Point::new(PointId::parse(name).unwrap(), register, DataType::U16) }
 }
 
 /// A meter on a bus, polled each second and silent for five at most, with a point `u` that may be written and a point `k`
@@ -44,7 +44,7 @@ fn config() -> Config {
         poll: Duration::from_secs(1),
         offline_after: Duration::from_secs(5),
         profile: Some("p".into()),
-        points: vec![point("u", Report::default(), Some(write)), point("k", on_change, None)],
+        points: [point("u", Report::default(), Some(write)), point("k", on_change, None)].into(),
         ..Device::new(device("meter"), line(), 1)
     };
     let route = |id: &str, unknown| Route {
@@ -76,6 +76,7 @@ fn config() -> Config {
             ack_within: Duration::from_millis(100),
             disk_max: 1 << 29,
             thin_window: Duration::ZERO,
+            card_endurance: 1 << 42,
         },
     }
 }
@@ -266,6 +267,7 @@ fn words(kind: &EventKind) -> String {
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),
+        EventKind::Store { file, state, .. } => format!("{file} {}", state.word()),
         other => format!("{other:?}"),
     }
 }

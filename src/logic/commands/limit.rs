@@ -12,13 +12,13 @@ pub enum Takes {
     /// Any point and value: the device itself decides.
     Anything,
     /// These points and no others.
-    Points(BTreeMap<PointId, PointRule>),
+    Points(Arc<BTreeMap<PointId, PointRule>>),
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub struct PointRule {
     /// `None`: read only.
-    pub write: Option<WriteRule>,
+    pub write: Option<Box<WriteRule>>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +69,7 @@ impl Takes {
 
     fn rule(&self, point: &PointId) -> Option<&WriteRule> {
         let Takes::Points(points) = self else { return None };
-        points.get(point)?.write.as_ref()
+        points.get(point)?.write.as_deref()
     }
 }
 

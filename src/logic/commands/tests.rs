@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{Value, WallMs};
 use proptest::prelude::*;
+use std::sync::Arc;
 
 const WALL: i64 = 1_700_000_000_000;
 const CLOCK: ClockReading = ClockReading::synchronised(WALL);
@@ -21,12 +22,12 @@ fn at(ms: u64) -> Boot {
 }
 
 fn rules() -> Takes {
-    let write = |kind, min, max| Some(WriteRule { kind, min, max, verify: true, min_interval: Duration::from_secs(5) });
-    Takes::Points(BTreeMap::from([
+    let write = |kind, min, max| Some(Box::new(WriteRule { kind, min, max, verify: true, min_interval: Duration::from_secs(5) }));
+    Takes::Points(Arc::new(BTreeMap::from([
         (point("set"), PointRule { write: write(Kind::Number, 20.0, 80.0) }),
         (point("coil"), PointRule { write: write(Kind::Switch, 0.0, 1.0) }),
         (point("temp"), PointRule { write: None }),
-    ]))
+    ])))
 }
 
 fn commands() -> Commands {

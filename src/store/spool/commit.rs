@@ -3,10 +3,12 @@
 //! Order at the limit: stale rows of delivered segments go first; then the gap event is committed in state.db; only
 //! then the oldest rows go.
 
+mod replacing;
+
 use super::{
     Spool, codec,
     core::{Core, saving::Taken},
-    disk::{Disk, Meta, Write},
+    disk::{Disk, Mark, Meta, Write},
     gaps::{self, Gap, Gaps},
     ring::Segment,
 };
@@ -38,11 +40,13 @@ pub struct Saver {
     in_hand: Vec<Taken>,
     retry: Duration,
     failing: bool,
+    /// Of the last turn that failed.
+    error: Option<rusqlite::Error>,
 }
 
 impl Saver {
     pub fn new(disk: Disk, gone: Vec<u64>) -> Saver {
-        Saver { disk, clock: None, gone, in_hand: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false }
+        Saver { disk, clock: None, gone, in_hand: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false, error: None }
     }
 
     /// Does what is due, or with `all` everything. Errors are told in the figures and once in the log, and tried again.
@@ -51,18 +55,53 @@ impl Saver {
             let core = spool.lock();
             (all || core.is_save_due(now), all || core.is_flush_due(now))
         };
-        if !save && !flush {
+        let replace = !all && spool.lock().is_replace_due(now);
+        if !save && !flush && !replace {
             return true;
         }
         // If that fails, so does what follows.
         let _ = self.disk.relax();
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
+        let result = if replace { result.and_then(|wrote| Ok(self.replace(spool, clocks, now, announce)? || wrote)) } else { result };
         // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
         // what each uplink had of those before it.
         let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
         let result = result.and_then(|()| self.thin(spool, clocks, now, announce));
         self.outcome(spool, now, &result);
-        result.is_ok()
+        self.error = result.err();
+        self.error.is_none()
+    }
+
+    pub fn take_error(&mut self) -> Option<rusqlite::Error> {
+        self.error.take()
+    }
+
+    pub fn disk(&mut self) -> &mut Disk {
+        &mut self.disk
+    }
+
+    /// What was announced as gone and may still be in the file.
+    pub fn gone(&self) -> &[u64] {
+        &self.gone
+    }
+
+    /// Another file has taken the place of the one before.
+    pub fn begun_anew(&mut self) {
+        self.clock = None;
+        self.gone.clear();
+        self.retry = limits::WRITE_RETRY_MIN;
+        // Its notes name nothing that is replaced.
+        self.disk.mark = Mark::None;
+        self.disk.stock();
+    }
+
+    /// The row that goes with a commit without a segment. `in_hand`: segments that are in no list for the moment.
+    pub fn meta(core: &mut Core, in_hand: &[Taken]) -> Meta {
+        let run = *core.runs.last().expect("our own run is always there");
+        // All that was ever sealed is either saved or acknowledged, or it says less.
+        let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
+        let cursors = core.written_holding(in_hand, None);
+        Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() }
     }
 
     fn outcome(&mut self, spool: &Spool, now: Boot, result: &Result<(), rusqlite::Error>) {
@@ -80,7 +119,6 @@ impl Saver {
             }
             Err(e) => {
                 if !self.disk.sizes.squeezed && self.disk.is_full(e) && self.disk.squeeze().is_ok() {
-                    tracing::warn!("the file system is full: telemetry stays within the {} KiB of spool.db", self.disk.bytes() >> 10);
                     self.retry = limits::WRITE_RETRY_MIN;
                 }
                 if self.disk.sizes.squeezed {
@@ -138,11 +176,7 @@ impl Saver {
         let (mut meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            let run = *core.runs.last().expect("our own run is always there");
-            // Without a segment, all that was ever sealed is either saved or acknowledged, or it says less.
-            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-            let cursors = core.written_with(&self.in_hand, None);
-            (Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() }, prepared)
+            (Saver::meta(&mut core, &self.in_hand), prepared)
         };
         let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
             meta.head = n + 1;
@@ -151,7 +185,7 @@ impl Saver {
                 slot: s.slot,
                 n: *n,
                 epoch: meta.epoch,
-                boot: here.id,
+                boot: s.boot,
                 at: s.at,
                 first: s.first,
                 last: s.last(),
@@ -309,7 +343,7 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
     let last = batches.last().map_or(0, |b| b.key.seq);
     let narrow = |v: u64| u32::try_from(v).unwrap_or(u32::MAX);
     let segment = Segment {
-        at: core.sealed_at(batches).unwrap_or(now),
+        at: core.sealed_at(batches).or_else(|| oldest_row(batches)).unwrap_or(now),
         first,
         slot: core.ring.take_slot(),
         epoch: core.ours(),
@@ -317,11 +351,17 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         left: narrow(batches.len() as u64),
         samples: narrow(batches.iter().map(|b| b.samples()).sum()),
         bytes: narrow(body.len() as u64),
-        boot: core.our_boot(),
+        // Parts of a batch of an older boot keep it.
+        boot: batches.first().map_or(core.our_boot(), |b| b.boot),
         level: 0,
         done: 0,
     };
     (core.ring.head, segment)
+}
+
+/// Of batches that nobody sealed just now: on the clock of their boot.
+fn oldest_row(batches: &[Arc<Sealed>]) -> Option<Boot> {
+    batches.iter().flat_map(|b| &b.frames).flat_map(|f| &f.rows).map(|row| row.at).min()
 }
 
 /// Whom the loss of these concerns, those of one uplink together.

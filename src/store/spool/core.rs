@@ -108,6 +108,7 @@ pub struct Core {
     flush_at: Option<Boot>,
     /// Segments in the writer's hands, in no list for the moment: the lowest number of each.
     in_hand: BTreeMap<u64, (Epoch, u64)>,
+    pub replacing: replacing::Replacing,
 }
 
 impl Core {
@@ -133,6 +134,7 @@ impl Core {
             gaps_retry_at: None,
             flush_at: None,
             in_hand: BTreeMap::new(),
+            replacing: replacing::Replacing::default(),
         }
     }
 
@@ -386,7 +388,7 @@ impl Core {
             return;
         };
         for (place, batch) in &mut self.batches {
-            if batch.flight & cursor.bit != 0 {
+            if batch.flight & cursor.bit != 0 && !self.replacing.old.contains(&(u, *place)) {
                 batch.flight &= !cursor.bit;
                 cursor.again.insert(*place);
             }
@@ -415,5 +417,7 @@ fn ram_bytes(sealed: &Sealed) -> usize {
 
 mod backlog;
 pub mod cursor;
+pub mod replacing;
+mod rescue;
 pub mod saving;
 mod thinning;

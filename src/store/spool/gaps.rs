@@ -20,6 +20,7 @@ impl Gap {
     pub const VOID: Cow<'static, str> = Cow::Borrowed("thinning did not come to its end: nothing was ever sent under these numbers");
     pub const HAD: Cow<'static, str> = Cow::Borrowed("thinned for other uplinks: this one has what these stand for");
     pub const DAMAGED: Cow<'static, str> = Cow::Borrowed("damaged on the disk");
+    pub const UNKNOWN: Cow<'static, str> = Cow::Borrowed("damaged on the disk; how many samples these numbers held is not known");
 
     pub fn event(self, at: Boot) -> Event {
         let Gap { epoch, from, to, samples, reason, uplink, replaced_by } = self;

@@ -18,11 +18,16 @@ mod ring;
 mod series;
 mod thin;
 
-use super::boots::Clocks;
+use super::{
+    boots::Clocks,
+    db,
+    desk::Desk,
+    health::{Board, Db},
+};
 use crate::model::{Boot, Frame, Key, Receipt, Sealed, SpoolFigures, UplinkIndex, UplinkSpool, event::Alive};
 use core::{Core, Next};
-use disk::Reader;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use disk::{Place, Reader, Unread};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use tokio::sync::Notify;
 
 /// One batch to be sent. It stays in flight until it is acknowledged or returned.
@@ -44,6 +49,9 @@ pub struct Spool {
     bell: Bell,
     clocks: Arc<Clocks>,
     disk_max: u64,
+    board: Arc<Board>,
+    /// Where reading is asked for, once somebody reads beside.
+    desk: OnceLock<Arc<Desk>>,
 }
 
 impl std::fmt::Debug for Spool {
@@ -53,9 +61,18 @@ impl std::fmt::Debug for Spool {
 }
 
 impl Spool {
-    pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64) -> Spool {
+    pub(super) fn new(core: Core, reader: Reader, bell: Bell, clocks: Arc<Clocks>, disk_max: u64, board: Arc<Board>) -> Spool {
         let notify = core.cursors.iter().map(|_| Notify::new()).collect();
-        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify, bell, clocks, disk_max }
+        Spool { core: Mutex::new(core), reader: Mutex::new(reader), notify, bell, clocks, disk_max, board, desk: OnceLock::new() }
+    }
+
+    pub(super) fn reader(&self) -> MutexGuard<'_, Reader> {
+        self.reader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn read_at(&self, desk: &Arc<Desk>) {
+        // Once.
+        let _ = self.desk.set(Arc::clone(desk));
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Core> {
@@ -116,7 +133,11 @@ impl Spool {
         let Some((slot, epoch)) = core.ring.get(n).map(|s| (s.slot, core.epoch_of(s.epoch))) else {
             return false;
         };
-        match self.reader.lock().unwrap_or_else(PoisonError::into_inner).segment(n, slot, epoch) {
+        let place = Place { n, slot, epoch };
+        let Some(read) = self.desk.get().map_or_else(|| Some(self.read(place)), |desk| desk.fetch(place)) else {
+            return false;
+        };
+        match read {
             Ok(batches) => {
                 core.loaded(u, n, batches);
                 true
@@ -135,6 +156,29 @@ impl Spool {
                 false
             }
         }
+    }
+
+    /// After an I/O error SQLite may call a sound file malformed, so only a fresh connection is believed; and then the
+    /// writer looks at the file.
+    pub(super) fn read(&self, place: Place) -> Result<Vec<Sealed>, Unread> {
+        let Place { n, slot, epoch } = place;
+        let mut reader = self.reader();
+        match reader.segment(n, slot, epoch) {
+            Err(Unread::Sql(e)) if db::is_damaged(&e) => {}
+            other => return other,
+        }
+        if let Err(e) = reader.open_again() {
+            // Damage where the schema is, or a disk that fails: the writer finds out which.
+            self.board.suspect(Db::Spool, format!("it cannot be opened for reading: {e}"), false);
+            return Err(Unread::Sql(rusqlite::Error::InvalidQuery));
+        }
+        let again = reader.segment(n, slot, epoch);
+        if let Err(Unread::Sql(e)) = &again
+            && db::is_damaged(e)
+        {
+            self.board.suspect(Db::Spool, format!("segment {n} cannot be read: {e}"), false);
+        }
+        again
     }
 
     /// What has become old while it waited for its link is backlog, though nothing new came since.

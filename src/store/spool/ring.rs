@@ -43,7 +43,7 @@ impl Segment {
 /// So often a segment is thinned before it is dropped.
 pub const LEVELS: usize = 3;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Ring {
     segments: BTreeMap<u64, Segment>,
     /// Numbers delivered, of segments that are delivered in part.
@@ -293,6 +293,13 @@ impl Alive {
             }
         }
         Ok(alive)
+    }
+
+    /// All that it says below `end`.
+    pub fn listed(&self, end: u64) -> impl Iterator<Item = u64> {
+        let runs = self.runs.iter().flat_map(move |(first, count)| *first..first.saturating_add(*count).min(end));
+        // A list of a damaged file may claim anything.
+        runs.chain(self.end..end.max(self.end)).take(1 << 20)
     }
 
     pub fn contains(&self, n: u64) -> bool {

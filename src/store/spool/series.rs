@@ -13,7 +13,7 @@ use std::{
 #[derive(Debug, Clone, Default)]
 pub struct Dictionary(Arc<RwLock<Vec<Name>>>);
 
-type Name = Option<(DeviceId, PointId)>;
+pub type Name = Option<(DeviceId, PointId)>;
 
 impl Names for Dictionary {
     fn series(&self, id: u32) -> Option<(DeviceId, PointId)> {
@@ -24,6 +24,10 @@ impl Names for Dictionary {
 impl Dictionary {
     pub fn add(&self, names: impl IntoIterator<Item = Name>) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).extend(names);
+    }
+
+    pub fn all(&self) -> Vec<Name> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn len(&self) -> usize {

@@ -15,7 +15,7 @@ pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> 
         .query_row([command.id.as_str()], |r| r.get::<_, Option<String>>(0))
         .optional()?;
     if let Some(outcome) = known {
-        return Ok(Accepted::Again(outcome.map(|text| json(&text)).transpose()?));
+        return Ok(Accepted::Again(outcome.map(|text| json(&text).unwrap_or_else(|_| unreadable()))));
     }
     tx.prepare_cached(
         "INSERT INTO command (id, source, device, boot, received, wall_ms, phase, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -32,6 +32,11 @@ pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> 
     ])?;
     forget(tx, tx.last_insert_rowid(), command.received, stamp, kept)?;
     Ok(Accepted::New)
+}
+
+/// Of a command that has ended, how cannot be read any more. One such row must not keep others from being stored.
+fn unreadable() -> Outcome {
+    Outcome { phase: Phase::Unknown, reason: "it ended, but its stored outcome is damaged".into(), values: Default::default() }
 }
 
 /// The oldest ended ones, by count and by age, a few at a time. Age is measured on the boot clock; a command of another

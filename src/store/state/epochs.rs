@@ -1,9 +1,9 @@
 //! Boots, epochs, and how the last run ended.
 
-use super::State;
+use super::{State, to_json};
 use crate::{
     limits,
-    model::{Boot, BootIndex, ClockQuality, ClockReading, ClockSource, Epoch},
+    model::{Boot, BootIndex, ClockQuality, ClockReading, ClockSource, Epoch, Wear},
     store::{Before, boots::BootRow, spool::disk::Gone},
     system::trust::SLEW_MS,
 };
@@ -54,6 +54,16 @@ pub fn set_clock(tx: &Transaction, row: &BootRow) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// What every start writes, tried and taken back: rows that nothing reads before may be the damaged ones.
+pub fn rehearse(db: &mut Connection) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    let id = BootIndex(u32::MAX);
+    set_clock(&tx, &BootRow { id, uuid: String::new(), clock: ClockReading::estimated(0), seen: Boot(0) })?;
+    tx.execute("REPLACE INTO epoch (epoch, boot, window_ms) VALUES (0, ?1, 0)", [id.0])?;
+    tx.query_row("SELECT count(window_ms) FROM epoch", [], |_| Ok(()))?;
+    tx.rollback()
+}
+
 /// The last run that spoke, and whether it ended cleanly. Its telemetry number is only right if it did.
 ///
 /// A run that was killed before its first event and left nothing in the spool is passed over: the cloud never heard of
@@ -93,6 +103,17 @@ pub fn set_gone(tx: &Transaction, file: i64, segments: &[u64]) -> rusqlite::Resu
     Ok(())
 }
 
+/// What the store has cost the disk, as last written.
+pub fn wear(db: &Connection) -> rusqlite::Result<Wear> {
+    let text: Option<String> = db.query_row("SELECT value FROM meta WHERE key = 'wear'", [], |r| r.get(0)).optional()?;
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default())
+}
+
+pub fn set_wear(tx: &Transaction, wear: &Wear) -> rusqlite::Result<()> {
+    tx.prepare_cached("REPLACE INTO meta (key, value) VALUES ('wear', ?1)")?.execute([to_json(wear)?])?;
+    Ok(())
+}
+
 /// The first event row that an uplink wanted, by its name. Only written where there are several.
 pub fn marks(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut all = db.prepare("SELECT substr(key, 12), CAST(value AS INTEGER) FROM meta WHERE key GLOB 'event_from:*'")?;
@@ -115,10 +136,31 @@ pub struct Begin {
     pub window: Duration,
 }
 
+/// The rows of this run in a file that was made of a damaged one, if it lost them.
+pub fn begin_again(db: &mut Connection, begin: &Begin, epoch: Epoch, event: u64) -> rusqlite::Result<()> {
+    let tx = db.transaction()?;
+    let known: bool = tx.query_row("SELECT exists (SELECT 1 FROM boot WHERE id = ?1)", [begin.boot.id.0], |r| r.get(0))?;
+    if !known {
+        set_clock(&tx, &begin.boot)?;
+    }
+    let window = i64::try_from(begin.window.as_millis()).unwrap_or(i64::MAX);
+    let epoch = epoch.0.cast_signed();
+    tx.execute("INSERT OR IGNORE INTO epoch (epoch, boot, window_ms) VALUES (?1, ?2, ?3)", params![epoch, begin.boot.id.0, window])?;
+    tx.execute("UPDATE epoch SET event = max(event, ?2) WHERE epoch = ?1", params![epoch, event.cast_signed()])?;
+    tx.commit()
+}
+
 impl State {
     /// Draws an epoch that was never used and commits it, before anything is sent under it. `draw` gives 64 random bits
     /// for a count of runs.
-    pub fn begin(&mut self, begin: &Begin, mut draw: impl FnMut(u64) -> std::io::Result<u64>) -> rusqlite::Result<std::io::Result<Epoch>> {
+    ///
+    /// `used`: epochs that the spool still holds. A state.db that was lost knows none of them.
+    pub fn begin(
+        &mut self,
+        begin: &Begin,
+        used: impl Fn(Epoch) -> bool,
+        mut draw: impl FnMut(u64) -> std::io::Result<u64>,
+    ) -> rusqlite::Result<std::io::Result<Epoch>> {
         let tx = self.db.transaction()?;
         let mut count: i64 = tx.query_row("SELECT coalesce(max(id), 0) FROM epoch", [], |r| r.get(0))?;
         let epoch = loop {
@@ -127,7 +169,7 @@ impl State {
                 Err(e) => return Ok(Err(e)),
             };
             let known: bool = tx.query_row("SELECT exists (SELECT 1 FROM epoch WHERE epoch = ?1)", [epoch.cast_signed()], |r| r.get(0))?;
-            if !known {
+            if !known && !used(Epoch(epoch)) {
                 break epoch;
             }
             count += 1;
@@ -141,12 +183,14 @@ impl State {
         tx.execute("DELETE FROM epoch WHERE id <= ?1", [tx.last_insert_rowid() - EPOCHS_KEPT])?;
         tx.commit()?;
         (self.epoch, self.boot) = (Epoch(epoch), begin.boot.id);
+        self.begun = Some(begin.clone());
         Ok(Ok(Epoch(epoch)))
     }
 
     /// A clean end: everything is durable. Without it the next run says what may be lost.
-    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64]) -> rusqlite::Result<()> {
+    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64], wear: &Wear) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        set_wear(&tx, wear)?;
         self.outbox.delete(&tx, acknowledged)?;
         set_marks(&tx, &self.marks)?;
         tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;

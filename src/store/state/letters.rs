@@ -21,3 +21,9 @@ pub fn add(tx: &Transaction, letter: &DeadLetter, stamp: &Stamp, kept: u64) -> r
     tx.prepare_cached("DELETE FROM dead_letter WHERE id <= ?1")?.execute([oldest])?;
     Ok(())
 }
+
+/// What was replayed or purged.
+pub fn forget(tx: &Transaction, ids: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = tx.prepare_cached("DELETE FROM dead_letter WHERE id = ?1")?;
+    ids.iter().try_for_each(|id| delete.execute([id]).map(drop))
+}

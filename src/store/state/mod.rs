@@ -2,25 +2,33 @@
 //!
 //! Invariant: an event is written in the transaction of the change it reports, and nobody sees it before the commit.
 
+mod apart;
 mod commands;
 mod devices;
 mod epochs;
 mod learned;
 mod letters;
 mod outbox;
+mod salvage;
 
 pub use epochs::Begin;
 pub use learned::all as learned;
 pub use outbox::{Message, read_messages};
+pub use salvage::salvage;
 
-use super::{Accepted, Before, Change, RestoredDevice, StoreError, boots::BootRow, db, spool::disk::Gone};
+use super::{
+    Accepted, Before, Change, RestoredDevice, StoreError,
+    boots::BootRow,
+    db::{self, Trouble},
+    spool::disk::Gone,
+};
 use crate::{
     limits,
-    model::{BootIndex, ClockReading, Command, Epoch, Event, Learned, Phase},
+    model::{BootIndex, ClockReading, Command, Epoch, Event, Learned, Phase, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_001.sql"),
@@ -68,6 +76,8 @@ pub struct State {
     boot: BootIndex,
     /// To be written with the next group: the first event row that each uplink wants.
     marks: Vec<(String, i64)>,
+    path: PathBuf,
+    begun: Option<Begin>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -79,10 +89,12 @@ struct Stamp {
 }
 
 /// One thing to do in a group commit.
+#[derive(Clone, Copy)]
 pub enum Work<'a> {
     Changes(&'a [Change]),
     Accept(&'a Command),
     Clock(&'a [BootRow]),
+    Wear(&'a Wear),
     /// Segments of the spool file that the gap events of this transaction announce as gone.
     Gone(i64, &'a [u64]),
 }
@@ -91,7 +103,7 @@ pub enum Work<'a> {
 #[derive(Debug, Default)]
 pub struct Committed {
     /// One per `Work::Accept`, in order.
-    pub accepted: Vec<Accepted>,
+    pub accepted: Vec<Result<Accepted, rusqlite::Error>>,
     pub messages: Vec<Message>,
     /// Event rows that were dropped for the limit.
     pub dropped: Vec<i64>,
@@ -108,42 +120,75 @@ pub struct Found {
     /// The first event row that an uplink wanted, by its name.
     pub marks: Vec<(String, i64)>,
     pub learned: Vec<Learned>,
+    pub wear: Wear,
 }
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
-        let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
-        let load = || -> rusqlite::Result<_> {
+        let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut load = || -> rusqlite::Result<_> {
+            epochs::rehearse(&mut db)?;
             let marks = epochs::marks(&db)?;
             let outbox = Outbox::load(&db, &marks)?;
-            Ok((epochs::boots(&db)?, devices::all(&db)?, commands::open(&db)?, epochs::gone(&db)?, learned::all(&db)?, marks, outbox))
+            Ok((
+                epochs::boots(&db)?,
+                devices::all(&db)?,
+                commands::open(&db)?,
+                epochs::gone(&db)?,
+                learned::all(&db)?,
+                epochs::wear(&db)?,
+                marks,
+                outbox,
+            ))
         };
-        let (boots, devices, open_commands, gone, learned, marks, outbox) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
-        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: Vec::new() };
-        Ok(Found { state, boots, devices, open_commands, gone, marks, learned })
+        let (path, marks_due) = (path.to_owned(), Vec::new());
+        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
+        Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
         self.marks = marks;
     }
 
-    /// All of it or nothing. `acknowledged`: event rows that may go. `in_flight`: those that may not.
+    /// All of it or nothing, but for what cannot be stored for its own sake: that is put aside, and the rest goes on.
+    /// `acknowledged`: event rows that may go. `in_flight`: those that may not.
     pub fn group(
+        &mut self,
+        work: &[Work],
+        events: Vec<Event>,
+        acknowledged: &[i64],
+        in_flight: &[i64],
+        clock: ClockReading,
+    ) -> rusqlite::Result<Committed> {
+        match self.try_group(work, events.clone(), acknowledged, in_flight, clock, false) {
+            Err(e) if db::trouble(&e) == Trouble::Content => self.try_group(work, events, acknowledged, in_flight, clock, true),
+            other => other,
+        }
+    }
+
+    /// `apart`: each change can fail alone. That costs a savepoint each, so it is done only when one has failed.
+    fn try_group(
         &mut self,
         work: &[Work],
         mut events: Vec<Event>,
         acknowledged: &[i64],
         in_flight: &[i64],
         clock: ClockReading,
+        apart: bool,
     ) -> rusqlite::Result<Committed> {
         let stamp = Stamp { boot: self.boot, clock, full: self.full };
         let mut done = Committed::default();
         let before = self.outbox;
-        let tx = self.db.transaction()?;
+        let mut tx = self.db.transaction()?;
         let result = (|| {
             for one in work {
-                apply(&tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
+                if apart {
+                    apart::apply_all(&mut tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
+                } else {
+                    apply(&tx, one, &stamp, &self.caps, &mut events, &mut done.accepted)?;
+                }
             }
             self.outbox.delete(&tx, acknowledged)?;
             epochs::set_marks(&tx, &self.marks)?;
@@ -182,6 +227,34 @@ impl State {
         db::stock(&self.db, limits::FREE_PAGES)
     }
 
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Of the file that is open, wherever it is now.
+    pub fn connection(&self) -> &Connection {
+        &self.db
+    }
+
+    /// Leaves the file, whatever state it is in. Every write fails until it is opened again.
+    pub fn let_go(&mut self) -> rusqlite::Result<()> {
+        self.db = Connection::open_in_memory()?;
+        Ok(())
+    }
+
+    /// A fresh connection: to the same file after an error, or to the one that has taken its place. This run is known there
+    /// when this returns.
+    pub fn open_again(&mut self) -> Result<(), StoreError> {
+        let fail = |source| StoreError::Open { path: self.path.clone(), source };
+        let mut db = db::open(&self.path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        if let Some(begun) = &self.begun {
+            epochs::begin_again(&mut db, begun, self.epoch, self.outbox.last_seq()).map_err(fail)?;
+        }
+        self.outbox.moved(&db).map_err(fail)?;
+        self.db = db;
+        Ok(())
+    }
+
     /// The end: the log goes into the file.
     pub fn checkpoint(&self) -> rusqlite::Result<()> {
         self.db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
@@ -194,31 +267,48 @@ fn apply(
     stamp: &Stamp,
     caps: &Caps,
     events: &mut Vec<Event>,
-    accepted: &mut Vec<Accepted>,
+    accepted: &mut Vec<Result<Accepted, rusqlite::Error>>,
 ) -> rusqlite::Result<()> {
     match work {
-        Work::Changes(changes) => changes.iter().try_for_each(|change| match change {
-            Change::Status(status) => devices::status(tx, status, stamp, caps.history),
-            Change::Registered { device, via, offline_after, quarantined, at } => {
-                devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
-            }
-            Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
-            Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
-            Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
-            Change::Learned { fact, forget: true, .. } => learned::forget(tx, fact),
-            Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),
-            Change::Event(event) => {
-                events.push(event.clone());
-                Ok(())
-            }
-        }),
+        Work::Changes(changes) => changes.iter().try_for_each(|change| apply_change(tx, change, stamp, caps, events)),
         Work::Accept(command) => {
-            accepted.push(commands::accept(tx, command, stamp, caps.commands)?);
+            accepted.push(Ok(commands::accept(tx, command, stamp, caps.commands)?));
             Ok(())
         }
         Work::Clock(rows) => rows.iter().try_for_each(|row| epochs::set_clock(tx, row)),
+        Work::Wear(wear) => epochs::set_wear(tx, wear),
         Work::Gone(file, segments) => epochs::set_gone(tx, *file, segments),
     }
+}
+
+fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, events: &mut Vec<Event>) -> rusqlite::Result<()> {
+    match change {
+        Change::Status(status) => devices::status(tx, status, stamp, caps.history),
+        Change::Registered { device, via, offline_after, quarantined, at } => {
+            devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
+        }
+        Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
+        Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
+        Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
+        Change::Learned { fact, forget: true, .. } => learned::forget(tx, fact),
+        Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),
+        Change::ForgetLetters(ids) => letters::forget(tx, ids),
+        Change::Event(event) => {
+            events.push(event.clone());
+            Ok(())
+        }
+    }
+}
+
+/// Dead letters, in a file that nobody has open.
+pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
+    let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut gone = || {
+        let tx = db.transaction()?;
+        letters::forget(&tx, ids)?;
+        tx.commit()
+    };
+    gone().map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }
 
 /// All facts about a device or line, in a file that nobody has open.
@@ -233,6 +323,6 @@ fn json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
     serde_json::from_str(text).map_err(|e| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(e)))
 }
 
-fn to_json<T: serde::Serialize>(value: &T) -> rusqlite::Result<String> {
+fn to_json<T: serde::Serialize + ?Sized>(value: &T) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|e| rusqlite::Error::ToSqlConversionFailure(Box::new(e)))
 }

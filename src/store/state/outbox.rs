@@ -40,6 +40,14 @@ const DROP_GAPS: usize = 64;
 const GAP_BYTES: u64 = 170;
 
 impl Outbox {
+    /// Another file has taken the place of the one before: numbers go on.
+    pub fn moved(&mut self, db: &Connection) -> rusqlite::Result<()> {
+        let found = Outbox::load(db, &[])?;
+        self.next_id = self.next_id.max(found.next_id);
+        (self.rows, self.bytes) = (found.rows, found.bytes);
+        Ok(())
+    }
+
     /// No row gets a number below what an uplink waits for, not even when all rows are gone.
     pub fn load(db: &Connection, marks: &[(String, i64)]) -> rusqlite::Result<Outbox> {
         let wanted = marks.iter().map(|(_, row)| *row).max().unwrap_or(0);
@@ -47,6 +55,10 @@ impl Outbox {
             let number = |n| r.get::<_, i64>(n).map(i64::cast_unsigned);
             Ok(Outbox { next_id: wanted.max(r.get(0)?), seq: 0, rows: number(1)?, bytes: number(2)?, naming: None })
         })
+    }
+
+    pub fn last_seq(&self) -> u64 {
+        self.seq
     }
 
     pub fn last_id(&self) -> i64 {
@@ -61,7 +73,7 @@ impl Outbox {
             let message =
                 Message { id: self.next_id, key: Key { epoch, stream: Stream::Event, seq: self.seq }, boot, events: events.into() };
             let bytes = body.len() as u64;
-            let minor = message.events.iter().all(|e| matches!(e.kind, EventKind::Progress { .. } | EventKind::Status { .. }));
+            let minor = is_minor(&message.events);
             tx.prepare_cached("INSERT INTO event (id, epoch, seq, boot, events, minor, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?
                 .execute(params![
                     message.id,
@@ -265,6 +277,21 @@ impl Dropped {
         let all = self.gone.into_iter().flat_map(|(of, runs)| runs.into_iter().map(move |(from, run)| gap(of.clone(), from, run)));
         all.map(|kind| Event { at, kind }).chain(self.told.events(at)).collect()
     }
+}
+
+/// Messages that were written before, into a file that begins anew.
+pub fn put_messages(db: &Connection, messages: &[Message]) -> rusqlite::Result<()> {
+    let mut put =
+        db.prepare("INSERT OR IGNORE INTO event (id, epoch, seq, boot, events, minor, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    for m in messages {
+        let (epoch, seq) = (m.key.epoch.0.cast_signed(), m.key.seq.cast_signed());
+        put.execute(params![m.id, epoch, seq, m.boot.0, m.events.len() as i64, is_minor(&m.events), to_json(&*m.events)?])?;
+    }
+    Ok(())
+}
+
+fn is_minor(events: &[Event]) -> bool {
+    events.iter().all(|e| matches!(e.kind, EventKind::Progress { .. } | EventKind::Status { .. }))
 }
 
 fn split(events: Vec<Event>) -> rusqlite::Result<Vec<(Vec<Event>, String)>> {

@@ -1,8 +1,10 @@
 //! The store as its users see it. Each test of the suite runs against both back ends.
 
 mod cursors;
+mod faults;
 mod limits;
 mod model;
+mod replacing;
 mod size;
 mod suite;
 mod thin;
@@ -30,7 +32,13 @@ fn dir() -> TempDir {
 }
 
 fn options(dir: &Path, backing: Backing) -> Options {
-    let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20, thin_window: Duration::ZERO };
+    let buffer = Buffer {
+        window: WINDOW,
+        ack_within: Duration::from_millis(100),
+        disk_max: 64 << 20,
+        thin_window: Duration::ZERO,
+        card_endurance: 1 << 42,
+    };
     Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, uplinks: vec![], epoch_seed: None }
 }
 

@@ -165,8 +165,10 @@ impl Harness {
                 self.store().poll(self.now);
             }
             Op::Kill => {
+                // With every segment in flight nothing could be dropped for room.
+                let full = !self.store().spool().figures(self.now).trouble.is_empty();
                 self.store = None;
-                self.after_kill();
+                self.after_kill(full);
                 self.open();
             }
             Op::Restart => {
@@ -226,13 +228,14 @@ impl Harness {
         self.in_flight.push(out.sealed.key);
     }
 
-    /// Everything that was kept to a publisher, or is older than the window, must come back. The rest may be lost.
-    fn after_kill(&mut self) {
+    /// Everything that was kept to a publisher, or is older than the window, must come back. The rest may be lost, and of
+    /// this run what could not be written.
+    fn after_kill(&mut self, full: bool) {
         self.hear_receipts();
         let late = self.now.saturating_sub(self.options.buffer.window);
         let zero = self.options.buffer.window.is_zero();
         for b in self.batches.values_mut() {
-            b.may_be_lost |= b.acknowledged || (b.run == self.runs && !b.kept && b.sealed_at >= late && !zero);
+            b.may_be_lost |= b.acknowledged || (b.run == self.runs && !b.kept && ((b.sealed_at >= late && !zero) || full));
             b.acknowledged = false;
         }
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     model::{Replaced, Stream, UplinkId},
-    store::spool::core::Room,
+    store::{health::Db, spool::core::Room},
 };
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,6 +129,9 @@ impl Site {
         t.room = Room { ram_bytes: 1 << 20, ram_batches: 1000 };
         let (store, restored) = open::open(&o, t).unwrap();
         self.epoch = restored.epoch;
+        // As the engine does: nothing is told before the first event of an epoch.
+        let said = submit(&store, vec![Change::Event(event(1))]);
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(said).unwrap();
         self.store = Some(store);
     }
 
@@ -386,4 +389,24 @@ fn the_oldest_is_thinned_by_steps_and_dropped_last() {
     let of: u64 = thin.iter().map(|(of, _)| of).sum();
     println!("{} raw batches, {} thinned ones for {of} samples, {} rows", raw.len(), thin.len(), cloud.rows.len());
     assert!(of > raw.len() as u64 * POINTS as u64, "thinning keeps more time than it drops");
+}
+
+#[test]
+fn what_was_thinned_is_known_as_such_after_a_damaged_file_was_replaced() {
+    let mut site = Site::new(ONE);
+    (0..12).for_each(|_| site.step(&Op::Seal(10)));
+    let thinned = |site: &Site| -> i64 {
+        let sql = "SELECT count(*) FROM thinned WHERE level > 0 AND n IN (SELECT n FROM segment)";
+        site.db("spool.db").query_row(sql, [], |r| r.get(0)).unwrap()
+    };
+    assert!(thinned(&site) > 0);
+    site.store().handle.shared.board.suspect(Db::Spool, "to be replaced".into(), true);
+    for _ in 0..40 {
+        site.now = site.now + Duration::from_millis(1100);
+        site.store().poll(site.now);
+    }
+    assert!(site.dir.path().join("spool.db.corrupt-1").exists(), "it was not replaced");
+    assert!(thinned(&site) > 0);
+    site.step(&Op::Kill);
+    site.settle();
 }

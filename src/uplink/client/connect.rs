@@ -1,16 +1,22 @@
 //! From a host name to a link: addresses, TCP, TLS, CONNECT and CONNACK, each within a time of its own.
 
-use super::{packets, session::Session, tls};
+use super::{
+    heard::{Greeting, Heard},
+    packets,
+    session::Session,
+    tls,
+};
 use crate::{
     config,
     model::WallMs,
     uplink::broker::{Broker, Hello, Lost, NoLink, Welcome},
 };
-use rumqttc::{ConnectReturnCode, Packet};
+use rumqttc::tokio_rustls::TlsConnector;
 use std::{io, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
+    task::JoinHandle,
     time::timeout,
 };
 
@@ -29,16 +35,19 @@ pub struct Client {
     host: String,
     port: u16,
     tls: Option<config::uplink::Tls>,
+    version: config::Mqtt,
+    /// Certificates that are being read.
+    reading: Option<JoinHandle<Result<TlsConnector, NoLink>>>,
 }
 
 impl Client {
     pub fn new(uplink: &config::Uplink) -> Client {
-        Client { host: uplink.host.clone(), port: uplink.port, tls: uplink.tls.clone() }
+        Client::to(uplink.host.clone(), uplink.port, uplink.tls.clone(), uplink.version)
     }
 
     /// To a further broker of an uplink, or for who reads from a broker and is no uplink.
-    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>) -> Client {
-        Client { host, port, tls }
+    pub fn to(host: String, port: u16, tls: Option<config::uplink::Tls>, version: config::Mqtt) -> Client {
+        Client { host, port, tls, version, reading: None }
     }
 
     async fn tcp(&self) -> Result<TcpStream, NoLink> {
@@ -55,9 +64,23 @@ impl Client {
         Err(last)
     }
 
-    async fn wire(&self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
-        let Some(tls) = &self.tls else { return Ok(Box::new(stream)) };
-        let (connector, name) = (tls::connector(tls, judged_at)?, tls::server_name(&self.host)?);
+    /// Some hundred files of a disk that may hang: not on the thread that everything shares. One reading at a time: one that
+    /// hangs is waited for by the next attempt, which then reads what is new.
+    async fn certificates(&mut self, tls: config::uplink::Tls, judged_at: WallMs) -> Result<TlsConnector, NoLink> {
+        if let Some(hangs) = &mut self.reading {
+            // Whatever it found is of an attempt that was given up.
+            let _ = hangs.await;
+        }
+        let reading = self.reading.insert(tokio::task::spawn_blocking(move || tls::connector(&tls, judged_at)));
+        let read = reading.await;
+        self.reading = None;
+        read.unwrap_or_else(|e| Err(NoLink::Tls(format!("certificates were not read: {e}"))))
+    }
+
+    async fn wire(&mut self, stream: TcpStream, judged_at: WallMs) -> Result<Box<dyn Wire>, NoLink> {
+        let Some(tls) = self.tls.clone() else { return Ok(Box::new(stream)) };
+        let name = tls::server_name(&self.host)?;
+        let connector = self.certificates(tls, judged_at).await?;
         let stream = connector.connect(name, stream).await.map_err(|e| NoLink::Tls(e.to_string()))?;
         Ok(Box::new(stream))
     }
@@ -70,14 +93,17 @@ impl Broker for Client {
         let stream = self.tcp().await?;
         prepare(&stream, hello.keep_alive);
         let greet = async {
-            let mut session = Session::new(self.wire(stream, hello.judged_at).await?, hello.keep_alive);
-            session.queue(|out| packets::connect(hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e.to_string())))?;
+            let version = self.version;
+            let mut session = Session::new(self.wire(stream, hello.judged_at).await?, hello.keep_alive, version);
+            session.queue(|out| packets::connect(version, hello, out)).map_err(|e| NoLink::Ended(Lost::Garbled(e)))?;
             match session.packet().await? {
-                Packet::ConnAck(ack) if ack.code == ConnectReturnCode::Success => {
-                    Ok((session, Welcome { resumed: ack.session_present, receive_max: None }))
+                Heard::Greeting(greeting) => {
+                    let Greeting { welcome, keep_alive } = greeting?;
+                    session.greeted(keep_alive);
+                    Ok((session, welcome))
                 }
-                Packet::ConnAck(ack) => Err(NoLink::Refused(refusal(ack.code))),
-                other => Err(Lost::Garbled(format!("{:?} instead of CONNACK", other.packet_type())).into()),
+                Heard::Goodbye(why, _) => Err(NoLink::Refused(why)),
+                other => Err(Lost::Garbled(format!("{} instead of CONNACK", other.name())).into()),
             }
         };
         timeout(HELLO_WITHIN, greet).await.unwrap_or(Err(NoLink::Silent(HELLO_WITHIN)))
@@ -98,16 +124,5 @@ fn in_words(e: &io::Error) -> String {
         io::ErrorKind::NetworkUnreachable => "network unreachable".into(),
         io::ErrorKind::HostUnreachable => "host unreachable".into(),
         _ => e.to_string(),
-    }
-}
-
-const fn refusal(code: ConnectReturnCode) -> &'static str {
-    match code {
-        ConnectReturnCode::RefusedProtocolVersion => "it does not speak MQTT 3.1.1",
-        ConnectReturnCode::BadClientId => "client id not allowed; check client_id",
-        ConnectReturnCode::ServiceUnavailable => "server unavailable",
-        ConnectReturnCode::BadUserNamePassword => "user name or password wrong",
-        ConnectReturnCode::NotAuthorized => "not authorised; check user name, password and client certificate",
-        ConnectReturnCode::Success => "",
     }
 }

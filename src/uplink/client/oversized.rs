@@ -2,7 +2,7 @@
 //!
 //! Its beginning is kept for the dead letter, the rest is read and thrown away without being held in memory.
 
-use crate::{limits, uplink::broker::Message};
+use crate::{config::Mqtt, limits, uplink::broker::Message};
 use bytes::{Buf, BytesMut};
 
 /// The largest packet that is read whole: a payload at its limit, and room for its topic.
@@ -16,7 +16,7 @@ pub struct Cut {
 }
 
 /// `Some(Ok)`: it was taken off the buffer. `Some(Err)`: no PUBLISH, so nothing can be saved. `None`: more is needed.
-pub fn take(buffer: &mut BytesMut) -> Option<Result<Cut, ()>> {
+pub fn take(buffer: &mut BytesMut, version: Mqtt) -> Option<Result<Cut, ()>> {
     let (first, remaining, header) = fixed_header(buffer)?;
     if first >> 4 != 3 {
         return Some(Err(()));
@@ -24,8 +24,18 @@ pub fn take(buffer: &mut BytesMut) -> Option<Result<Cut, ()>> {
     let quality = (first >> 1) & 3;
     let topic_len = usize::from(u16::from_be_bytes([*buffer.get(header)?, *buffer.get(header + 1)?]));
     let id_at = header + 2 + topic_len;
-    let body_at = if quality > 0 { id_at + 2 } else { id_at };
-    let keep_to = body_at + limits::DEAD_LETTER_BYTES;
+    let properties_at = if quality > 0 { id_at + 2 } else { id_at };
+    let body_at = match version {
+        Mqtt::V311 => properties_at,
+        Mqtt::V5 => {
+            let (length, digits) = length(buffer, properties_at)?;
+            properties_at + digits + length
+        }
+    };
+    if body_at > header + remaining {
+        return Some(Err(()));
+    }
+    let keep_to = (body_at + limits::DEAD_LETTER_BYTES).min(header + remaining);
     if buffer.len() < keep_to {
         return None;
     }
@@ -47,12 +57,18 @@ pub fn take(buffer: &mut BytesMut) -> Option<Result<Cut, ()>> {
 
 /// First byte, remaining length, length of the header.
 fn fixed_header(buffer: &[u8]) -> Option<(u8, usize, usize)> {
-    let mut remaining = 0;
+    let (remaining, digits) = length(buffer, 1)?;
+    Some((buffer[0], remaining, 1 + digits))
+}
+
+/// A length of up to four bytes at `at`, and how many it has.
+fn length(buffer: &[u8], at: usize) -> Option<(usize, usize)> {
+    let mut value = 0;
     for n in 0..4 {
-        let byte = *buffer.get(n + 1)?;
-        remaining |= usize::from(byte & 0x7f) << (7 * n);
+        let byte = *buffer.get(at + n)?;
+        value |= usize::from(byte & 0x7f) << (7 * n);
         if byte & 0x80 == 0 {
-            return Some((buffer[0], remaining, n + 2));
+            return Some((value, n + 1));
         }
     }
     None

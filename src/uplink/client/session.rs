@@ -8,12 +8,14 @@
 
 use super::{
     connect::Wire,
-    oversized::{self, Cut, PACKET_BYTES},
+    heard::{self, Heard},
     packets,
 };
-use crate::uplink::broker::{Arrived, Link, Lost, Message, UNSENT_MAX};
+use crate::{
+    config::Mqtt,
+    uplink::broker::{Arrived, Link, Lost, UNSENT_MAX},
+};
 use bytes::{Buf, BytesMut};
-use rumqttc::{Packet, QoS, SubscribeReasonCode, mqttbytes::Error};
 use std::{
     collections::VecDeque,
     future::poll_fn,
@@ -51,10 +53,11 @@ pub struct Session {
     spoke: Instant,
     ping: Option<Instant>,
     report_written: bool,
+    version: Mqtt,
 }
 
 impl Session {
-    pub fn new(wire: Box<dyn Wire>, keep_alive: Duration) -> Session {
+    pub fn new(wire: Box<dyn Wire>, keep_alive: Duration, version: Mqtt) -> Session {
         let now = Instant::now();
         Session {
             wire,
@@ -71,6 +74,7 @@ impl Session {
             spoke: now,
             ping: None,
             report_written: false,
+            version,
         }
     }
 
@@ -79,22 +83,18 @@ impl Session {
         write(&mut self.outgoing)
     }
 
-    /// The next packet, whatever it is; writes meanwhile. For CONNACK, before there is a watchdog.
-    pub async fn packet(&mut self) -> Result<Packet, Lost> {
-        loop {
-            if let Some(packet) = self.parse()? {
-                return Ok(packet);
-            }
-            poll_fn(|cx| self.poll_wire(cx)).await?;
-        }
+    /// The broker let us in, and may want to hear from us at other times.
+    pub fn greeted(&mut self, keep_alive: Option<Duration>) {
+        self.keep_alive = keep_alive.unwrap_or(self.keep_alive);
     }
 
-    /// A packet that is whole. `skip` and oversized messages are handled before.
-    fn parse(&mut self) -> Result<Option<Packet>, Lost> {
-        match Packet::read(&mut self.incoming, PACKET_BYTES) {
-            Ok(packet) => Ok(Some(packet)),
-            Err(Error::InsufficientBytes(_)) => Ok(None),
-            Err(e) => Err(Lost::Garbled(e.to_string())),
+    /// The next packet, whatever it is; writes meanwhile. For CONNACK, before there is a watchdog.
+    pub async fn packet(&mut self) -> Result<Heard, Lost> {
+        loop {
+            if let Some(heard) = heard::read(self.version, &mut self.incoming)? {
+                return Ok(heard);
+            }
+            poll_fn(|cx| self.poll_wire(cx)).await?;
         }
     }
 
@@ -108,43 +108,30 @@ impl Session {
                 self.give_back();
                 return Ok(None);
             }
-            let packet = match Packet::read(&mut self.incoming, PACKET_BYTES) {
-                Ok(packet) => packet,
-                Err(Error::InsufficientBytes(_)) => return Ok(None),
-                Err(Error::PayloadSizeLimitExceeded(_)) => match oversized::take(&mut self.incoming) {
-                    None => return Ok(None),
-                    Some(Ok(Cut { message, skip })) => {
-                        self.skip = skip;
-                        return Ok(Some(Arrived::Message(message)));
-                    }
-                    Some(Err(())) => return Err(Lost::Garbled("a packet without end".into())),
-                },
-                Err(e) => return Err(Lost::Garbled(e.to_string())),
-            };
-            if let Some(arrived) = self.understand(packet) {
+            let Some(heard) = heard::read(self.version, &mut self.incoming)? else { return Ok(None) };
+            if let Some(arrived) = self.understand(heard)? {
                 return Ok(Some(arrived));
             }
         }
     }
 
-    fn understand(&mut self, packet: Packet) -> Option<Arrived> {
-        match packet {
+    fn understand(&mut self, heard: Heard) -> Result<Option<Arrived>, Lost> {
+        Ok(match heard {
             // An id that is not open was acknowledged before: a repeated PUBACK proves nothing and harms nothing.
-            Packet::PubAck(ack) => self.close_id(ack.pkid).then_some(Arrived::Acknowledged(ack.pkid)),
-            Packet::SubAck(ack) => {
-                let granted = ack.return_codes.iter().all(|code| matches!(code, SubscribeReasonCode::Success(_)));
-                Some(Arrived::Subscribed { granted })
+            Heard::Acknowledged(id, refusal) => {
+                let told = refusal.map_or(Arrived::Acknowledged(id), |why| Arrived::Refused(id, why));
+                self.close_id(id).then_some(told)
             }
-            Packet::Publish(p) => Some(Arrived::Message(Message {
-                id: if p.qos == QoS::AtMostOnce { 0 } else { p.pkid },
-                topic: packets::topic(&p.topic),
-                length: p.payload.len(),
-                body: p.payload,
-                retained: p.retain,
-                again: p.dup,
-            })),
-            _ => None,
-        }
+            Heard::Confused => return Err(Lost::Told("a packet id of ours is in use there (0x91)".into())),
+            Heard::Subscribed { granted } => Some(Arrived::Subscribed { granted }),
+            Heard::Message(message) => Some(Arrived::Message(message)),
+            Heard::Cut(message, skip) => {
+                self.skip = skip;
+                Some(Arrived::Message(message))
+            }
+            Heard::Goodbye(why, content) => return Err(if content { Lost::Rejected(why) } else { Lost::Told(why) }),
+            Heard::Greeting(_) | Heard::Nothing | Heard::Odd(_) => None,
+        })
     }
 
     fn close_id(&mut self, id: u16) -> bool {
@@ -232,8 +219,13 @@ impl Session {
     fn watch(&mut self) -> Result<(), Lost> {
         let now = Instant::now();
         let unanswered = self.ping.is_some_and(|sent| now >= sent + self.keep_alive / 2);
-        if unanswered || (!self.open.is_empty() && now >= self.oldest_since + self.patience()) {
+        if unanswered {
             return Err(Lost::Silent(self.patience()));
+        }
+        if !self.open.is_empty() && now >= self.oldest_since + self.patience() {
+            // With a sign of life since, and no ping open, the broker is there and does not do what it is for.
+            let alive = self.heard > self.oldest_since && self.ping.is_none();
+            return Err(if alive { Lost::Unacknowledged(self.patience()) } else { Lost::Silent(self.patience()) });
         }
         if self.ping.is_none() && now >= self.heard.min(self.spoke) + self.keep_alive {
             packets::ping(&mut self.outgoing);
@@ -257,14 +249,14 @@ impl Link for Session {
             self.oldest_since = Instant::now();
         }
         self.open.push_back(id);
-        packets::publish(topic, body, retain, id, &mut self.outgoing);
+        packets::publish(self.version, topic, body, retain, id, &mut self.outgoing);
         self.report_written |= self.outgoing.len() > UNSENT_MAX;
         id
     }
 
     fn subscribe(&mut self, filter: &str) {
         let id = self.fresh_id();
-        packets::subscribe(filter, id, &mut self.outgoing).expect("a filter of ours is valid and short");
+        packets::subscribe(self.version, filter, id, &mut self.outgoing);
     }
 
     fn acknowledge(&mut self, id: u16) {

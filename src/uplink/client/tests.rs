@@ -1,5 +1,8 @@
 //! The real client in real time against a scripted broker on a loopback port: what brokers do wrong, on purpose.
 
+mod five;
+mod misbehaving;
+
 use crate::{
     config::{Uplink, uplink::Tls},
     limits,
@@ -241,7 +244,7 @@ async fn a_mute_broker_is_left_within_one_and_a_half_keep_alives() {
 async fn refusals_and_garbage_are_said_in_words() {
     for (act, want) in [
         (Act::Refuse(ConnectReturnCode::BadUserNamePassword), "the broker refused us: user name or password wrong"),
-        (Act::Garbage, "the broker sent what is not MQTT 3.1.1: "),
+        (Act::Garbage, "the broker sent what is not MQTT: "),
         (Act::CloseAfter(1), "the broker closed the connection right after accepting it; is the client id fieldgate-plant-7 used twice?"),
     ] {
         let broker = Scripted::start(vec![act], None).await;

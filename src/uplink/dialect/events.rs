@@ -24,6 +24,7 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Progress { .. } => "progress",
         EventKind::DeadLetter { .. } => "dead_letter",
         EventKind::Clock { .. } => "clock",
+        EventKind::Store { .. } => "store",
     }
 }
 
@@ -89,6 +90,9 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
             if let Some(r) = reading {
                 o.word("quality", r.quality.word()).number("error_ms", r.error_ms).word("source", r.source.word());
             }
+        }
+        EventKind::Store { file, state, detail } => {
+            o.word("file", file).word("state", state.word()).text("detail", detail);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Model to topic and bytes, and back. Pure: no `async`, no clock, no store.
 
+pub mod back;
 pub mod command;
 mod events;
 mod json;

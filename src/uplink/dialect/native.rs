@@ -222,7 +222,7 @@ fn device(out: &mut Vec<u8>, card: &DeviceCard, clock: ClockReading) {
         None => object.null("profile"),
     };
     let mut points = Object::begin(object.key("points"));
-    for PointCard { id, unit, kind, writable, .. } in &card.points {
+    for PointCard { id, unit, kind, writable } in card.points.iter() {
         let mut point = Object::begin(points.key(id.as_str()));
         point.text("unit", unit).text("type", kind).flag("writable", *writable);
         point.end();

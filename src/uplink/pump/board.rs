@@ -42,10 +42,25 @@ impl Board {
 
     pub fn backlog(&mut self, waiting: bool, now: Boot) {
         match (self.figures.state, waiting) {
-            (UplinkState::Up, true) => self.turn(UplinkState::CatchingUp, String::new(), now),
-            (UplinkState::CatchingUp, false) => self.turn(UplinkState::Up, String::new(), now),
+            (UplinkState::Up, true) => self.turn(UplinkState::CatchingUp, self.figures.reason.clone(), now),
+            (UplinkState::CatchingUp, false) => self.turn(UplinkState::Up, self.figures.reason.clone(), now),
             _ => {}
         }
+    }
+
+    /// What is wrong although the link is up; empty: nothing any more.
+    pub fn remark(&mut self, text: String) {
+        if self.figures.reason != text {
+            if !text.is_empty() {
+                tracing::warn!(uplink = %self.id, text, "uplink up, but");
+            }
+            self.figures.reason = text;
+            self.dirty = true;
+        }
+    }
+
+    pub fn has_remark(&self) -> bool {
+        !self.figures.reason.is_empty()
     }
 
     pub fn broker(&mut self, name: Arc<str>) {

@@ -58,6 +58,8 @@ pub struct Downlink {
     mail: Option<Boot>,
     /// One clone for each dead letter that is on its way to the disk.
     asides: Arc<()>,
+    /// Since when a command waits that could not be kept.
+    unkept: Option<Boot>,
 }
 
 /// More came than is ever open: the link is dropped, and the broker keeps what it has.
@@ -68,7 +70,7 @@ impl Downlink {
     pub fn new(uplink: UplinkId, topic: String, urgent: mpsc::Sender<Urgent>, store: Store) -> Downlink {
         let settlements = Arc::new(Settlements::default());
         let (held, waiting, asides) = (VecDeque::new(), VecDeque::new(), Arc::new(()));
-        Downlink { uplink, topic, urgent, store, settlements, next_receipt: 1, held, waiting, mail: None, asides }
+        Downlink { uplink, topic, urgent, store, settlements, next_receipt: 1, held, waiting, mail: None, asides, unkept: None }
     }
 
     pub fn topic(&self) -> &str {
@@ -78,6 +80,7 @@ impl Downlink {
     /// A new link. What was held on the one before comes again by itself.
     pub fn connected(&mut self, resumed: bool, now: Boot) {
         self.held.clear();
+        self.unkept = None;
         self.mail = resumed.then_some(now);
     }
 
@@ -167,6 +170,15 @@ impl Downlink {
         });
     }
 
+    /// When a new link is worth it, so that the broker brings what could not be kept.
+    pub fn again_at(&self) -> Option<Boot> {
+        self.unkept.map(|since| since + limits::COMMAND_AGAIN)
+    }
+
+    pub fn asks_again(&self, now: Boot) -> bool {
+        self.again_at().is_some_and(|at| now >= at)
+    }
+
     /// Waits until a PUBACK may be due, or the engine has room again.
     pub async fn changed(&mut self) {
         tokio::select! {
@@ -188,6 +200,7 @@ impl Downlink {
             let Ok(n) = self.held.binary_search_by_key(&receipt, |held| held.receipt) else { continue };
             self.held[n].settled = Some(how);
             if how == Settled::NotKept {
+                self.unkept.get_or_insert(now);
                 tracing::warn!(uplink = %self.uplink, "a command could not be kept and is not acknowledged; the broker brings it again");
             }
         }

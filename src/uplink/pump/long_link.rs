@@ -108,7 +108,7 @@ fn no_more_is_in_flight_than_the_broker_takes() {
     virtual_time(async {
         let rig = Rig::start();
         rig.broker.faults(|f| {
-            f.receive_max = Some(3);
+            f.welcome.receive_max = Some(3);
             f.answer_after = Duration::from_millis(100);
         });
         rig.broker.cut();

@@ -14,31 +14,35 @@
 mod board;
 mod devices;
 mod downlink;
+mod exam;
 mod session;
 mod window;
 
 use super::{
-    broker::{Broker, Hello, NoLink, Welcome},
+    broker::{Broker, Hello, Lost, NoLink, Welcome},
     brokers::Brokers,
     client::Client,
     dialect::{Native, Presence},
 };
 use crate::{
     config, limits,
-    logic::backoff::Backoff,
-    model::{Boot, DeviceCard, Epoch, GatewayId, UplinkFigures, UplinkIndex, Urgent, WallMs},
+    logic::{
+        backoff::Backoff,
+        suspects::{Blame, Suspects},
+    },
+    model::{Boot, DeviceCard, Epoch, GatewayId, Stream, UplinkFigures, UplinkIndex, Urgent, WallMs},
     store::Store,
     system::clock::Clock,
 };
 use board::Board;
 use downlink::Downlink;
 use session::{End, Session};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 /// A link that the broker closes this soon after accepting it: most often a second client with the same id.
-const USURPED: std::time::Duration = std::time::Duration::from_secs(2);
+const USURPED: Duration = Duration::from_secs(2);
 
 /// What an uplink is made of.
 pub struct Parts {
@@ -62,7 +66,7 @@ pub async fn run(parts: Parts) {
     let of = &parts.config;
     let name = |host: &str, port: u16| Arc::from(format!("{host}:{port}"));
     let others: Vec<_> =
-        of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at.host.clone(), at.port, at.tls.clone()))).collect();
+        of.fallback.iter().map(|at| (name(&at.host, at.port), Client::to(at.host.clone(), at.port, at.tls.clone(), of.version))).collect();
     let brokers = Brokers::new((name(&of.host, of.port), Client::new(of)), others);
     run_with(parts, brokers).await;
 }
@@ -87,6 +91,11 @@ struct Pump<B> {
     backoff: Backoff,
     /// Counts connection attempts: a will belongs to the birth of the same session.
     session: u64,
+    /// Birth was acknowledged on the last link.
+    greeted: bool,
+    suspects: Suspects,
+    /// Why the last message was not taken: its parts are tried in the same way.
+    blame: Blame,
     /// On another broker than the preferred one: when that is tried again.
     leave_at: Option<Boot>,
 }
@@ -99,7 +108,25 @@ impl<B: Broker> Pump<B> {
         let board = Board::new(config.id.clone(), figures, clock.now());
         // Different for every run, and the same in a simulation that starts the same.
         let backoff = Backoff::new(config.reconnect_max, epoch.0 ^ clock.now().0);
-        Pump { config, index, epoch, store, cards, clock, stop, broker, native, board, downlink, backoff, session: 0, leave_at: None }
+        Pump {
+            config,
+            index,
+            epoch,
+            store,
+            cards,
+            clock,
+            stop,
+            broker,
+            native,
+            board,
+            downlink,
+            backoff,
+            session: 0,
+            greeted: false,
+            suspects: Suspects::default(),
+            blame: Blame::Content,
+            leave_at: None,
+        }
     }
 
     async fn run(mut self) {
@@ -141,22 +168,33 @@ impl<B: Broker> Pump<B> {
         let began = self.clock.now();
         self.board.up(began);
         self.downlink.connected(welcome.resumed, began);
-        let session = Session::new(self, link, welcome.receive_max);
+        self.greeted = false;
+        let session = Session::new(self, link, welcome, began);
         let (end, useful) = session.run(since).await;
         self.store.spool().return_unacknowledged(self.index);
         self.store.events().return_unacknowledged(self.index);
         self.broker.ended(useful);
         let now = self.clock.now();
-        self.backoff.ended(now - began, useful);
+        // A link on which nothing is ever acknowledged was not a good one, however long it lasted.
+        let mute = !useful && matches!(end, End::Lost(Lost::Unacknowledged(_)));
+        self.backoff.ended(if mute { Duration::ZERO } else { now - began }, useful);
         match end {
             // Else it left for the preferred broker.
             End::Stopped => return self.stop.is_cancelled(),
-            End::Lost(super::broker::Lost::Closed) if now - began < USURPED => {
+            End::Lost(Lost::Closed) if now - began < USURPED && !(self.greeted && self.suspects.is_wary()) => {
                 let id = &self.config.client_id;
                 self.board
                     .down(format!("the broker closed the connection right after accepting it; is the client id {id} used twice?"), now);
             }
+            End::Lost(_) if mute => self.board.down("the broker acknowledges nothing; everything is kept here and sent again".into(), now),
+            End::Lost(Lost::Closed) if self.suspects.is_stuck(Stream::Telemetry) => {
+                let topic = self.native.topic("telemetry");
+                self.board.down(format!("the broker closes the connection on every message on {topic}; check its access rules"), now);
+            }
             End::Lost(why) => self.board.down(why.to_string(), now),
+            End::CommandNotKept => {
+                self.board.down("a command could not be stored; connected anew so that the broker brings it again".into(), now)
+            }
             End::TooManyCommands => self.board.down("more commands came than can be open at once; the broker keeps the rest".into(), now),
         }
         false

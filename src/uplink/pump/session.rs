@@ -4,13 +4,14 @@ use super::{
     Pump,
     devices::Devices,
     downlink::TooMany,
+    exam::Exam,
     window::{Sent, Window},
 };
 use crate::{
     logic::replay::{Choice, Replay, Waiting},
-    model::{Boot, WallMs},
+    model::{Boot, Stream, WallMs},
     system::tap::TAP,
-    uplink::broker::{Arrived, Broker, Link, Lost, UNSENT_MAX},
+    uplink::broker::{Arrived, Broker, Link, Lost, Refusal, UNSENT_MAX, Welcome},
 };
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub enum End {
     Stopped,
     Lost(Lost),
     TooManyCommands,
+    /// One could not be stored; on a new link it comes again.
+    CommandNotKept,
 }
 
 impl From<Lost> for End {
@@ -47,14 +50,16 @@ enum Stage {
 }
 
 pub struct Session<'a, B: Broker> {
-    pump: &'a mut Pump<B>,
-    link: B::Link,
-    window: Window,
+    pub(super) pump: &'a mut Pump<B>,
+    pub(super) link: B::Link,
+    pub(super) window: Window,
+    pub(super) exam: Exam,
+    pub(super) began: Boot,
     replay: Replay,
     devices: Devices,
     stage: Stage,
     /// The message being written. Kept for its memory.
-    body: Vec<u8>,
+    pub(super) body: Vec<u8>,
     topics: Topics,
     /// Anything of the spool was acknowledged on this link.
     useful: bool,
@@ -67,12 +72,14 @@ struct Topics {
 }
 
 impl<'a, B: Broker> Session<'a, B> {
-    pub fn new(pump: &'a mut Pump<B>, link: B::Link, receive_max: Option<u16>) -> Session<'a, B> {
+    pub fn new(pump: &'a mut Pump<B>, link: B::Link, welcome: Welcome, began: Boot) -> Session<'a, B> {
         let topic = |last| pump.native.topic(last);
         let topics = Topics { state: topic("state"), telemetry: topic("telemetry"), event: topic("event") };
         Session {
             link,
-            window: Window::new(receive_max, pump.clock.now()),
+            window: Window::new(welcome.receive_max, pump.clock.now()),
+            exam: Exam::new(welcome.max_packet),
+            began,
             replay: Replay::new(pump.config.replay_share, pump.config.replay_rate),
             devices: Devices::default(),
             stage: Stage::Serving,
@@ -86,10 +93,18 @@ impl<'a, B: Broker> Session<'a, B> {
     /// Until the link is lost or everything is said. The second: whether anything was acknowledged.
     pub async fn run(mut self, since: WallMs) -> (End, bool) {
         self.greet(since);
-        let end = match self.serve().await {
+        let served = self.serve().await;
+        if let Err(end) = &served {
+            self.ended(end, self.pump.clock.now());
+        }
+        let end = match served {
             Ok(()) => {
                 self.link.close().await;
                 End::Stopped
+            }
+            Err(End::CommandNotKept) => {
+                self.link.close().await;
+                End::CommandNotKept
             }
             Err(end) => end,
         };
@@ -114,6 +129,9 @@ impl<'a, B: Broker> Session<'a, B> {
             for id in self.pump.downlink.settled(now) {
                 self.link.acknowledge(id);
             }
+            if self.pump.downlink.asks_again(now) {
+                return Err(End::CommandNotKept);
+            }
             // From another broker back to the preferred one, in order.
             if self.stage == Stage::Serving && self.pump.leave_at.is_some_and(|at| at <= now) {
                 self.stage = Stage::Draining { until: now + DRAIN };
@@ -128,7 +146,8 @@ impl<'a, B: Broker> Session<'a, B> {
             self.pump.board.show();
 
             let room = self.has_room();
-            let due = self.due(has_backlog.then(|| self.replay.held_until(now)).flatten());
+            let replay = has_backlog.then(|| self.replay.held_until(now)).flatten();
+            let due = [self.due(replay), self.exam_due(now), self.pump.downlink.again_at()].into_iter().flatten().min();
             let Pump { store, cards, downlink, clock, index, .. } = &mut *self.pump;
             tokio::select! {
                 biased;
@@ -159,7 +178,10 @@ impl<'a, B: Broker> Session<'a, B> {
     }
 
     fn has_room(&self) -> bool {
-        self.window.room() > 0 && self.link.unsent() < UNSENT_MAX && !matches!(self.stage, Stage::Goodbye { .. })
+        self.window.room() > 0
+            && self.window.len() < self.pump.suspects.quota_room(self.pump.clock.now())
+            && self.link.unsent() < UNSENT_MAX
+            && !matches!(self.stage, Stage::Goodbye { .. })
     }
 
     fn due(&self, replay: Option<Boot>) -> Option<Boot> {
@@ -186,6 +208,9 @@ impl<'a, B: Broker> Session<'a, B> {
         if serving {
             self.pump.store.spool().let_late_ones_go(self.pump.index, now);
         }
+        if serving && self.examine(now) {
+            return;
+        }
         // Telemetry waits some seconds after a boot for a clock that is set; state and events do not.
         let free = self.pump.store.held_until(now).is_none();
         // What said that something waits and then had nothing is not asked again in this turn.
@@ -193,9 +218,10 @@ impl<'a, B: Broker> Session<'a, B> {
         while self.has_room() {
             let (store, u) = (&self.pump.store, self.pump.index);
             let waiting = Waiting {
-                events: asked.events && store.events().has_next(u),
-                live: asked.live && store.spool().has_live(u),
+                events: asked.events && self.takes_more(Stream::Event) && store.events().has_next(u),
+                live: asked.live && self.takes_more(Stream::Telemetry) && store.spool().has_live(u),
                 backlog: asked.backlog
+                    && self.takes_more(Stream::Telemetry)
                     && self.window.takes_backlog()
                     && self.replay.held_until(now).is_none()
                     && store.spool().has_backlog(u),
@@ -236,6 +262,12 @@ impl<'a, B: Broker> Session<'a, B> {
                 })
             }
         };
+        if let Some(Sent::Telemetry(key) | Sent::Events(key)) = sent
+            && self.is_set_aside(key, choice, &body)
+        {
+            self.body = body;
+            return true;
+        }
         if let Some(sent) = sent {
             let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
             let id = self.link.publish(topic, &body, false);
@@ -249,13 +281,33 @@ impl<'a, B: Broker> Session<'a, B> {
         sent.is_some()
     }
 
+    /// A suspect waits for its turn; what is larger than the broker takes is parted.
+    fn is_set_aside(&mut self, key: crate::model::Key, choice: Choice, body: &[u8]) -> bool {
+        if self.is_held(key) {
+            return true;
+        }
+        let topic = if choice == Choice::Event { &self.topics.event } else { &self.topics.telemetry };
+        let fits = self.fits(topic, body);
+        if !fits && self.hold(key) {
+            self.not_taken(key, Refusal::TooLarge, self.pump.clock.now());
+        }
+        !fits
+    }
+
+    pub(super) fn topic(&self, stream: Stream) -> &str {
+        match stream {
+            Stream::Telemetry => &self.topics.telemetry,
+            Stream::Event => &self.topics.event,
+        }
+    }
+
     fn send_state(&mut self, online: bool, since: WallMs, reason: Option<&str>) {
         let body = self.pump.native.state(self.pump.presence(online, since, reason));
         let topic = self.topics.state.clone();
         self.put(&topic, &body, true, Sent::State);
     }
 
-    fn put(&mut self, topic: &str, body: &[u8], retain: bool, what: Sent) {
+    pub(super) fn put(&mut self, topic: &str, body: &[u8], retain: bool, what: Sent) {
         let id = self.link.publish(topic, body, retain);
         self.book(id, what, topic.len() + body.len());
     }
@@ -269,6 +321,7 @@ impl<'a, B: Broker> Session<'a, B> {
         let now = self.pump.clock.now();
         match arrived {
             Arrived::Acknowledged(id) => self.acknowledged(id, now),
+            Arrived::Refused(id, why) => self.refused(id, why, now),
             Arrived::Message(message) => {
                 self.pump.downlink.message(message, now).map_err(|TooMany| End::TooManyCommands)?;
             }
@@ -292,7 +345,14 @@ impl<'a, B: Broker> Session<'a, B> {
                 }
             }
             Sent::Events(key) => self.pump.store.events().acknowledged(self.pump.index, key),
-            Sent::State | Sent::Devices => return,
+            Sent::State => {
+                self.pump.greeted = true;
+                return;
+            }
+            Sent::Devices => return,
+        }
+        if let Sent::Telemetry(key) | Sent::Events(key) = what {
+            self.was_taken(key, at, now);
         }
         self.useful = true;
     }

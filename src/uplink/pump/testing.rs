@@ -44,6 +44,7 @@ pub fn uplink() -> Uplink {
         password: None,
         client_id: "fieldgate-plant-7".into(),
         dialect: Dialect::Native,
+        version: crate::config::Mqtt::V311,
         topic_prefix: "fieldgate/plant-7".into(),
         linger: Duration::from_millis(50),
         reconnect_max: Duration::from_secs(60),
@@ -91,6 +92,7 @@ impl Rig {
             ack_within: Duration::from_millis(100),
             disk_max: 64 << 20,
             thin_window: Duration::ZERO,
+            card_endurance: 1 << 42,
         };
         let options = Options {
             data_dir: dir.path().into(),

@@ -5,7 +5,7 @@
 
 use crate::{
     logic::flight::{Flight, Open},
-    model::{Boot, Key},
+    model::{Boot, Key, Stream},
 };
 use std::collections::BTreeMap;
 
@@ -16,6 +16,15 @@ pub enum Sent {
     Devices,
     Events(Key),
     Telemetry(Key),
+}
+
+impl Sent {
+    pub const fn of(key: Key) -> Sent {
+        match key.stream {
+            Stream::Telemetry => Sent::Telemetry(key),
+            Stream::Event => Sent::Events(key),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -51,6 +60,23 @@ impl Window {
 
     pub fn is_empty(&self) -> bool {
         self.open.is_empty()
+    }
+
+    /// Birth or the device list are open.
+    pub fn has_greeting(&self) -> bool {
+        self.open.values().any(|(what, ..)| matches!(what, Sent::State | Sent::Devices))
+    }
+
+    /// What of the store is open, and when it was sent, oldest first.
+    pub fn in_order(&self) -> Vec<(Key, Boot)> {
+        let mut all: Vec<(Boot, u16, Key)> = Vec::new();
+        for (id, (what, at, _)) in &self.open {
+            if let Sent::Telemetry(key) | Sent::Events(key) = what {
+                all.push((*at, *id, *key));
+            }
+        }
+        all.sort_unstable();
+        all.into_iter().map(|(at, _, key)| (key, at)).collect()
     }
 
     pub fn len(&self) -> usize {

@@ -228,7 +228,11 @@ fn epochs(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String>) 
         // With the spool's file full a stop is clean only if everything was acknowledged.
         let maybe = ends.iter().any(|e| e.spool_full_since.is_some()) || (before..life).any(|l| log.state_full.contains(&l));
         let lost = told["may_have_lost_ms"].as_u64();
-        let right = if killed { lost == Some(window) } else { lost == Some(0) || maybe && lost == Some(window) };
+        // Where a disk failed up to the end, the time since then counts as well.
+        let most = window
+            + failing_since(log, before, life).map_or(0, |since| at(told, "at").map_or(0, |now| now.ms().saturating_sub(since.ms())));
+        let failed = maybe && lost.is_some_and(|lost| (window..=most).contains(&lost));
+        let right = if killed { lost == Some(window) || failed } else { lost == Some(0) || failed };
         if !right {
             wrong.push(format!("life {life} after {ends:?} says {told}"));
         }
@@ -236,6 +240,16 @@ fn epochs(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String>) 
         missing(before, [number("telemetry"), number("event")], wrong);
     }
     missing(log.epochs.len() - 1, log.highest, wrong);
+}
+
+/// Since when a disk may have failed without a break up to the end of the life before, looked for from `before` on and in
+/// lives that failed before that.
+fn failing_since(log: &Log, before: usize, life: usize) -> Option<Boot> {
+    let began = |of: usize| of.checked_sub(1).map_or(Boot(0), |n| log.ends[n].at);
+    let since = |of: usize| if log.state_full.contains(&of) { Some(began(of)) } else { log.ends[of].spool_full_since };
+    let known = (before..life).filter_map(since).min();
+    let earlier = (0..before).rev().map_while(since).last();
+    known.map(|known| earlier.map_or(known, |earlier| earlier.min(known)))
 }
 
 /// A moment of the boot clock in an event.

@@ -21,6 +21,7 @@ use crate::{
     },
     model::{Boot, Bulk, Learned, PointCard, PointId, Quality, Reading, Urgent, Value},
 };
+use std::sync::Arc;
 
 /// The key of the fact that a chain is remembered under.
 const KEY: &str = "sunspec";
@@ -143,10 +144,11 @@ impl Core {
             let is_other = finder.shown.replace(chain.clone()).is_some();
             self.orders.outdated(now, n);
             self.factors.lose_all(n);
-            device.points.truncate(finder.own);
-            let known: std::collections::BTreeSet<PointId> = device.points.iter().map(|p| p.id.clone()).collect();
+            let own = &device.points[..finder.own];
+            let known: std::collections::BTreeSet<&PointId> = own.iter().map(|p| &p.id).collect();
             // What the operator wrote of the same name stands.
-            device.points.extend(sunspec::points(&chain, &finder.models).into_iter().filter(|p| !known.contains(&p.id)));
+            let said = sunspec::points(&chain, &finder.models).into_iter().filter(|p| !known.contains(&p.id));
+            device.points = own.iter().cloned().chain(said).collect();
             device.max_gap = device.max_gap.max(GAP);
             if is_other {
                 self.learners[n].forget();
@@ -180,14 +182,13 @@ fn said(identity: &Identity) -> impl Iterator<Item = (PointId, &str)> {
     all.into_iter().filter(|(_, text)| !text.is_empty()).filter_map(|(name, text)| Some((PointId::parse(name).ok()?, text.as_str())))
 }
 
-fn cards(device: &Device, identity: &Identity) -> Vec<PointCard> {
-    let text = said(identity).map(|(id, _)| PointCard { id, unit: String::new(), kind: "string".into(), writable: false, latest: None });
+fn cards(device: &Device, identity: &Identity) -> Arc<[PointCard]> {
+    let text = said(identity).map(|(id, _)| PointCard { id, unit: String::new(), kind: "string", writable: false });
     let points = device.points.iter().map(|p| PointCard {
         id: p.id.clone(),
         unit: p.unit.clone(),
-        kind: p.kind.word().to_owned(),
+        kind: p.kind.word(),
         writable: p.write.is_some(),
-        latest: None,
     });
     text.chain(points).collect()
 }

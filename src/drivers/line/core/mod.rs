@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     config::{Device, Line, Table},
-    drivers::modbus::Request,
+    drivers::modbus::{Request, plan::Plans},
     limits,
     model::{Boot, DeviceId, Learned, LineId, LineState, Urgent},
 };
@@ -228,6 +228,11 @@ impl Core {
             untold: Vec::new(),
             out: Out::default(),
         }
+    }
+
+    /// Shares what its plans have in common with those of other lines.
+    pub fn share(&mut self, plans: &mut Plans) {
+        self.schedule.requests_mut().for_each(|request| plans.share(request));
     }
 
     pub fn counters(&self) -> Counters {

@@ -6,7 +6,10 @@ use crate::{
     drivers::modbus::{Ask, Request, mask, plan::plan_points, write_asks},
     model::{PointId, Value},
 };
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
 
 /// Registers in one request of function 16.
 const WORDS_MAX: usize = 123;
@@ -146,7 +149,7 @@ pub(super) fn index(device: &Device, id: &PointId) -> Result<usize, String> {
 }
 
 fn rule(point: &Point) -> Result<&WriteRule, String> {
-    point.write.as_ref().ok_or_else(|| format!("{} may not be written; give it write = {{ … }} if it should", point.id))
+    point.write.as_deref().ok_or_else(|| format!("{} may not be written; give it write = {{ … }} if it should", point.id))
 }
 
 fn single(point: &Point, rule: &WriteRule, value: &Value) -> Result<Write, String> {
@@ -187,7 +190,7 @@ fn group(device: &Device, name: &str, members: &[usize], values: &BTreeMap<Point
     let (mut named, mut pre, mut if_changed) = (Vec::new(), Vec::<FixedWrite>::new(), false);
     for point in points() {
         let Some(value) = values.get(&point.id) else { continue };
-        let whole = Point { write: Some(WriteRule::default()), ..point.clone() };
+        let whole = Point { write: Some(Box::default()), ..point.clone() };
         let written = match write_asks(&whole, value).map_err(|e| format!("{}: {e}", point.id))? {
             Ask::WriteRegister { value, .. } => vec![value],
             Ask::WriteRegisters { words, .. } => words,
@@ -226,7 +229,7 @@ fn check(device: &Device, n: usize, value: &Value) -> Option<Step> {
         plan_points(device, [n]).pop()?
     } else {
         let mut elsewhere = device.clone();
-        elsewhere.points[n].register = place;
+        Arc::make_mut(&mut elsewhere.points)[n].register = place;
         plan_points(&elsewhere, [n]).pop()?
     };
     Some(Step::Check(Check { request, wanted, mask, was_different: false }))

@@ -88,7 +88,8 @@ fn a_unit_that_refuses_while_it_boots_keeps_all_its_points() {
 fn a_value_is_scaled_by_a_factor_that_no_read_reaches_with_it() {
     let mut scaled = dense(7, 10..11, MS * 1000);
     scaled.max_words = 20;
-    scaled.points[0].scale_register = Some(crate::config::Register { table: crate::config::Table::Holding, address: 90 });
+    std::sync::Arc::make_mut(&mut scaled.points)[0].scale_register =
+        Some(crate::config::Register { table: crate::config::Table::Holding, address: 90 });
     let mut sim = Sim::new(rtu(9600), &[scaled], 1);
     sim.run_for(MS * 9_500);
     assert_eq!((sim.bus.requests, sim.total()), (20, 10), "the factor, then the value");

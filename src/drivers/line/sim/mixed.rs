@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 const HOLDING: Table = Table::Holding;
 
 fn point(address: u16, rule: WriteRule) -> Point {
-    Point { write: Some(rule), ..testing::point(HOLDING, address) }
+    Point { write: Some(Box::new(rule)), ..testing::point(HOLDING, address) }
 }
 
 fn fixed(address: u16, secret: bool) -> FixedWrite {
@@ -25,12 +25,12 @@ fn devices(is_serial: bool) -> Vec<Device> {
     points.push(Point { kind: bits, read: false, ..point(110, WriteRule::default()) });
     points.push(point(120, WriteRule { pre: vec![fixed(200, true)], if_changed: true, ..WriteRule::default() }));
     points.push(point(130, WriteRule::default()));
-    let writes = Device { points, setup: vec![fixed(201, true), fixed(202, false)], ..device(7, 0, MS * 300) };
+    let writes = Device { points: points.into(), setup: vec![fixed(201, true), fixed(202, false)], ..device(7, 0, MS * 300) };
     let holes = Device { max_gap: 4, points: (0..12).map(|n| testing::point(HOLDING, n * 3)).collect(), ..device(8, 0, MS * 700) };
     let mut all = vec![writes, holes, device(9, 2, Duration::ZERO), device(10, 2, MS * 200)];
     if is_serial {
         let everyone = vec![Point { read: false, ..testing::point(HOLDING, 140) }];
-        all.push(Device { broadcast: true, points: everyone, ..device(0, 0, MS * 500) });
+        all.push(Device { broadcast: true, points: everyone.into(), ..device(0, 0, MS * 500) });
     }
     all
 }
@@ -175,7 +175,7 @@ fn everything_at_once_gives_no_wrong_value_no_second_write_and_one_end_for_each_
 #[test]
 fn a_site_tools_write_never_falls_between_the_look_and_the_write_of_an_order() {
     let bits = DataType::Bits(Bits { first: 4, count: 4 });
-    let register = Device { points: vec![Point { kind: bits, ..point(110, WriteRule::default()) }], ..device(7, 0, MS * 60_000) };
+    let register = Device { points: [Point { kind: bits, ..point(110, WriteRule::default()) }].into(), ..device(7, 0, MS * 60_000) };
     for offset in 0..80 {
         let mut sim = Sim::new(rtu(19_200), std::slice::from_ref(&register), 41);
         sim.run_for(MS * 1_000);
@@ -195,7 +195,7 @@ fn a_site_tools_write_never_falls_between_the_look_and_the_write_of_an_order() {
 #[test]
 fn a_read_on_command_knows_holes_and_lone_scale_factors() {
     let mut scaled = device(7, 3, MS * 500);
-    scaled.points[1].scale_register = Some(Register { table: HOLDING, address: 500 });
+    std::sync::Arc::make_mut(&mut scaled.points)[1].scale_register = Some(Register { table: HOLDING, address: 500 });
     let mut sim = Sim::new(rtu(19_200), &[scaled], 42);
     let slave = sim.bus.slaves.get_mut(&7).expect("added");
     slave.missing.insert(20);

@@ -53,7 +53,7 @@ fn check(transport: Transport, fault: Fault) {
     let mut sim = Sim::on(&line, &devices, &[], 17);
     let since = sim.now;
     sim.fault(8, fault);
-    sim.tape = Some(capture::Capture::default());
+    sim.tape = Some(capture::Capture::new(crate::limits::CAPTURE_BYTES));
     sim.run_for(MS * 5_000);
     let recorded = sim.tape.as_ref().expect("it was recorded").since(0, usize::MAX);
     assert_eq!(recorded.first().map(|f| f.n), Some(0), "the ring holds all of it");

@@ -8,7 +8,7 @@ use crate::{
 };
 
 fn point(address: u16, rule: WriteRule) -> Point {
-    Point { write: Some(rule), ..testing::point(Table::Holding, address) }
+    Point { write: Some(Box::new(rule)), ..testing::point(Table::Holding, address) }
 }
 
 fn fixed(address: u16, words: &[u16]) -> FixedWrite {
@@ -17,7 +17,7 @@ fn fixed(address: u16, words: &[u16]) -> FixedWrite {
 }
 
 fn unit(points: Vec<Point>) -> Device {
-    Device { points, ..device(7, 0, MS * 500) }
+    Device { points: points.into(), ..device(7, 0, MS * 500) }
 }
 
 fn grouped(address: u16) -> Point {
@@ -137,7 +137,7 @@ fn a_setup_that_is_refused_is_tried_again_and_holds_polls_only_if_it_is_required
 #[test]
 fn a_broadcast_reaches_all_units_awaits_no_reply_and_is_never_confirmed() {
     let all =
-        Device { broadcast: true, points: vec![Point { read: false, ..testing::point(Table::Holding, 100) }], ..device(0, 0, MS * 500) };
+        Device { broadcast: true, points: [Point { read: false, ..testing::point(Table::Holding, 100) }].into(), ..device(0, 0, MS * 500) };
     let mut sim = Sim::new(rtu(19_200), &[device(7, 1, MS * 100), device(8, 1, MS * 100), all], 34);
     sim.run_for(MS * 2_000);
     let order = write(&sim, 0, &[("r100", 5)], MS * 5_000);

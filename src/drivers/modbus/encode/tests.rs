@@ -3,8 +3,8 @@ use super::*;
 use crate::config::device::{Bits, DataType, WordOrder, WriteRule};
 
 fn with_function(point: Point, function: u8) -> Point {
-    let rule = WriteRule { function: Some(function), ..point.write.clone().unwrap() };
-    Point { write: Some(rule), ..point }
+    let rule = WriteRule { function: Some(function), ..*point.write.clone().unwrap() };
+    Point { write: Some(Box::new(rule)), ..point }
 }
 
 fn holding(kind: DataType) -> Point {
@@ -143,7 +143,7 @@ fn a_write_goes_where_the_rule_says() {
     let moved = |kind, table, address| {
         let point = point(table, 101, kind);
         let register = Some(crate::config::Register { table, address });
-        Point { write: Some(WriteRule { register, ..WriteRule::default() }), ..point }
+        Point { write: Some(Box::new(WriteRule { register, ..WriteRule::default() })), ..point }
     };
     check(&moved(DataType::U16, Table::Holding, 400), Value::Uint(67), Ask::WriteRegister { address: 400, value: 67 });
     check(&moved(DataType::U32, Table::Holding, 400), Value::Uint(1), Ask::WriteRegisters { start: 400, words: vec![0, 1] });
@@ -154,7 +154,7 @@ fn a_write_goes_where_the_rule_says() {
 #[test]
 fn a_listed_request_is_sent_for_true_and_for_nothing_else() {
     let raw = crate::config::RawPdu { request: vec![0x42], reply: vec![Some(0x42)] };
-    let reset = Point { write: Some(WriteRule { raw: Some(raw.clone()), ..WriteRule::default() }), ..holding(DataType::Bool) };
+    let reset = Point { write: Some(Box::new(WriteRule { raw: Some(raw.clone()), ..WriteRule::default() })), ..holding(DataType::Bool) };
     check(&reset, Value::Bool(true), Ask::Raw(raw));
     check_refused(&reset, Value::Bool(false), "holding-101-bool takes true: it sends a request of its own");
 }

@@ -23,7 +23,7 @@ use crate::{
         spool::{
             Spool, codec,
             core::saving::Taken,
-            disk::{Disk, Mark, Meta, Note, Write},
+            disk::{Disk, Mark, Meta, Note, Place, Write},
             gaps::Gap,
             ring::{LEVELS, Segment},
             thin::Thinner,
@@ -97,7 +97,7 @@ impl Saver {
             return self.give_up(spool, taken, announce).map(|()| true);
         }
         self.in_hand = taken;
-        let result = self.replace(spool, clocks, now, thinner.messages(), level, announce);
+        let result = self.stand_in(spool, clocks, now, thinner.messages(), level, announce);
         spool.lock().put_back(std::mem::take(&mut self.in_hand));
         result.map(|()| true)
     }
@@ -118,7 +118,7 @@ impl Saver {
                 continue;
             }
             let epoch = spool.lock().epoch_of(s.epoch);
-            match self.disk.read(s.slot, epoch) {
+            match spool.read(Place { n: one.n, slot: s.slot, epoch }) {
                 Ok(batches) => {
                     batches.into_iter().filter(|b| !one.delivered.contains(&b.key.seq)).for_each(|b| thinner.add(b));
                     thinner.thin();
@@ -145,7 +145,7 @@ impl Saver {
     }
 
     /// Steps A to D for what is in hand. After C nothing is in hand any more.
-    fn replace(
+    fn stand_in(
         &mut self,
         spool: &Spool,
         clocks: &Clocks,
@@ -216,7 +216,7 @@ impl Saver {
             let (n, slot) = (core.ring.head, core.ring.take_slot());
             let telemetry = core.first_unsaved().map_or(core.last(), |seq| seq - 1);
             // Uplinks that have what it stands for are not to get it after a restart.
-            let cursors = core.written_with(&self.in_hand, Some((n, &Segment { slot, ..segment.clone() })));
+            let cursors = core.written_holding(&self.in_hand, Some((n, &Segment { slot, ..segment.clone() })));
             (n, slot, Meta { head: n + 1, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() })
         };
         let replaces = note.to_string();

@@ -27,7 +27,7 @@ pub struct Partial {
     pub samples: u64,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Cursor {
     pub holder: Holder,
     pub bit: u8,

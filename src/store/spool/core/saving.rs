@@ -33,8 +33,9 @@ impl Core {
     pub fn due(&self) -> Option<Boot> {
         let save = self.first_due();
         let write = [save, self.flush_at].into_iter().flatten().min().map(|due| self.retry_at.map_or(due, |at| at.max(due)));
+        let replace = self.replacing.wanted().then(|| self.retry_at.unwrap_or_default());
         let gaps = self.gaps.owes().then(|| self.gaps_retry_at.unwrap_or_default());
-        [write, gaps].into_iter().flatten().min()
+        [write, replace, gaps].into_iter().flatten().min()
     }
 
     /// What waits for optional uplinks only has time, as long as there is room.
@@ -49,6 +50,10 @@ impl Core {
 
     pub fn is_flush_due(&self, now: Boot) -> bool {
         self.flush_at.is_some_and(|at| at <= now) && self.retry_at.is_none_or(|at| at <= now)
+    }
+
+    pub fn is_replace_due(&self, now: Boot) -> bool {
+        self.replacing.wanted() && self.retry_at.is_none_or(|at| at <= now)
     }
 
     pub fn are_gaps_due(&self, now: Boot) -> bool {
@@ -276,7 +281,7 @@ impl Core {
     }
 
     pub fn first_unsaved(&self) -> Option<u64> {
-        self.unsaved.first().copied()
+        [self.unsaved.first().copied(), self.replacing.first_reserved()].into_iter().flatten().min()
     }
 
     pub fn waiting_batches(&self) -> u64 {
@@ -296,7 +301,7 @@ impl Core {
             out.push(Alive { epoch, stream: Stream::Telemetry, lowest, highest: self.runs[s.epoch as usize].highest });
         }
         let epoch = self.epoch_of(ours);
-        let unsaved = self.unsaved.first().copied().unwrap_or(self.last() + 1);
+        let unsaved = self.first_unsaved().unwrap_or(self.last() + 1);
         match out.last_mut() {
             Some(a) if a.epoch == epoch => a.lowest = a.lowest.min(unsaved),
             _ => out.push(Alive { epoch, stream: Stream::Telemetry, lowest: unsaved, highest: self.last() }),

@@ -114,7 +114,7 @@ impl Core {
 
     /// The cursors as they are written with a commit, in which the segments that the writer has in its hands count as there,
     /// and so does the one that is written with it.
-    pub fn written_with(&mut self, in_hand: &[Taken], new: Option<(u64, &Segment)>) -> Vec<u8> {
+    pub fn written_holding(&mut self, in_hand: &[Taken], new: Option<(u64, &Segment)>) -> Vec<u8> {
         let head = self.ring.head;
         let new = new.map(|(n, s)| Taken { n, segment: s.clone(), delivered: BTreeSet::new(), parts: vec![None; self.cursors.len()] });
         let lent: Vec<&Taken> = in_hand.iter().chain(&new).collect();

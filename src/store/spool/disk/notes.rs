@@ -15,6 +15,7 @@ pub enum Mark {
 }
 
 /// What is known of thinned segments at the start.
+#[derive(Default)]
 pub(super) struct Thinned {
     pub levels: BTreeMap<u64, u8>,
     /// Was written, but never announced: what it stands for is still there and counts.
@@ -25,23 +26,35 @@ pub(super) struct Thinned {
 
 impl Thinned {
     pub(super) fn read(db: &Connection, gone: &[u64]) -> rusqlite::Result<Thinned> {
-        let mut out = Thinned { levels: BTreeMap::new(), void: None, stands: false };
+        let mut out = Thinned::default();
+        out.take(db, gone)?;
+        Ok(out)
+    }
+
+    /// Of a damaged file: up to the damage.
+    pub(super) fn readable(db: &Connection, gone: &[u64]) -> Thinned {
+        let mut out = Thinned::default();
+        let _ = out.take(db, gone);
+        out
+    }
+
+    fn take(&mut self, db: &Connection, gone: &[u64]) -> rusqlite::Result<()> {
         let mut all = db.prepare("SELECT n, level, replaces FROM thinned")?;
         let mut rows = all.query([])?;
         while let Some(r) = rows.next()? {
             let n = r.get::<_, i64>(0)?.cast_unsigned();
-            out.levels.insert(n, r.get(1)?);
+            self.levels.insert(n, r.get(1)?);
             if let Some(replaces) = r.get::<_, Option<String>>(2)? {
                 // All of them were announced in one transaction, or none.
                 let note = Note::read(&replaces).unwrap_or_default();
                 if note.replaces.iter().any(|n| gone.contains(n)) {
-                    out.stands = true;
+                    self.stands = true;
                 } else {
-                    out.void = Some((n, note.void()));
+                    self.void = Some((n, note.void()));
                 }
             }
         }
-        Ok(out)
+        Ok(())
     }
 }
 

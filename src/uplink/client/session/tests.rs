@@ -1,8 +1,8 @@
 //! The session on an in-memory wire, in virtual time: bytes in pieces, futures dropped, clocks to the millisecond.
 
 use super::*;
-use crate::limits;
-use rumqttc::{PingResp, PubAck, Publish};
+use crate::{limits, uplink::client::oversized::PACKET_BYTES};
+use rumqttc::{Packet, PingResp, PubAck, Publish, QoS, mqttbytes::Error};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::sleep,
@@ -13,7 +13,7 @@ const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// A session and the broker's end of its wire, which holds `bytes` each way.
 fn pair(bytes: usize) -> (Session, DuplexStream) {
     let (ours, theirs) = duplex(bytes);
-    (Session::new(Box::new(ours), KEEP_ALIVE), theirs)
+    (Session::new(Box::new(ours), KEEP_ALIVE, Mqtt::V311), theirs)
 }
 
 fn puback(id: u16) -> Vec<u8> {
@@ -156,7 +156,7 @@ async fn the_oldest_publish_has_one_and_a_half_keep_alives() {
         }
         assert!(began.elapsed() < Duration::from_secs(60));
     };
-    assert_eq!(lost, Lost::Silent(Duration::from_secs(45)));
+    assert_eq!(lost, Lost::Unacknowledged(Duration::from_secs(45)));
 }
 
 #[tokio::test(start_paused = true)]

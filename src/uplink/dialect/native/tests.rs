@@ -209,6 +209,10 @@ fn events_exactly() {
         EventKind::DeadLetter { source: "uplink cloud".into(), reason: "not JSON".into(), count: 1 },
         r#"{"type":"dead_letter","at":1795255200000,"source":"uplink cloud","reason":"not JSON","count":1}"#,
     );
+    check(
+        EventKind::Store { file: "spool.db".into(), state: crate::model::StoreState::ReadOnly, detail: "no \"luck\"".into() },
+        r#"{"type":"store","at":1795255200000,"file":"spool.db","state":"read_only","detail":"no \"luck\""}"#,
+    );
     let after = ClockReading { error_ms: Some(12), ..CLOCK };
     let change = ClockChange { boot: BootIndex(3), before: Some(ClockReading::estimated(1_700_000_000_000)), after };
     check(EventKind::clock(&change), CLOCK_EVENT);
@@ -282,9 +286,8 @@ fn card(id: &str, points: usize) -> DeviceCard {
     let point = |n| PointCard {
         id: PointId::parse(["setpoint", "flow_temp"].get(n).copied().unwrap_or(&format!("p{n}"))).unwrap(),
         unit: "°C".into(),
-        kind: "i16".into(),
+        kind: "i16",
         writable: n == 0,
-        latest: Some((Boot(7), Value::Int(1))),
     };
     DeviceCard { status, profile: Some("heat-pump".into()), points: (0..points).map(point).collect() }
 }

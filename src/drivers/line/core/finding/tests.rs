@@ -125,7 +125,7 @@ impl Rig {
         for urgent in self.core.out.urgent.drain(..) {
             match urgent {
                 Urgent::Learned { fact, forget, .. } => self.facts.push((format!("{} {}", fact.key, fact.value), forget)),
-                Urgent::Discovered { points, .. } => self.cards = points,
+                Urgent::Discovered { points, .. } => self.cards = points.to_vec(),
                 Urgent::Poll { heard, .. } => self.heard.push(heard),
                 _ => {}
             }
@@ -244,7 +244,7 @@ fn what_was_learned_of_a_chain_can_be_forgotten() {
 fn points_of_the_operator_are_read_beside_those_of_the_chain() {
     let line = testing::line(Transport::Tcp { host: "inverter".into(), port: 502 });
     let own = testing::point(Table::Holding, 40_000);
-    let device = Device { sunspec: Some(vec![]), points: vec![own.clone()], ..testing::device("inv", 1, 0) };
+    let device = Device { sunspec: Some(vec![]), points: [own.clone()].into(), ..testing::device("inv", 1, 0) };
     let mut rig = Rig::new(inverter(40_000, "SN1"), &[]);
     rig.core = Core::new(&line, vec![device]);
     rig.run(12 * SECOND);

@@ -250,7 +250,7 @@ fn sentinels_of_the_field() {
 fn scaled(point: &Point, data: &[u8], want: Value, quality: Quality) {
     let device = device(vec![point.clone()]);
     let mut request = plan(&device).remove(0);
-    request.fields[0].scale_offset = Some(4);
+    std::sync::Arc::make_mut(&mut request.fields)[0].scale_offset = Some(4);
     let (values, qualities) = decode(&device, &request, data);
     assert_eq!((values, qualities.map_or(Quality::Good, |q| q[0])), (vec![want], quality), "{data:02x?}");
 }
@@ -279,7 +279,7 @@ fn scale_registers_of_sunspec() {
     // Without its register the value may be wrong by any power of ten.
     let device = device(vec![amps]);
     let mut request = plan(&device).remove(0);
-    request.fields[0].scale_offset = None;
+    std::sync::Arc::make_mut(&mut request.fields)[0].scale_offset = None;
     assert_eq!(decode(&device, &request, &data(642, -1)).1, Some(vec![Quality::Bad]));
 }
 
