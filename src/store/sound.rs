@@ -62,8 +62,7 @@ pub fn state(path: &Path, caps: Caps, o: &Options, reserve: &Reserve) -> Result<
         return Err(e);
     }
     let new = beside(path, ".new");
-    let saved =
-        reserve.with_room(|| db::reader(path).and_then(|old| state::salvage(&old, &new, &[], None, Clock::Real, || ())));
+    let saved = reserve.with_room(|| db::reader(path).and_then(|old| state::salvage(&old, &new, &[], None, Clock::Real, || ())));
     let moved = |source| StoreError::Directory { path: path.to_owned(), source };
     let kept_as = quarantine::move_aside(path).map_err(moved)?;
     let (words, gaps) = match saved {

@@ -191,9 +191,7 @@ impl Writer {
         let disk = self.saver.disk();
         match db {
             Db::State => self.state.full.then(|| "the file system is full: history stops, the room is for events and commands".into()),
-            Db::Spool => {
-                disk.sizes.squeezed.then(|| format!("the file system is full: telemetry stays within {} KiB", disk.bytes() >> 10))
-            }
+            Db::Spool => disk.sizes.squeezed.then(|| format!("the file system is full: telemetry stays within {} KiB", disk.bytes() >> 10)),
         }
     }
 

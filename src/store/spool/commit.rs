@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Receipt, Replaced, Sealed, UplinkId, UplinkIndex},
+    model::{Boot, Epoch, Receipt, Replaced, Sealed, UplinkId, UplinkIndex},
     store::boots::{BootRow, Clocks},
     system::trust,
 };
@@ -169,38 +169,37 @@ impl Saver {
         }
     }
 
-    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
+    /// The row of the boot that we run in, if a commit must write it.
+    fn boots(&self, clocks: &Clocks) -> Vec<BootRow> {
         let here = clocks.here();
         let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
-        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
-        let (mut meta, prepared) = {
+        (!known).then_some(here).into_iter().collect()
+    }
+
+    fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
+        let boots = self.boots(clocks);
+        let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            (Saver::meta(&mut core, &self.in_hand), prepared)
+            // A note may be struck out only when it is known that its gap event is owed no more.
+            let wanted = core.take_moved() || prepared.is_none() || self.disk.mark == Mark::Void;
+            let meta = wanted.then(|| {
+                let mut meta = Saver::meta(&mut core, &self.in_hand);
+                if let Some((n, s)) = &prepared {
+                    (meta.head, meta.telemetry) = (n + 1, meta.telemetry.max(s.last()));
+                }
+                meta
+            });
+            (core.epoch_of(core.ours()), meta, prepared)
         };
-        let write = prepared.as_ref().zip(segment).map(|((n, s), (batches, body, _))| {
-            meta.head = n + 1;
-            meta.telemetry = meta.telemetry.max(s.last());
-            Write {
-                slot: s.slot,
-                n: *n,
-                epoch: meta.epoch,
-                boot: s.boot,
-                at: s.at,
-                first: s.first,
-                last: s.last(),
-                batches: batches.len(),
-                samples: batches.iter().map(|b| b.samples()).sum(),
-                body,
-                thinned: None,
-            }
-        });
-        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let write = prepared.as_ref().zip(segment).map(|(new, (_, body, _))| write_of(new, epoch, body));
+        let result = self.disk.commit(write.as_ref(), meta.as_ref(), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
             if let Some((_, s)) = prepared {
                 core.ring.give_back(s.slot);
             }
+            core.not_said();
             return Err(e);
         }
         self.clock = boots.into_iter().next().or(self.clock.take());
@@ -379,6 +378,23 @@ fn held() -> rusqlite::Error {
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
         Some("another program has been reading spool.db for long and holds its log".into()),
     )
+}
+
+/// The row of a segment that stands for nothing but itself.
+fn write_of<'a>((n, s): &(u64, Segment), epoch: Epoch, body: &'a [u8]) -> Write<'a> {
+    Write {
+        slot: s.slot,
+        n: *n,
+        epoch,
+        boot: s.boot,
+        at: s.at,
+        first: s.first,
+        last: s.last(),
+        batches: s.left as usize,
+        samples: u64::from(s.samples),
+        body,
+        thinned: None,
+    }
 }
 
 fn full() -> rusqlite::Error {

@@ -108,6 +108,8 @@ pub struct Core {
     flush_at: Option<Boot>,
     /// Segments in the writer's hands, in no list for the moment: the lowest number of each.
     in_hand: BTreeMap<u64, (Epoch, u64)>,
+    /// What a cursor lacks of older segments is not what was written last.
+    moved: bool,
     pub replacing: replacing::Replacing,
 }
 
@@ -134,6 +136,7 @@ impl Core {
             gaps_retry_at: None,
             flush_at: None,
             in_hand: BTreeMap::new(),
+            moved: true,
             replacing: replacing::Replacing::default(),
         }
     }

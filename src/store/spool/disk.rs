@@ -134,7 +134,7 @@ pub struct Write<'a> {
     pub thinned: Option<(u8, &'a str)>,
 }
 
-/// The row that goes with each commit.
+/// The row that says how far each uplink is.
 pub struct Meta {
     pub head: u64,
     pub epoch: Epoch,
@@ -158,9 +158,10 @@ impl Disk {
         Disk { db, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes, file_room, secured: 0 }
     }
 
-    /// One transaction: what is new in the dictionary and the boots, the segment, the meta row.
-    pub fn commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow]) -> rusqlite::Result<()> {
-        let mark = if self.mark == Mark::Void && meta.owes { Mark::None } else { self.mark };
+    /// One transaction: what is new in the dictionary and the boots, the segment, the meta row where it changed.
+    pub fn commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow]) -> rusqlite::Result<()> {
+        let owes = meta.is_none_or(|m| m.owes);
+        let mark = if self.mark == Mark::Void && owes { Mark::None } else { self.mark };
         let result = self.try_commit(write, meta, boots, mark);
         match result {
             Ok(()) => {
@@ -174,7 +175,7 @@ impl Disk {
         result
     }
 
-    fn try_commit(&mut self, write: Option<&Write>, meta: &Meta, boots: &[BootRow], mark: Mark) -> rusqlite::Result<()> {
+    fn try_commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow], mark: Mark) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         settle(&tx, mark)?;
         for b in boots {
@@ -216,12 +217,14 @@ impl Disk {
                 ])?;
             }
         }
-        tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
-            meta.head.cast_signed(),
-            meta.epoch.0.cast_signed(),
-            meta.telemetry.cast_signed(),
-            meta.cursors
-        ])?;
+        if let Some(meta) = meta {
+            tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
+                meta.head.cast_signed(),
+                meta.epoch.0.cast_signed(),
+                meta.telemetry.cast_signed(),
+                meta.cursors
+            ])?;
+        }
         tx.commit()
     }
 

@@ -275,8 +275,12 @@ fn good_segments_of_a_damaged_spool_are_delivered_and_the_others_named_to_the_sa
     house.start();
     house.empty_log("spool.db");
     let path = house.path("spool.db");
-    let bodies: i64 = rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
-    garbage(&path, bodies as u64 / 2 * 4096, 4096);
+    // Free pages lie between those in use.
+    let sql = "SELECT body FROM segment ORDER BY n LIMIT 1 OFFSET (SELECT count(*) / 2 FROM segment)";
+    let body: Vec<u8> = rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |r| r.get(0)).unwrap();
+    let part = &body[body.len() / 2..][..32];
+    let at = std::fs::read(&path).unwrap().windows(part.len()).position(|bytes| bytes == part).expect("the log is empty");
+    garbage(&path, at as u64 / 4096 * 4096, 4096);
     let _ = house.store().spool().reader().open_again();
     house.store().handle.shared.board.suspect(Db::Spool, "told by a test".into(), true);
     house.settle();
@@ -450,12 +454,12 @@ fn a_clock_that_could_not_be_written_is_written_later() {
 fn a_run_that_ends_on_a_failing_disk_says_how_much_may_be_lost() {
     let mut house = House::new();
     house.seal(1);
-    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE meta RENAME TO elsewhere").unwrap();
+    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE segment RENAME TO elsewhere").unwrap();
     house.store().spool().append(frames(900, 3, house.now), vec![], house.now);
     house.pass(1500);
     assert_eq!(house.states()[1], StoreState::Failing);
     house.kill();
-    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE elsewhere RENAME TO meta").unwrap();
+    rusqlite::Connection::open(house.path("spool.db")).unwrap().execute_batch("ALTER TABLE elsewhere RENAME TO segment").unwrap();
     // Written by the run that died: it began to fail an hour before now.
     let text = fs::read_to_string(house.path("disk-trouble")).unwrap();
     let mut words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();

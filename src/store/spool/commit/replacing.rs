@@ -7,15 +7,13 @@ use super::{Announce, Saver, Spool};
 use crate::{
     model::{Boot, Receipt},
     store::{
-        boots::{BootRow, Clocks},
+        boots::Clocks,
         spool::{
             codec,
             core::replacing::Reserved,
-            disk::{Disk, Meta, Write},
-            ring::Segment,
+            disk::{Disk, Meta},
         },
     },
-    system::trust,
 };
 
 /// Rounds in one turn; what is left waits for the next one, so that commits fall due in between.
@@ -47,9 +45,7 @@ impl Saver {
     fn write_parts(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, of: &mut Reserved, announce: Announce) -> rusqlite::Result<()> {
         let body = if of.parts.is_empty() { Vec::new() } else { codec::encode(&of.parts, |frame| self.disk.series.shape(frame)) };
         self.make_room(spool, body.len(), announce)?;
-        let here = clocks.here();
-        let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
-        let boots: Vec<BootRow> = (!known).then(|| here.clone()).into_iter().collect();
+        let boots = self.boots(clocks);
         let (segment, mut meta) = {
             let mut core = spool.lock();
             let segment = (!of.parts.is_empty()).then(|| super::prepare(&mut core, &of.parts, &body, now));
@@ -58,24 +54,12 @@ impl Saver {
             let cursors = core.written_with(of, segment.as_ref());
             (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() })
         };
-        let write = segment.as_ref().map(|(n, s): &(u64, Segment)| {
+        let write = segment.as_ref().map(|new @ (n, s)| {
             meta.head = n + 1;
             meta.telemetry = meta.telemetry.max(s.last());
-            Write {
-                slot: s.slot,
-                n: *n,
-                epoch: meta.epoch,
-                boot: s.boot,
-                at: s.at,
-                first: s.first,
-                last: s.last(),
-                batches: of.parts.len(),
-                samples: of.parts.iter().map(|b| b.samples()).sum(),
-                body: &body,
-                thinned: None,
-            }
+            super::write_of(new, meta.epoch, &body)
         });
-        let result = self.disk.commit(write.as_ref(), &meta, &boots);
+        let result = self.disk.commit(write.as_ref(), Some(&meta), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
             if let Some((_, s)) = segment {

@@ -14,7 +14,7 @@
 //! Which segments: raw ones while they take more than half of the file, then what was thinned once while that takes more
 //! than a quarter, and so on; each time windows are ten times as wide. The last level is dropped at the limit.
 
-use super::{Announce, Saver, full, losses};
+use super::{Announce, Saver, full, losses, write_of};
 use crate::{
     limits,
     model::{Boot, Epoch, Frame, Key, Replaced, Sealed, Stream},
@@ -220,20 +220,10 @@ impl Saver {
             (n, slot, Meta { head: n + 1, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() })
         };
         let replaces = note.to_string();
-        let write = Write {
-            slot,
-            n,
-            epoch: meta.epoch,
-            boot: segment.boot,
-            at: segment.at,
-            first: segment.first,
-            last: segment.last(),
-            batches: segment.left as usize,
-            samples: u64::from(segment.samples),
-            body,
-            thinned: Some((segment.level, &replaces)),
-        };
-        let result = self.disk.commit(Some(&write), &meta, &[]);
+        let segment = Segment { slot, ..segment };
+        let new = (n, segment);
+        let write = Write { thinned: Some((new.1.level, &replaces)), ..write_of(&new, meta.epoch, body) };
+        let result = self.disk.commit(Some(&write), Some(&meta), &[]);
         let mut core = spool.lock();
         if let Err(e) = result {
             core.ring.give_back(slot);
@@ -242,7 +232,7 @@ impl Saver {
         core.ring.head = n + 1;
         core.counts.commits += 1;
         core.counts.bytes_written += Disk::cost(body.len());
-        Ok((n, Segment { slot, ..segment }))
+        Ok(new)
     }
 
     /// Steps C and D.

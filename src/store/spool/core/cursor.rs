@@ -155,6 +155,7 @@ impl Core {
         let Some(segment) = self.ring.get(n) else {
             return;
         };
+        self.moved = true;
         let (left, done) = (segment.left, segment.done);
         let alone = self.is_alone();
         let cursor = &mut self.cursors[u];
@@ -185,6 +186,7 @@ impl Core {
 
     /// This uplink wants nothing of the segment any more.
     fn done(&mut self, n: u64, bit: u8) {
+        self.moved = true;
         if self.ring.set_done(n, bit) == self.all
             && let Some((segment, _)) = self.ring.remove(n)
         {

@@ -103,6 +103,7 @@ impl Core {
             new.samples = u32::try_from(samples.values().sum::<u64>()).unwrap_or(u32::MAX);
         }
         self.ring.remove(n);
+        self.moved = true;
         for (cursor, share) in self.cursors.iter_mut().zip(shares) {
             let Some(share) = share else { continue };
             let mut loaded = std::mem::take(&mut cursor.loaded);

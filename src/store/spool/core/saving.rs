@@ -144,6 +144,16 @@ impl Core {
         self.flush_at = None;
     }
 
+    /// Whether a commit must say how far each uplink is. A new segment says for itself that nobody has it.
+    pub fn take_moved(&mut self) -> bool {
+        std::mem::take(&mut self.moved)
+    }
+
+    /// What was to say it failed.
+    pub fn not_said(&mut self) {
+        self.moved = true;
+    }
+
     /// Segments to give up for `bytes` of room: those that only optional uplinks want, then the oldest. None with a
     /// batch in flight: its acknowledgement may be on the way. They are out of every list when this returns;
     /// [`Core::put_back`] undoes it.
@@ -168,6 +178,7 @@ impl Core {
     /// Takes one segment out of every list.
     pub fn take(&mut self, n: u64) -> Option<Taken> {
         let segment = self.ring.get(n)?;
+        self.moved = true;
         let range = (segment.epoch, segment.first)..=(segment.epoch, segment.last());
         let places: Vec<_> = self.batches.range(range).filter(|(_, b)| b.segment == Some(n)).map(|(p, _)| *p).collect();
         let parts = self.cursors.iter_mut().map(|c| if c.wants(segment) { c.remove(n, segment) } else { None }).collect();
@@ -192,6 +203,7 @@ impl Core {
             }
             self.ring.insert(n, segment, delivered);
         }
+        self.moved = true;
     }
 
     /// These are given up for good: their gaps are committed. Their rows may go.

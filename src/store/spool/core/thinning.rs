@@ -91,6 +91,7 @@ impl Core {
         }
         self.cursors.iter_mut().filter(|c| c.wants(&segment)).for_each(|c| c.restore(n, &segment, None));
         self.ring.insert(n, segment, BTreeSet::new());
+        self.moved = true;
     }
 
     /// The uplinks that want nothing of such a segment, by name.
