@@ -205,7 +205,7 @@ impl Saver {
         self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
-        core.counts.bytes_written += Disk::cost(segment.map_or(0, |(_, body, _)| body.len()));
+        core.counts.bytes_written += self.disk.cost(segment.map_or(0, |(_, body, _)| body.len()));
         let receipts = match (prepared, segment) {
             (Some((n, s)), Some((batches, ..))) => core.saved(n, s, batches),
             _ => Vec::new(),

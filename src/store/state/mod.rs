@@ -125,7 +125,7 @@ pub struct Found {
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
-        let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
         let mut load = || -> rusqlite::Result<_> {
             epochs::rehearse(&mut db)?;
             let marks = epochs::marks(&db)?;
@@ -224,7 +224,7 @@ impl State {
 
     /// Free pages in the file, for the day when the file system has none.
     pub fn stock(&self) -> rusqlite::Result<()> {
-        db::stock(&self.db, limits::FREE_PAGES)
+        db::stock(&self.db, limits::FREE_BYTES)
     }
 
     pub fn path(&self) -> &Path {
@@ -246,7 +246,7 @@ impl State {
     /// when this returns.
     pub fn open_again(&mut self) -> Result<(), StoreError> {
         let fail = |source| StoreError::Open { path: self.path.clone(), source };
-        let mut db = db::open(&self.path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(&self.path, MIGRATIONS, db::LOG_BYTES)?;
         if let Some(begun) = &self.begun {
             epochs::begin_again(&mut db, begun, self.epoch, self.outbox.last_seq()).map_err(fail)?;
         }
@@ -302,7 +302,7 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
 
 /// Dead letters, in a file that nobody has open.
 pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
-    let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let mut gone = || {
         let tx = db.transaction()?;
         letters::forget(&tx, ids)?;
@@ -313,7 +313,7 @@ pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
 
 /// All facts about a device or line, in a file that nobody has open.
 pub fn forget(path: &Path, about: &str) -> Result<(), StoreError> {
-    let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let gone = db.execute("DELETE FROM learned WHERE about = ?1", [about]);
     gone.map(drop).map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }

@@ -8,11 +8,7 @@ use crate::{
     model::{Boot, Receipt},
     store::{
         boots::Clocks,
-        spool::{
-            codec,
-            core::replacing::Reserved,
-            disk::{Disk, Meta},
-        },
+        spool::{codec, core::replacing::Reserved, disk::Meta},
     },
 };
 
@@ -70,7 +66,7 @@ impl Saver {
         self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
-        core.counts.bytes_written += Disk::cost(body.len());
+        core.counts.bytes_written += self.disk.cost(body.len());
         let receipts = core.replaced(of, segment, now);
         drop(core);
         receipts.into_iter().for_each(Receipt::keep);
