@@ -249,6 +249,9 @@ pub const SHUTDOWN: Duration = Duration::from_secs(5);
 pub const TURN_GAP: Duration = Duration::from_secs(2);
 /// The cloud hears of progress at this interval.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+/// Progress that the cloud takes at once is not written while state.db was written within this time. Over: it is, for a disk
+/// that nothing is written to does not show that it fails.
+pub const PROGRESS_UNWRITTEN: Duration = Duration::from_secs(300);
 
 /// Clients of the control socket at once. More: their connection is closed.
 pub const CONTROL_CLIENTS: usize = 16;

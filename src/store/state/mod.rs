@@ -78,6 +78,8 @@ pub struct State {
     marks: Vec<(String, i64)>,
     path: PathBuf,
     begun: Option<Begin>,
+    /// Said, and not written: see [`State::say`].
+    unwritten: Option<Message>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -144,12 +146,31 @@ impl State {
         let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
-        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
+        let state = State {
+            full: false,
+            db,
+            caps,
+            outbox,
+            epoch: Epoch(0),
+            boot: BootIndex(0),
+            marks: marks_due,
+            path,
+            begun: None,
+            unwritten: None,
+        };
         Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
         self.marks = marks;
+    }
+
+    /// Numbers an event that reports no change and that the next one replaces. It is written with the next transaction,
+    /// unless the cloud has it by then. A kill takes it along: the next run names the last number that was written.
+    pub fn say(&mut self, event: Event) -> Message {
+        let message = self.outbox.number(self.epoch, self.boot, event);
+        self.unwritten = Some(message.clone());
+        message
     }
 
     /// All of it or nothing, but for what cannot be stored for its own sake: that is put aside, and the rest goes on.
@@ -191,6 +212,9 @@ impl State {
                 }
             }
             self.outbox.delete(&tx, acknowledged)?;
+            if let Some(said) = self.unwritten.as_ref().filter(|said| !acknowledged.contains(&said.id)) {
+                self.outbox.write_numbered(&tx, said)?;
+            }
             epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
             let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
@@ -204,6 +228,7 @@ impl State {
             self.outbox = before;
             return Err(e);
         }
+        self.unwritten = None;
         Ok(done)
     }
 
