@@ -96,6 +96,10 @@ pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     }
     // Also what a kill left.
     db.execute_batch("DROP TABLE IF EXISTS stock")?;
+    if missing > bytes / 4 {
+        // They have their place when they are in the file. Where that does not work now, the log is emptied later.
+        let _ = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+    }
     Ok(())
 }
 
