@@ -82,6 +82,11 @@ pub const DEAD_LETTER_BYTES: usize = 4096;
 pub const DEAD_LETTERS: u64 = 10_000;
 /// Events kept for the cloud. Full: the oldest progress and status events go first, announced by a gap event.
 pub const EVENTS: u64 = 200_000;
+/// The same in bytes, so that a state.db with an outage behind it stays small beside the spool: an eighth of
+/// `buffer.disk_max`, at least…
+pub const EVENT_BYTES_MIN: u64 = 1024 * 1024;
+/// …and at most this. Full: as above.
+pub const EVENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Events that share one message and number. More in one transaction: several messages.
 pub const EVENTS_PER_MESSAGE: usize = 256;
 /// The text of one event message as stored; also several messages.
@@ -100,6 +105,18 @@ pub const SPOOL_RAM_BATCHES: usize = 8_192;
 pub const SPOOL_SEGMENT_BYTES: usize = 256 * 1024;
 /// And above so many samples: reading a segment back costs about 30 bytes of RAM for each.
 pub const SPOOL_SEGMENT_SAMPLES: u64 = 40_000;
+/// Bodies that one run of thinning reads, so that a second of reports waits at most for it. More: the next run.
+pub const SPOOL_THIN_BYTES: u64 = 4 * 1024 * 1024;
+/// Samples that it holds in RAM: about 30 bytes each. More: it ends there, and windows are cut at its end.
+pub const SPOOL_THIN_SAMPLES: u64 = 60_000;
+/// Kept on the file system for state.db when others fill it: its log of 200 pages and some hundred events. Full: it is
+/// removed, so that events and commands can be written.
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Free pages that each database keeps in itself where there is room, for a file system that becomes full. Used up:
+/// state.db gets the reserve, the spool drops its oldest.
+pub const FREE_PAGES: u64 = 128;
+/// A segment's body while the file system is full, so that the log of the spool stays within what it has.
+pub const SPOOL_SEGMENT_BYTES_FULL: usize = 16 * 1024;
 /// Series in the spool's dictionary, which only grows. Full: new series are named in full in each segment.
 pub const SPOOL_SERIES: usize = 50_000;
 /// A failed write to the disk is tried again after this…

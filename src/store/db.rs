@@ -1,6 +1,6 @@
 //! Opening a database: its settings, its migrations, what an error means, and whether a file is sound.
 
-use super::StoreError;
+use super::{StoreError, reserve};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
     path::{Path, PathBuf},
@@ -34,18 +34,36 @@ pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connect
         tx.pragma_update(None, "application_id", stamp(env!("CARGO_PKG_VERSION"))).map_err(fail)?;
         tx.commit().map_err(fail)?;
     }
-    // Without room it grows as it is needed.
     let _ = fill_log(path, u64::from(checkpoint) * 4120);
     Ok(db)
 }
 
+/// Sees that so many pages of the file are free, so that it can take rows while the file system takes nothing.
+pub fn stock(db: &Connection, pages: u64) -> rusqlite::Result<()> {
+    let unused: i64 = db.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
+    let missing = pages.saturating_sub(unused.cast_unsigned());
+    if missing > pages / 4 {
+        let size = (missing * 4092).cast_signed();
+        let tx = db.unchecked_transaction()?;
+        tx.execute_batch("CREATE TABLE IF NOT EXISTS stock (room BLOB NOT NULL)")?;
+        tx.execute("INSERT INTO stock VALUES (zeroblob(?1))", [size])?;
+        tx.commit()?;
+    }
+    // Also what a kill left.
+    db.execute_batch("DROP TABLE IF EXISTS stock")?;
+    Ok(())
+}
+
 /// Gives the write-ahead log its full length. A log that grows costs two more blocks of the file system's journal with
-/// each commit. SQLite reads it only as far as its checksums go.
+/// each commit. SQLite reads it only as far as its checksums go. Where room is short it grows as it is needed.
 fn fill_log(path: &Path, bytes: u64) -> std::io::Result<()> {
     let log = PathBuf::from(format!("{}-wal", path.display()));
     let mut log = std::fs::OpenOptions::new().append(true).open(log)?;
-    let missing = bytes.saturating_sub(log.metadata()?.len());
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), missing), &mut log)?;
+    let length = log.metadata()?.len();
+    if path.parent().is_none_or(reserve::has_room) {
+        let zeros = std::io::Read::take(std::io::repeat(0), bytes.saturating_sub(length));
+        std::io::copy(&mut { zeros }, &mut log).or_else(|_| log.set_len(length).map(|()| 0))?;
+    }
     Ok(())
 }
 
@@ -218,5 +236,17 @@ mod tests {
         assert_eq!(check(&path, Duration::from_secs(60)), Checked::Sound);
         assert_eq!(check(&path, Duration::ZERO), Checked::Unfinished);
         assert!(matches!(check(&dir.path().join("none.db"), Duration::from_secs(1)), Checked::Unreadable(_)));
+    }
+
+    #[test]
+    fn free_pages_are_kept_and_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("x.db"), &["CREATE TABLE t (v BLOB)"], 16).unwrap();
+        let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).unwrap();
+        stock(&db, 64).unwrap();
+        let pages = pragma("page_count");
+        assert!(pragma("freelist_count") >= 64, "{}", pragma("freelist_count"));
+        stock(&db, 64).unwrap();
+        assert_eq!(pragma("page_count"), pages);
     }
 }

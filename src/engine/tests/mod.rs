@@ -75,6 +75,7 @@ fn config() -> Config {
             window: Duration::from_secs(1),
             ack_within: Duration::from_millis(100),
             disk_max: 1 << 29,
+            thin_window: Duration::ZERO,
             card_endurance: 1 << 42,
         },
     }

@@ -40,6 +40,7 @@ const MIGRATIONS: &[&str] = &[
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
     pub events: u64,
+    pub event_bytes: u64,
     pub dead_letters: u64,
     pub commands: u64,
     pub history: u64,
@@ -49,6 +50,7 @@ impl Default for Caps {
     fn default() -> Caps {
         Caps {
             events: limits::EVENTS,
+            event_bytes: limits::EVENT_BYTES_MAX,
             dead_letters: limits::DEAD_LETTERS,
             commands: limits::COMMANDS_KEPT,
             history: limits::STATUS_HISTORY,
@@ -56,8 +58,17 @@ impl Default for Caps {
     }
 }
 
+impl Caps {
+    /// What goes beside a spool of this size.
+    pub fn beside(disk_max: u64) -> Caps {
+        Caps { event_bytes: (disk_max / 8).clamp(limits::EVENT_BYTES_MIN, limits::EVENT_BYTES_MAX), ..Caps::default() }
+    }
+}
+
 #[derive(Debug)]
 pub struct State {
+    /// The file system is full: history stops, so that the room is for events and commands.
+    pub full: bool,
     db: Connection,
     caps: Caps,
     outbox: Outbox,
@@ -74,6 +85,7 @@ pub struct State {
 struct Stamp {
     boot: BootIndex,
     clock: ClockReading,
+    full: bool,
 }
 
 /// One thing to do in a group commit.
@@ -132,7 +144,7 @@ impl State {
         let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
-        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
+        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
         Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
     }
 
@@ -166,7 +178,7 @@ impl State {
         clock: ClockReading,
         apart: bool,
     ) -> rusqlite::Result<Committed> {
-        let stamp = Stamp { boot: self.boot, clock };
+        let stamp = Stamp { boot: self.boot, clock, full: self.full };
         let mut done = Committed::default();
         let before = self.outbox;
         let mut tx = self.db.transaction()?;
@@ -181,9 +193,11 @@ impl State {
             self.outbox.delete(&tx, acknowledged)?;
             epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
-            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
+            let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
             done.dropped = dropped;
-            done.messages.append(&mut self.outbox.write(&tx, self.epoch, self.boot, std::mem::take(&mut gaps))?);
+            let mut naming = self.outbox.write(&tx, self.epoch, self.boot, gaps)?;
+            self.outbox.named(&naming);
+            done.messages.append(&mut naming);
             tx.commit()
         })();
         if let Err(e) = result {
@@ -201,6 +215,16 @@ impl State {
     /// The newest row of the event stream.
     pub fn last_event_row(&self) -> i64 {
         self.outbox.last_id()
+    }
+
+    /// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
+    pub fn restart_log(&self) -> rusqlite::Result<()> {
+        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+    }
+
+    /// Free pages in the file, for the day when the file system has none.
+    pub fn stock(&self) -> rusqlite::Result<()> {
+        db::stock(&self.db, limits::FREE_PAGES)
     }
 
     pub fn path(&self) -> &Path {

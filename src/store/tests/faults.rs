@@ -275,8 +275,12 @@ fn good_segments_of_a_damaged_spool_are_delivered_and_the_others_named_to_the_sa
     house.start();
     house.empty_log("spool.db");
     let path = house.path("spool.db");
-    let bodies: i64 = rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
-    garbage(&path, bodies as u64 / 2 * 4096, 4096);
+    // Free pages lie between those in use.
+    let sql = "SELECT body FROM segment ORDER BY n LIMIT 1 OFFSET (SELECT count(*) / 2 FROM segment)";
+    let body: Vec<u8> = rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |r| r.get(0)).unwrap();
+    let part = &body[body.len() / 2..][..32];
+    let at = std::fs::read(&path).unwrap().windows(part.len()).position(|bytes| bytes == part).expect("the log is empty");
+    garbage(&path, at as u64 / 4096 * 4096, 4096);
     let _ = house.store().spool().reader().open_again();
     house.store().handle.shared.board.suspect(Db::Spool, "told by a test".into(), true);
     house.settle();

@@ -27,7 +27,7 @@ impl Bench {
 
     fn open(dir: &TempDir, tuning: &impl Fn(&mut Tuning)) -> (Store, Restored) {
         let o = options(dir.path(), Backing::Inline);
-        let mut t = Tuning::of(o.buffer.disk_max);
+        let mut t = Tuning::of(o.buffer.disk_max, Duration::ZERO);
         tuning(&mut t);
         open::open(&o, t).unwrap()
     }
@@ -151,6 +151,89 @@ fn a_failing_disk_keeps_ram_bounded_says_so_and_recovers() {
     let figures = b.store.spool().figures(b.now);
     assert_eq!((figures.trouble.as_str(), figures.commits), ("", 1));
     assert_eq!(b.rest(), [5, 6, 7, 8, 9]);
+}
+
+#[test]
+fn a_long_reader_does_not_let_the_log_grow() {
+    let mut b = Bench::new(|t| t.sizes = crate::store::spool::disk::Sizes::of(2 << 20));
+    b.seal(3, 2000, true);
+    let reader = b.db("spool.db");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM segment").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM segment", [], |r| r.get(0)).unwrap();
+    for _ in 0..400 {
+        b.seal(1, 2000, true);
+        let figures = b.store.spool().figures(b.now);
+        assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+    }
+    let figures = b.store.spool().figures(b.now);
+    assert!(figures.trouble.contains("holds its log"), "{figures:?}");
+    drop(reader);
+    b.now = b.now + Duration::from_secs(20);
+    b.store.poll(b.now);
+    let figures = b.store.spool().figures(b.now);
+    assert_eq!(figures.trouble, "");
+    assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+}
+
+#[test]
+fn events_keep_their_quota_in_bytes() {
+    run(async {
+        let b = Bench::new(|t| t.caps.event_bytes = 20_000);
+        let minor = |n| Event { at: Boot(n), kind: EventKind::Progress { alive: vec![] } };
+        for n in 0..600 {
+            submit(&b.store, vec![Change::Event(if n % 3 == 0 { event(n) } else { minor(n) })]).await.unwrap();
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!((10_000..=21_000).contains(&bytes), "{bytes}");
+        let mut seqs: Vec<u64> = gaps(&b.store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        b.store.events().return_unacknowledged(U);
+        seqs.extend(std::iter::from_fn(|| b.store.events().next(U)).map(|m| m.key.seq));
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=*seqs.last().unwrap()).collect::<Vec<_>>(), "each is there or named once");
+    });
+}
+
+#[test]
+fn gaps_of_telemetry_outlive_the_quota_of_events_to_the_sample() {
+    run(async {
+        let mut b = Bench::new(|t| {
+            pages(100)(t);
+            t.caps.event_bytes = 6_000;
+        });
+        for n in 0..40 {
+            b.seal(3, 2000, true);
+            for k in 0..10 {
+                submit(&b.store, vec![Change::Event(event(n * 10 + k))]).await.unwrap();
+            }
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!(bytes <= 7_000, "{bytes}");
+        let (told, events): (Vec<_>, Vec<_>) = gaps(&b.store).into_iter().partition(|(key, ..)| key.stream == Stream::Telemetry);
+        assert!(!events.is_empty(), "no event was dropped");
+        let mut all: Vec<u64> = told.iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        assert!(all.len() > 40, "{told:?}");
+        assert_eq!(told.iter().map(|(.., samples)| samples).sum::<u64>(), all.len() as u64 * 2000);
+        all.extend(b.rest());
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<_>>(), "each is to come or named once");
+    });
+}
+
+/// What was on its way held its place on the disk, and so what was sealed last found none.
+#[test]
+fn an_orderly_stop_loses_nothing_without_a_word_though_the_disk_is_full_of_what_is_on_its_way() {
+    let mut b = Bench::new(pages(40));
+    b.seal(12, 2000, true);
+    while b.store.spool().next_backlog(U).or_else(|| b.store.spool().next_live(U)).is_some() {}
+    (0..8).for_each(|n| _ = b.store.spool().append(frames(n, 2000, b.now), vec![], b.now));
+    run(b.store.close());
+    let Bench { dir, store, .. } = b;
+    drop(store);
+    let (store, _) = Bench::open(&dir, &pages(40));
+    let mut all: Vec<u64> = gaps(&store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+    all.extend(std::iter::from_fn(|| store.spool().next_backlog(U)).map(|o| o.sealed.key.seq));
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<_>>());
 }
 
 #[test]

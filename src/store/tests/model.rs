@@ -78,7 +78,7 @@ impl Harness {
         let mut options = options(dir.path(), Backing::Inline);
         options.buffer.window = window;
         options.epoch_seed = Some(1);
-        let mut of = Tuning::of(options.buffer.disk_max);
+        let mut of = Tuning::of(options.buffer.disk_max, Duration::ZERO);
         tuning(&mut of);
         let (receipt, told) = receipts();
         let mut h = Harness {
