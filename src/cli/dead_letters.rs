@@ -278,7 +278,7 @@ fn replay(config: &Config, found: &[DeadLetterRow], done: &mut Vec<i64>, failed:
         buffer: config.buffer.clone(),
         clock,
         backing: Backing::Inline,
-        linger: engine::linger(config),
+        linger: engine::unsealed(config),
         uplinks: Holder::all(&config.uplinks),
         epoch_seed: None,
     };
