@@ -28,7 +28,7 @@ mod unstored;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Snapshot};
-pub use setup::{commands as command_rules, linger};
+pub use setup::{commands as command_rules, company, linger, unsealed};
 
 use crate::{
     config::Config,

@@ -1,6 +1,6 @@
 //! Opening a database: its settings, its migrations, what an error means, and whether a file is sound.
 
-use super::StoreError;
+use super::{StoreError, reserve};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
     path::{Path, PathBuf},
@@ -78,7 +78,6 @@ pub fn open(path: &Path, migrations: &[&str], log: u64) -> Result<Connection, St
         tx.pragma_update(None, "application_id", stamp(env!("CARGO_PKG_VERSION"))).map_err(fail)?;
         tx.commit().map_err(fail)?;
     }
-    // Without room it grows as it is needed.
     let _ = fill_log(path, full);
     Ok(db)
 }
@@ -104,12 +103,15 @@ pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
 }
 
 /// Gives the write-ahead log its full length. A log that grows costs two more blocks of the file system's journal with
-/// each commit. SQLite reads it only as far as its checksums go.
+/// each commit. SQLite reads it only as far as its checksums go. Where room is short it grows as it is needed.
 fn fill_log(path: &Path, bytes: u64) -> std::io::Result<()> {
     let log = PathBuf::from(format!("{}-wal", path.display()));
     let mut log = std::fs::OpenOptions::new().append(true).open(log)?;
-    let missing = bytes.saturating_sub(log.metadata()?.len());
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), missing), &mut log)?;
+    let length = log.metadata()?.len();
+    if path.parent().is_none_or(reserve::has_room) {
+        let zeros = std::io::Read::take(std::io::repeat(0), bytes.saturating_sub(length));
+        std::io::copy(&mut { zeros }, &mut log).or_else(|_| log.set_len(length).map(|()| 0))?;
+    }
     Ok(())
 }
 

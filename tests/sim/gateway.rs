@@ -72,7 +72,7 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors = Doors { urgent: urgent.clone(), bulk };
+        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO };
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();

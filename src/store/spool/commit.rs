@@ -97,11 +97,8 @@ impl Saver {
 
     /// The row that goes with a commit without a segment. `in_hand`: segments that are in no list for the moment.
     pub fn meta(core: &mut Core, in_hand: &[Taken]) -> Meta {
-        let run = *core.runs.last().expect("our own run is always there");
-        // All that was ever sealed is either saved or acknowledged, or it says less.
-        let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
         let cursors = core.written_holding(in_hand, None);
-        Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() }
+        meta_of(core, cursors)
     }
 
     fn outcome(&mut self, spool: &Spool, now: Boot, result: &Result<(), rusqlite::Error>) {
@@ -202,10 +199,7 @@ impl Saver {
             core.not_said();
             return Err(e);
         }
-        self.clock = boots.into_iter().next().or(self.clock.take());
-        self.gone.clear();
-        core.counts.commits += 1;
-        core.counts.bytes_written += self.disk.cost(segment.map_or(0, |(_, body, _)| body.len()));
+        self.committed(&mut core, boots, segment.map_or(0, |(_, body, _)| body.len()));
         let receipts = match (prepared, segment) {
             (Some((n, s)), Some((batches, ..))) => core.saved(n, s, batches),
             _ => Vec::new(),
@@ -214,6 +208,14 @@ impl Saver {
         receipts.into_iter().for_each(Receipt::keep);
         spool.tell();
         Ok(())
+    }
+
+    /// What a commit with the meta row, or one that needed none, makes true.
+    fn committed(&mut self, core: &mut Core, boots: Vec<BootRow>, body: usize) {
+        self.clock = boots.into_iter().next().or(self.clock.take());
+        self.gone.clear();
+        core.counts.commits += 1;
+        core.counts.bytes_written += self.disk.cost(body);
     }
 
     fn make_room(&mut self, spool: &Spool, body: usize, announce: Announce) -> rusqlite::Result<()> {
@@ -378,6 +380,13 @@ fn held() -> rusqlite::Error {
         rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
         Some("another program has been reading spool.db for long and holds its log".into()),
     )
+}
+
+/// As it is before the segment that goes with it.
+fn meta_of(core: &Core, cursors: Vec<u8>) -> Meta {
+    // All that was ever sealed is either saved or acknowledged, or it says less.
+    let telemetry = core.first_unsaved().map_or(core.last(), |seq| seq - 1);
+    Meta { head: core.ring.head, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() }
 }
 
 /// The row of a segment that stands for nothing but itself.

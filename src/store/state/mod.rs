@@ -34,6 +34,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_001.sql"),
     include_str!("../migrations/state_002.sql"),
     include_str!("../migrations/state_clock.sql"),
+    include_str!("../migrations/state_letters.sql"),
 ];
 
 /// Row limits that tests make small.

@@ -8,7 +8,7 @@ use crate::{
     model::{Boot, Receipt},
     store::{
         boots::Clocks,
-        spool::{codec, core::replacing::Reserved, disk::Meta},
+        spool::{codec, core::replacing::Reserved},
     },
 };
 
@@ -45,10 +45,9 @@ impl Saver {
         let (segment, mut meta) = {
             let mut core = spool.lock();
             let segment = (!of.parts.is_empty()).then(|| super::prepare(&mut core, &of.parts, &body, now));
-            let run = *core.runs.last().expect("our own run is always there");
-            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
             let cursors = core.written_with(of, segment.as_ref());
-            (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors, owes: core.gaps.owes() })
+            let meta = super::meta_of(&core, cursors);
+            (segment, meta)
         };
         let write = segment.as_ref().map(|new @ (n, s)| {
             meta.head = n + 1;
@@ -63,10 +62,7 @@ impl Saver {
             }
             return Err(e);
         }
-        self.clock = boots.into_iter().next().or(self.clock.take());
-        self.gone.clear();
-        core.counts.commits += 1;
-        core.counts.bytes_written += self.disk.cost(body.len());
+        self.committed(&mut core, boots, body.len());
         let receipts = core.replaced(of, segment, now);
         drop(core);
         receipts.into_iter().for_each(Receipt::keep);

@@ -14,7 +14,7 @@
 //! Which segments: raw ones while they take more than half of the file, then what was thinned once while that takes more
 //! than a quarter, and so on; each time windows are ten times as wide. The last level is dropped at the limit.
 
-use super::{Announce, Saver, full, losses, write_of};
+use super::{Announce, Saver, full, losses, meta_of, write_of};
 use crate::{
     limits,
     model::{Boot, Epoch, Frame, Key, Replaced, Sealed, Stream},
@@ -214,10 +214,9 @@ impl Saver {
         let (n, slot, meta) = {
             let mut core = spool.lock();
             let (n, slot) = (core.ring.head, core.ring.take_slot());
-            let telemetry = core.first_unsaved().map_or(core.last(), |seq| seq - 1);
             // Uplinks that have what it stands for are not to get it after a restart.
             let cursors = core.written_holding(&self.in_hand, Some((n, &Segment { slot, ..segment.clone() })));
-            (n, slot, Meta { head: n + 1, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() })
+            (n, slot, Meta { head: n + 1, ..meta_of(&core, cursors) })
         };
         let replaces = note.to_string();
         let segment = Segment { slot, ..segment };
@@ -230,8 +229,7 @@ impl Saver {
             return Err(e);
         }
         core.ring.head = n + 1;
-        core.counts.commits += 1;
-        core.counts.bytes_written += self.disk.cost(body.len());
+        self.committed(&mut core, Vec::new(), body.len());
         Ok(new)
     }
 
