@@ -88,6 +88,7 @@ impl Sources {
                 "sealed": spool.sealed_samples,
                 "acknowledged": spool.acknowledged_samples,
                 "dropped": spool.dropped_samples,
+                "thinned": spool.thinned_samples,
                 "commits": spool.commits,
                 "bytes_written": spool.bytes_written,
             },

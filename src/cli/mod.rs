@@ -3,6 +3,7 @@
 //! stdout holds the answer, stderr everything said on the way. Exit: 0 done and well, 1 done but not well, 2 usage,
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
+pub mod agree;
 pub mod check;
 pub mod config;
 pub mod consume;

@@ -30,7 +30,7 @@ mod upkeep;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Snapshot};
-pub use setup::{commands as command_rules, linger};
+pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
 
 use crate::{

@@ -44,6 +44,19 @@ pub(super) fn guest_watch(offline_after: Option<Duration>, route: Option<&Route>
     Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after, alarm_after, pinged }
 }
 
+/// Of what a batch waits, the multiple that the readings of a line without a pause may wait before they come to it.
+const COMPANY: u32 = 3;
+const COMPANY_MAX: Duration = Duration::from_millis(150);
+
+pub fn company(config: &Config) -> Duration {
+    (linger(config) * COMPANY).min(COMPANY_MAX)
+}
+
+/// Longest time that a reading waits in memory before it is sealed.
+pub fn unsealed(config: &Config) -> Duration {
+    linger(config) + company(config)
+}
+
 pub fn linger(config: &Config) -> Duration {
     config.uplinks.iter().map(|u| u.linger).min().unwrap_or(LINGER)
 }

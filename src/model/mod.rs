@@ -16,7 +16,7 @@ pub mod status;
 pub mod time;
 pub mod value;
 
-pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream};
+pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
 pub use event::{Event, EventKind, Replaced};
 pub use health::{StoreHealth, StoreState, Wear};

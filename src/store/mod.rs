@@ -27,6 +27,7 @@ mod omen;
 mod open;
 mod quarantine;
 mod queries;
+mod reserve;
 mod sound;
 mod spool;
 mod state;
@@ -107,7 +108,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens or creates both databases and draws this run's epoch, which is committed before this returns.
     pub fn open(o: Options) -> Result<(Store, Restored), StoreError> {
-        let tuning = Tuning::of(o.buffer.disk_max);
+        let tuning = Tuning::of(o.buffer.disk_max, o.buffer.thin_window);
         open::open(&o, tuning)
     }
 

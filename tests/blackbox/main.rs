@@ -31,6 +31,7 @@ mod disk;
 mod endurance;
 mod faults;
 mod framed;
+mod full;
 mod lies;
 mod links;
 mod newcomer;

@@ -80,6 +80,7 @@ fn config() -> Config {
             window: Duration::from_secs(1),
             ack_within: Duration::from_millis(100),
             disk_max: 1 << 29,
+            thin_window: Duration::ZERO,
             card_endurance: 1 << 42,
         },
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },

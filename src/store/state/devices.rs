@@ -35,7 +35,7 @@ pub fn status(tx: &Transaction, s: &DeviceStatus, stamp: &Stamp, history: u64) -
         s.missed,
         wall
     ])?;
-    if before.is_some_and(|(was, why)| was == state && why.as_deref() == cause) {
+    if stamp.full || before.is_some_and(|(was, why)| was == state && why.as_deref() == cause) {
         return Ok(());
     }
     tx.prepare_cached(

@@ -198,8 +198,8 @@ impl State {
         self.outbox.delete(&tx, acknowledged)?;
         set_marks(&tx, &self.marks)?;
         tx.execute(
-            "UPDATE epoch SET telemetry = ?2, clean = 1, seen = max(seen, ?3) WHERE epoch = ?1",
-            [self.epoch.0.cast_signed(), telemetry.cast_signed(), now.0.cast_signed()],
+            "UPDATE epoch SET telemetry = ?2, event = ?3, clean = 1, seen = max(seen, ?4) WHERE epoch = ?1",
+            [self.epoch.0, telemetry, self.outbox.last_seq(), now.0].map(u64::cast_signed),
         )?;
         tx.commit()
     }
