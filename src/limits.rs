@@ -19,7 +19,7 @@ pub const SITE_SHARE_PERCENT: u32 = 50;
 /// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
 pub const CAPTURE_BYTES: usize = 16 * 1024;
 /// The same on TCP, where a line is mostly one device and a site may have hundreds. Full: the oldest frames go.
-pub const CAPTURE_BYTES_TCP: usize = 4 * 1024;
+pub const CAPTURE_BYTES_TCP: usize = 2 * 1024;
 /// Frames in one answer of the control socket. More: the next question gets them.
 pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
@@ -109,12 +109,12 @@ pub const SPOOL_SEGMENT_SAMPLES: u64 = 40_000;
 pub const SPOOL_THIN_BYTES: u64 = 4 * 1024 * 1024;
 /// Samples that it holds in RAM: about 30 bytes each. More: it ends there, and windows are cut at its end.
 pub const SPOOL_THIN_SAMPLES: u64 = 60_000;
-/// Kept on the file system for state.db when others fill it: its log of 200 pages and some hundred events. Full: it is
+/// Kept on the file system for state.db when others fill it: its log of 800 KiB and some hundred events. Full: it is
 /// removed, so that events and commands can be written.
 pub const RESERVE_BYTES: u64 = 1024 * 1024;
-/// Free pages that each database keeps in itself where there is room, for a file system that becomes full. Used up:
+/// Bytes of free pages that each database keeps in itself where there is room, for a file system that becomes full. Used up:
 /// state.db gets the reserve, the spool drops its oldest.
-pub const FREE_PAGES: u64 = 128;
+pub const FREE_BYTES: u64 = 512 * 1024;
 /// A segment's body while the file system is full, so that the log of the spool stays within what it has.
 pub const SPOOL_SEGMENT_BYTES_FULL: usize = 16 * 1024;
 /// Series in the spool's dictionary, which only grows. Full: new series are named in full in each segment.
@@ -249,6 +249,9 @@ pub const SHUTDOWN: Duration = Duration::from_secs(5);
 pub const TURN_GAP: Duration = Duration::from_secs(2);
 /// The cloud hears of progress at this interval.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+/// Progress that the cloud takes at once is not written while state.db was written within this time. Over: it is, for a disk
+/// that nothing is written to does not show that it fails.
+pub const PROGRESS_UNWRITTEN: Duration = Duration::from_secs(300);
 
 /// Clients of the control socket at once. More: their connection is closed.
 pub const CONTROL_CLIENTS: usize = 16;

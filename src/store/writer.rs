@@ -4,7 +4,7 @@
 //! commit is due. Callbacks are collected and called when no lock is held.
 
 use super::{
-    StoreError,
+    Change, StoreError,
     boots::Clocks,
     db::{self, Trouble},
     events::EventQueue,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, Event, StoreState, UplinkIndex, Wear},
+    model::{Boot, Event, EventKind, StoreState, UplinkIndex, Wear},
     system::clock::Clock,
 };
 use std::{
@@ -56,6 +56,8 @@ pub struct Writer {
     total: Total,
     omen: Omen,
     reserve: Reserve,
+    /// The last commit of state.db.
+    written: Boot,
     /// The reserve was given away: when to look next whether there is room for it again.
     refill_at: Option<Boot>,
 }
@@ -98,8 +100,8 @@ impl Writer {
         let total = Total::new(shared.board.wear(), shared.clock.now());
         // Not there when the file system was full at the start.
         let refill_at = (!reserve.refill()).then_some(Boot(0));
-        let (clock_owed, closed, mending) = (None, false, None);
-        Writer { shared, state, saver, clock_owed, closed, places, mending, gauges, total, omen, reserve, refill_at }
+        let (clock_owed, closed, mending, written) = (None, false, None, shared.clock.now());
+        Writer { shared, state, saver, clock_owed, closed, places, mending, gauges, total, omen, reserve, written, refill_at }
     }
 
     /// The thread.
@@ -127,7 +129,8 @@ impl Writer {
         }
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
-            let group: Vec<Job> = std::iter::from_fn(|| jobs.next_if(|j| !matches!(j, Job::Close(_)))).collect();
+            let mut group: Vec<Job> = std::iter::from_fn(|| jobs.next_if(|j| !matches!(j, Job::Close(_)))).collect();
+            self.say(&mut group, now, &mut after);
             if !group.is_empty() {
                 self.group(group, now, &mut after);
             }
@@ -209,6 +212,28 @@ impl Writer {
         });
         let here = self.shared.clocks.here();
         self.omen.tell(fails, &here.uuid, now, here.clock);
+    }
+
+    /// Progress while all is well needs no commit of its own: it reports no change, the next one replaces it, and a disk
+    /// that is written once a minute for nothing else wears. It waits for the next transaction as telemetry does.
+    fn say(&mut self, jobs: &mut Vec<Job>, now: Boot, after: &mut After) {
+        let [Job::Submit(changes, _)] = jobs.as_slice() else { return };
+        let [Change::Event(event)] = changes.as_slice() else { return };
+        let Shared { spool, events, clocks, board, .. } = &*self.shared;
+        let is_well = board.shown(now)[Db::State as usize].state == StoreState::Ok;
+        let is_fresh = now.since(self.written) < limits::PROGRESS_UNWRITTEN;
+        let can_wait = matches!(event.kind, EventKind::Progress { .. }) && is_well && is_fresh && events.is_quiet();
+        let is_owed = board.is_held() || board.owes() || self.clock_owed.is_some() || !clocks.unwritten().is_empty();
+        if !can_wait || is_owed || spool.lock().gaps.owes() {
+            return;
+        }
+        let message = self.state.say(event.clone());
+        events.committed(vec![message], &[]);
+        for job in jobs.drain(..) {
+            if let Job::Submit(_, done) = job {
+                after.push(Box::new(move || done(Ok(()))));
+            }
+        }
     }
 
     /// The jobs as one transaction. All of them fail or none, but for what cannot be stored for its own sake.
@@ -296,8 +321,11 @@ impl Writer {
         let result = announce_with_room(&mut self.state, &shared, &self.reserve, work, events, wear.as_ref());
         shared.board.ended(Db::State, u64::from(result.is_ok()), shared.clock.now());
         self.outcome(Db::State, result.as_ref().err(), now);
-        if result.is_ok() && wear.is_some() {
-            self.total.written(now);
+        if result.is_ok() {
+            self.written = now;
+            if wear.is_some() {
+                self.total.written(now);
+            }
         }
         result.map_err(|source| Arc::new(StoreError::Write { file: "state.db", source }))
     }

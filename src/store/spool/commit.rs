@@ -215,7 +215,7 @@ impl Saver {
         self.clock = boots.into_iter().next().or(self.clock.take());
         self.gone.clear();
         core.counts.commits += 1;
-        core.counts.bytes_written += Disk::cost(body);
+        core.counts.bytes_written += self.disk.cost(body);
     }
 
     fn make_room(&mut self, spool: &Spool, body: usize, announce: Announce) -> rusqlite::Result<()> {

@@ -10,7 +10,11 @@ use super::{
 use crate::{
     limits,
     model::{Boot, BootIndex, Epoch, Sealed},
-    store::{Holder, StoreError, boots::BootRow, db},
+    store::{
+        Holder, StoreError,
+        boots::BootRow,
+        db::{self, Page},
+    },
 };
 use rusqlite::{Connection, params};
 use std::{
@@ -34,43 +38,41 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/spool_002.sql"),
     include_str!("../migrations/spool_003.sql"),
 ];
-const PAGE: u64 = 4096;
-/// Of a row's body, what one of its overflow pages holds.
-const PAGE_BODY: u64 = 4092;
-/// A page in the write-ahead log.
-const PAGE_LOGGED: u64 = 4120;
+/// What a commit may write beside its bodies: trees that grow, the row of the uplinks.
+const BESIDE: u64 = 64 * 1024;
+const LOG_MIN: u64 = 64 * 1024;
 
 /// How the limit on the disk is divided.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub disk_max: u64,
-    pub checkpoint: u32,
+    /// The write-ahead log in bytes of pages, after which it goes back into the file.
+    pub log_bytes: u64,
     pub segment_bytes: usize,
     pub segment_samples: u64,
     pub series: usize,
     /// Windows of the first thinning in milliseconds; 0: nothing is thinned.
     pub thin_ms: u32,
-    /// Of the file without its log.
-    pub pages_max: u64,
+    /// The file without its log, in bytes.
+    pub file_max: u64,
     /// The file system is full: the file stays as large as it is.
     pub squeezed: bool,
 }
 
 impl Sizes {
     pub fn of(disk_max: u64) -> Sizes {
-        let checkpoint = u32::try_from(disk_max / PAGE / 32).unwrap_or(u32::MAX).clamp(16, db::CHECKPOINT_PAGES);
+        let log_bytes = (disk_max / 32).clamp(LOG_MIN, db::LOG_BYTES);
         let segment_bytes = usize::try_from(disk_max / 32).unwrap_or(usize::MAX).min(limits::SPOOL_SEGMENT_BYTES);
         // The log is emptied by the commit after the one that fills it.
-        let log_pages = u64::from(checkpoint) + 2 * (segment_bytes as u64 / PAGE_BODY) + 16;
-        let pages_max = disk_max.saturating_sub(log_pages * PAGE_LOGGED) / PAGE;
+        let file_max = disk_max.saturating_sub(logged(Page::NEW, log_bytes + 2 * segment_bytes as u64));
         Sizes {
             disk_max,
-            checkpoint,
+            log_bytes,
             segment_bytes,
             segment_samples: limits::SPOOL_SEGMENT_SAMPLES,
             series: limits::SPOOL_SERIES,
             thin_ms: 0,
-            pages_max,
+            file_max,
             squeezed: false,
         }
     }
@@ -81,13 +83,20 @@ impl Sizes {
 
     /// Room that thinning keeps free, so that there is some for what it makes: bytes of bodies.
     pub fn slack(&self) -> usize {
-        self.segment_bytes + usize::try_from(self.pages_max * PAGE / 64).unwrap_or(0).min(1 << 20)
+        self.segment_bytes + usize::try_from(self.file_max / 64).unwrap_or(0).min(1 << 20)
     }
+}
+
+/// What such bodies take in the log, with what a commit writes beside them. Smaller pages take more.
+fn logged(page: Page, bodies: u64) -> u64 {
+    (page.overflow(bodies) + page.within(BESIDE).max(16)) * page.logged()
 }
 
 #[derive(Debug)]
 pub struct Disk {
     db: Connection,
+    /// Of the file that is open.
+    page: Page,
     path: PathBuf,
     pub series: Series,
     pub sizes: Sizes,
@@ -149,13 +158,14 @@ impl Disk {
     /// `holders`: the uplinks, and at least one. One that is not among them holds nothing any more; one that is new begins
     /// with what is kept.
     pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> Result<Found, StoreError> {
-        let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
+        let db = db::open(path, MIGRATIONS, sizes.log_bytes)?;
         found::load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
     }
 
     fn of(db: Connection, path: &Path, series: Series, sizes: Sizes, file: i64) -> Disk {
         let file_room = File::options().write(true).open(path).ok();
-        Disk { db, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes, file_room, secured: 0 }
+        let page = Page::of(&db).unwrap_or(Page::NEW);
+        Disk { db, page, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes, file_room, secured: 0 }
     }
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row where it changed.

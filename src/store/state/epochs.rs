@@ -193,7 +193,10 @@ impl State {
         set_wear(&tx, wear)?;
         self.outbox.delete(&tx, acknowledged)?;
         set_marks(&tx, &self.marks)?;
-        tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
+        tx.execute(
+            "UPDATE epoch SET telemetry = ?2, event = ?3, clean = 1 WHERE epoch = ?1",
+            [self.epoch.0.cast_signed(), telemetry.cast_signed(), self.outbox.last_seq().cast_signed()],
+        )?;
         tx.commit()
     }
 }

@@ -79,6 +79,8 @@ pub struct State {
     marks: Vec<(String, i64)>,
     path: PathBuf,
     begun: Option<Begin>,
+    /// Said, and not written: see [`State::say`].
+    unwritten: Option<Message>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -126,7 +128,7 @@ pub struct Found {
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
-        let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
         let mut load = || -> rusqlite::Result<_> {
             epochs::rehearse(&mut db)?;
             let marks = epochs::marks(&db)?;
@@ -145,12 +147,31 @@ impl State {
         let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
-        let state = State { full: false, db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
+        let state = State {
+            full: false,
+            db,
+            caps,
+            outbox,
+            epoch: Epoch(0),
+            boot: BootIndex(0),
+            marks: marks_due,
+            path,
+            begun: None,
+            unwritten: None,
+        };
         Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
         self.marks = marks;
+    }
+
+    /// Numbers an event that reports no change and that the next one replaces. It is written with the next transaction,
+    /// unless the cloud has it by then. A kill takes it along: the next run names the last number that was written.
+    pub fn say(&mut self, event: Event) -> Message {
+        let message = self.outbox.number(self.epoch, self.boot, event);
+        self.unwritten = Some(message.clone());
+        message
     }
 
     /// All of it or nothing, but for what cannot be stored for its own sake: that is put aside, and the rest goes on.
@@ -192,6 +213,9 @@ impl State {
                 }
             }
             self.outbox.delete(&tx, acknowledged)?;
+            if let Some(said) = self.unwritten.as_ref().filter(|said| !acknowledged.contains(&said.id)) {
+                self.outbox.write_numbered(&tx, said)?;
+            }
             epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
             let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
@@ -205,6 +229,7 @@ impl State {
             self.outbox = before;
             return Err(e);
         }
+        self.unwritten = None;
         Ok(done)
     }
 
@@ -225,7 +250,7 @@ impl State {
 
     /// Free pages in the file, for the day when the file system has none.
     pub fn stock(&self) -> rusqlite::Result<()> {
-        db::stock(&self.db, limits::FREE_PAGES)
+        db::stock(&self.db, limits::FREE_BYTES)
     }
 
     pub fn path(&self) -> &Path {
@@ -247,7 +272,7 @@ impl State {
     /// when this returns.
     pub fn open_again(&mut self) -> Result<(), StoreError> {
         let fail = |source| StoreError::Open { path: self.path.clone(), source };
-        let mut db = db::open(&self.path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(&self.path, MIGRATIONS, db::LOG_BYTES)?;
         if let Some(begun) = &self.begun {
             epochs::begin_again(&mut db, begun, self.epoch, self.outbox.last_seq()).map_err(fail)?;
         }
@@ -303,7 +328,7 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
 
 /// Dead letters, in a file that nobody has open.
 pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
-    let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let mut gone = || {
         let tx = db.transaction()?;
         letters::forget(&tx, ids)?;
@@ -314,7 +339,7 @@ pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
 
 /// All facts about a device or line, in a file that nobody has open.
 pub fn forget(path: &Path, about: &str) -> Result<(), StoreError> {
-    let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let gone = db.execute("DELETE FROM learned WHERE about = ?1", [about]);
     gone.map(drop).map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }

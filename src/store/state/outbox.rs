@@ -65,6 +65,25 @@ impl Outbox {
         self.next_id - 1
     }
 
+    /// The next message, that is not written yet.
+    pub fn number(&mut self, epoch: Epoch, boot: BootIndex, event: Event) -> Message {
+        self.seq += 1;
+        let key = Key { epoch, stream: Stream::Event, seq: self.seq };
+        let message = Message { id: self.next_id, key, boot, events: [event].into() };
+        self.next_id += 1;
+        message
+    }
+
+    /// One that has its number already.
+    pub fn write_numbered(&mut self, tx: &Transaction, message: &Message) -> rusqlite::Result<()> {
+        // A file that took the place of another one may have it.
+        if put_messages(tx, std::slice::from_ref(message))? > 0 {
+            self.rows += 1;
+            self.bytes += to_json(&*message.events)?.len() as u64;
+        }
+        Ok(())
+    }
+
     /// All of them as one message, unless they are too many for one.
     pub fn write(&mut self, tx: &Transaction, epoch: Epoch, boot: BootIndex, events: Vec<Event>) -> rusqlite::Result<Vec<Message>> {
         let mut messages = Vec::new();
@@ -280,14 +299,15 @@ impl Dropped {
 }
 
 /// Messages that were written before, into a file that begins anew.
-pub fn put_messages(db: &Connection, messages: &[Message]) -> rusqlite::Result<()> {
+pub fn put_messages(db: &Connection, messages: &[Message]) -> rusqlite::Result<usize> {
     let mut put =
         db.prepare("INSERT OR IGNORE INTO event (id, epoch, seq, boot, events, minor, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+    let mut new = 0;
     for m in messages {
         let (epoch, seq) = (m.key.epoch.0.cast_signed(), m.key.seq.cast_signed());
-        put.execute(params![m.id, epoch, seq, m.boot.0, m.events.len() as i64, is_minor(&m.events), to_json(&*m.events)?])?;
+        new += put.execute(params![m.id, epoch, seq, m.boot.0, m.events.len() as i64, is_minor(&m.events), to_json(&*m.events)?])?;
     }
-    Ok(())
+    Ok(new)
 }
 
 fn is_minor(events: &[Event]) -> bool {

@@ -71,7 +71,7 @@ pub fn salvage(
     mut alive: impl FnMut(),
 ) -> Result<Salvaged, StoreError> {
     quarantine::remove(new).map_err(|source| StoreError::Directory { path: new.to_owned(), source })?;
-    let mut db = db::open(new, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut db = db::open(new, MIGRATIONS, db::LOG_BYTES)?;
     let fail = |source| StoreError::Write { file: "state.db", source };
     put_messages(&db, held).map_err(fail)?;
     let begun = clock.now();

@@ -395,7 +395,7 @@ proptest! {
         let mut h = Harness::new(|t| {
             t.sizes.segment_bytes = 120;
             t.sizes.segment_samples = 50;
-            t.sizes.pages_max = 24;
+            t.sizes.file_max = 76 << 10;
             t.sizes.disk_max = 1 << 13;
             t.room = Room { ram_bytes: 100_000, ram_batches: 8 };
         });

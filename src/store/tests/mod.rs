@@ -4,6 +4,7 @@ mod cursors;
 mod faults;
 mod limits;
 mod model;
+mod progress;
 mod replacing;
 mod size;
 mod suite;

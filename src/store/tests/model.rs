@@ -312,7 +312,7 @@ proptest! {
         let mut h = Harness::new(WINDOW, |t| {
             t.sizes.segment_bytes = 120;
             t.sizes.segment_samples = 50;
-            t.sizes.pages_max = 19;
+            t.sizes.file_max = 56 << 10;
             t.sizes.disk_max = 1 << 17;
             t.room = Room { ram_bytes: 100_000, ram_batches: 6 };
         });

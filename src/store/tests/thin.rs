@@ -124,7 +124,7 @@ impl Site {
         o.epoch_seed = Some(7);
         o.uplinks = self.consumers.iter().map(|c| Holder { id: c.name.clone(), required: c.required }).collect();
         let mut t = Tuning::of(1 << 20, Duration::from_secs(60));
-        t.sizes.pages_max = 60;
+        t.sizes.file_max = 215 << 10;
         t.sizes.segment_bytes = 32 << 10;
         t.room = Room { ram_bytes: 1 << 20, ram_batches: 1000 };
         let (store, restored) = open::open(&o, t).unwrap();

@@ -41,7 +41,7 @@ const WORTH: u64 = 75;
 /// Attempts to find a moment at which nothing is unsaved.
 const MOMENTS: usize = 3;
 /// In a smaller file what thinning keeps free would be all there is.
-const PAGES_MIN: u64 = 48;
+const FILE_MIN: u64 = 192 * 1024;
 /// Samples that a run may stand for: a frame counts them in 32 bits.
 const OF_MAX: u64 = 1 << 31;
 
@@ -55,7 +55,7 @@ struct Chosen {
 impl Saver {
     /// Keeps some room free by thinning. What it cannot do is left to dropping.
     pub(super) fn thin(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, announce: Announce) -> rusqlite::Result<()> {
-        if self.disk.sizes.thin_ms == 0 || self.disk.sizes.pages_max < PAGES_MIN {
+        if self.disk.sizes.thin_ms == 0 || self.disk.sizes.file_max < FILE_MIN {
             return Ok(());
         }
         for _ in 0..RUNS {

@@ -140,7 +140,7 @@ impl Found {
 
     /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
     fn shrink(&mut self) -> rusqlite::Result<()> {
-        if self.ring.left == 0 && self.void.is_empty() && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
+        if self.ring.left == 0 && self.void.is_empty() && self.disk.file_bytes()? > self.disk.sizes.file_max {
             self.disk.db.execute_batch("DELETE FROM segment; DELETE FROM thinned WHERE replaces IS NULL; VACUUM")?;
             let head = self.ring.head;
             self.ring = Ring::default();

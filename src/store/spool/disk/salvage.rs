@@ -15,7 +15,7 @@ use crate::{
     store::{
         Holder, StoreError,
         boots::BootRow,
-        db,
+        db::{self, Page},
         quarantine::{self, beside},
         spool::{Spool, codec, core::Run, gaps::Gap, ring::Segment, series::Series},
     },
@@ -27,6 +27,9 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+/// Of a file, for each of its slots at least, on an average.
+const SLOT_BYTES: u64 = 512;
 
 type Name = Option<(DeviceId, PointId)>;
 
@@ -57,7 +60,7 @@ impl Salvage {
         quarantine::remove(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         // Where not even that works, the writer's own connection may have something in its cache.
         let old = if gone { None } else { db::reader(&disk.path).ok() };
-        let new = db::open(&path, MIGRATIONS, disk.sizes.checkpoint)?;
+        let new = db::open(&path, MIGRATIONS, disk.sizes.log_bytes)?;
         let todo = spool.lock().ring.from(0).map(|(n, _)| n).collect();
         let salvage = Salvage { old, new, path, file, todo, again: VecDeque::new(), cut: BTreeMap::new(), whole: 0 };
         salvage.names(disk).map_err(|source| StoreError::Write { file: "spool.db", source })?;
@@ -236,8 +239,9 @@ impl Disk {
     /// A fresh connection: to the same file after an error, or to the one that has taken its place.
     pub fn open_again(&mut self) -> Result<(), StoreError> {
         let fail = |source| StoreError::Open { path: self.path.clone(), source };
-        let db = db::open(&self.path, MIGRATIONS, self.roomy.checkpoint)?;
+        let db = db::open(&self.path, MIGRATIONS, self.roomy.log_bytes)?;
         self.file = db.query_row("SELECT file FROM meta", [], |r| r.get(0)).map_err(fail)?;
+        self.page = Page::of(&db).map_err(fail)?;
         self.db = db;
         // Closed while the same file is open it would drop the locks of the database.
         let known = self.file_room.as_ref().and_then(|file| file.metadata().ok()).map(|m| (m.dev(), m.ino()));
@@ -262,7 +266,7 @@ impl Disk {
         holders: &[Holder],
     ) -> Result<(Found, Vec<Gap>), StoreError> {
         let fail = |source| StoreError::Open { path: path.to_owned(), source };
-        let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
+        let db = db::open(path, MIGRATIONS, sizes.log_bytes)?;
         let meta = load_meta(&db).ok();
         let file = meta.as_ref().map_or_else(|| gone.map_or(new_file, |(of, _)| *of), |m| m.file);
         let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
@@ -341,11 +345,11 @@ fn readable_names(db: &Connection, max: usize) -> Vec<Name> {
     names
 }
 
-/// By `n`. Slots are given without holes, and each takes a page at least.
+/// By `n`. Slots are given without holes.
 fn readable_rows(db: &Connection, path: &Path) -> BTreeMap<u64, SegmentRow> {
     let mut rows = BTreeMap::new();
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    let most = (size(path) + size(&beside(path, "-wal"))) / super::PAGE * 8;
+    let most = (size(path) + size(&beside(path, "-wal"))) / SLOT_BYTES;
     let sql = format!("{} WHERE slot = ?1", found::SEGMENT_ROW);
     let Ok(mut one) = db.prepare(&sql) else { return rows };
     let mut misses = 0;
