@@ -41,6 +41,11 @@ pub const CLOCK_KEPT_EVERY: Duration = Duration::from_secs(3600);
 pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
+/// Devices judged offline in one turn of the engine, so that a hundred thousand that fall silent together hold nothing else
+/// up. More: they come with the next turn, once the writer has taken the last ones.
+pub const EXPIRE_TURN: usize = 1_000;
+/// Changes of devices that changed together, in one transaction. More: several.
+pub const MOVES_GROUP: usize = 2 * EXPIRE_TURN;
 
 /// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
 pub const BATCH_SAMPLES: usize = 5_000;
@@ -95,6 +100,19 @@ pub const EVENT_MESSAGE_BYTES: usize = 64 * 1024;
 pub const EVENTS_IN_RAM: usize = 256;
 /// Rows of status history, of all devices together. Full: the oldest go.
 pub const STATUS_HISTORY: u64 = 200_000;
+/// The same of one device, so that one that flaps for weeks leaves the others their past. Full: its oldest go, now and then.
+pub const STATUS_HISTORY_OF_ONE: u32 = 20_000;
+/// Alarms kept, of all devices together. Full: the oldest that are over go; those that are raised stay.
+pub const ALARMS: u64 = 20_000;
+/// What one device may say of itself beside its values. More names: the rest is not kept.
+pub const ATTRIBUTES: usize = 32;
+/// One of them, in bytes. Longer: cut.
+pub const ATTRIBUTE_BYTES: usize = 256;
+/// What a device says of itself is written at most this often, so that one whose every message differs wears no card. Sooner:
+/// the latest of it waits.
+pub const ATTRIBUTES_EVERY: Duration = Duration::from_secs(60);
+/// Who put a device in maintenance and why, in bytes each. Longer: cut.
+pub const MAINTENANCE_TEXT: usize = 256;
 
 /// Telemetry in RAM that is not acknowledged: several seconds at full speed, for a disk that is slow. Full (the disk is
 /// failing or full while the cloud is away): the oldest unsaved batch goes, announced by a gap event.

@@ -195,10 +195,14 @@ fn drivers_do_not_name_each_other() {
 const WALL: &[&str] = &[
     "src/api/requests/",
     "src/cli/",
+    // The past is asked for by wall time, and what was to end in an earlier boot has no other.
+    "src/engine/history.rs",
+    "src/engine/upkeep.rs",
     "src/model/time.rs",
     "src/store/boots.rs",
     // Across boots there is nothing else: how long ago the disk began to fail.
     "src/store/omen.rs",
+    "src/store/queries.rs",
     "src/store/spool/mod.rs",
     "src/store/state/",
     "src/system/clock.rs",
@@ -349,8 +353,10 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("[buffer]", "## [buffer]"),
     ("[gateway]", "## [gateway]"),
     ("[mqtt]", "## [mqtt]"),
+    ("[watch]", "## [watch]"),
     ("`defaults`", "### [mqtt.route.NAME]"),
     ("`end`", "## Framed serial"),
+    ("`ping`", "### [mqtt.route.NAME]"),
     ("`report`", "## [device.NAME.point.NAME]"),
     ("`tls`", "## [uplink.NAME]"),
     ("`reply`", "### [mqtt.route.NAME]"),

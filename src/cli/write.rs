@@ -208,7 +208,7 @@ fn through_daemon(socket: &Path, wish: &Wish, args: &Args) -> Result<End, Troubl
     })
 }
 
-fn user() -> String {
+pub(super) fn user() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|k| std::env::var(k).ok().filter(|v| !v.is_empty()));
     name.unwrap_or_else(|| "somebody".into())
 }

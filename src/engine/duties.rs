@@ -15,6 +15,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
+/// How often it is looked whether the writer has taken what was handed in.
+const WRITER_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(super) struct Duties {
@@ -26,11 +28,21 @@ pub(super) struct Duties {
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
+    /// Not before this moment is silence judged: the writer still works on what was judged before.
+    expire: Boot,
 }
 
 impl Duties {
     pub fn new(now: Boot, trust: Trust) -> Duties {
-        Duties { cards: None, progress: now + limits::PROGRESS_EVERY, clock: now + CLOCK_EVERY, looked: now, trust, again: now }
+        Duties {
+            cards: None,
+            progress: now + limits::PROGRESS_EVERY,
+            clock: now + CLOCK_EVERY,
+            looked: now,
+            trust,
+            again: now,
+            expire: now,
+        }
     }
 
     /// The wall clock was set: to be looked at in this turn, unless somebody sets it all the time.
@@ -48,10 +60,14 @@ impl Engine {
         self.submit(vec![epoch_event(&restored, now)], Receipt::none()).await;
         self.tell_clock(now, &changes).await;
         self.restore_devices(&restored, now);
+        let upkeep = self.restore_upkeep(&restored, now);
         let rows: Vec<Change> = self.registry.statuses().map(Change::Status).collect();
         self.registry.statuses().for_each(|s| self.tell_local(&s));
         for group in rows.chunks(limits::STORE_GROUP) {
             self.submit(group.to_vec(), Receipt::none()).await;
+        }
+        if !upkeep.is_empty() {
+            self.submit(upkeep, Receipt::none()).await;
         }
         for (command, phase) in &restored.open_commands {
             let outcome = after_restart(now, command.received <= now, command, *phase);
@@ -71,11 +87,11 @@ impl Engine {
         let config = std::sync::Arc::clone(&self.config);
         for device in config.devices.iter().filter(|d| !d.broadcast) {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
-            self.registry.watch(now, &device.id, setup::watch(device), before.and_then(evidence));
+            self.registry.watch(now, &device.id, setup::watch(device, &config.watch), before.and_then(evidence));
         }
         for device in &config.framed {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
-            self.registry.watch(now, &device.id, setup::watch_framed(device), before.and_then(evidence));
+            self.registry.watch(now, &device.id, setup::watch_framed(device, &config.watch), before.and_then(evidence));
         }
         let guests = restored.devices.iter().filter(|_| config.mqtt.is_some());
         for guest in guests.filter(|d| d.via.is_some()).take(limits::REGISTERED_DEVICES) {
@@ -84,26 +100,32 @@ impl Engine {
                 continue;
             }
             // The configuration of today counts, not that of the day on which the device registered.
-            let known = guest.via.as_deref().filter(|via| self.is_route(via));
-            let allowed = known.map_or(guest.offline_after, |via| self.allowed_by(via));
-            self.guests.add(id, guest.quarantined);
-            self.registry.watch(now, id, setup::guest_watch(allowed), evidence(guest));
+            let route = guest.via.as_deref().and_then(|via| setup::route(&config, via));
+            let allowed = route.map_or(guest.offline_after, |route| route.offline_after);
+            self.guests.add(id, guest.quarantined, route);
+            self.registry.watch(now, id, setup::guest_watch(allowed, route, &config.watch), evidence(guest));
         }
-    }
-
-    fn is_route(&self, via: &str) -> bool {
-        self.config.mqtt.iter().flat_map(|m| &m.routes).any(|r| r.id.as_str() == via)
     }
 
     /// The earliest moment at which something is to be done by the clock.
     pub(super) fn next_due(&self) -> Boot {
         let d = &self.duties;
-        let registry = self.registry.next_due().map(|at| at + FLIGHT);
+        let registry = self.registry.next_due().map(|at| (at + FLIGHT).max(d.expire));
         let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
-        [registry, commands, self.refreshes.next_due(), self.batch.due(), self.letters.due(), d.cards, Some(d.progress), Some(d.clock)]
-            .into_iter()
-            .flatten()
-            .fold(self.last_turn + TICK, Boot::min)
+        [
+            registry,
+            commands,
+            self.refreshes.next_due(),
+            self.batch.due(),
+            self.letters.due(),
+            self.upkeep.due(),
+            d.cards,
+            Some(d.progress),
+            Some(d.clock),
+        ]
+        .into_iter()
+        .flatten()
+        .fold(self.last_turn + TICK, Boot::min)
     }
 
     pub(super) async fn run_timers(&mut self) {
@@ -120,6 +142,9 @@ impl Engine {
         self.refresh().await;
         if self.letters.due().is_some_and(|at| at <= now) {
             self.tell_dead_letters(now).await;
+        }
+        if self.upkeep.due().is_some_and(|at| at <= now) {
+            self.write_attributes(now).await;
         }
         self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {
@@ -146,7 +171,13 @@ impl Engine {
         for waiting in [self.urgent.oldest(), self.bulk.oldest()].into_iter().flatten() {
             upto = upto.min(waiting);
         }
-        self.registry.expire(upto, &mut self.moves);
+        // Waiting for the writer would hold everything up; devices that are offline can wait.
+        let most = (self.store.room() / 2).min(limits::EXPIRE_TURN);
+        if most == 0 {
+            self.duties.expire = now + WRITER_AGAIN;
+            return;
+        }
+        self.registry.expire(upto, most, &mut self.moves);
         if !self.moves.is_empty() {
             self.carry_moves(vec![], Receipt::none()).await;
         }
@@ -176,6 +207,9 @@ impl Engine {
         }
         if !events.is_empty() {
             self.submit(events, Receipt::none()).await;
+        }
+        if changes.iter().any(|c| c.before.is_some_and(|b| b.offset_ms != c.after.offset_ms)) {
+            self.settle_maintenance(now);
         }
     }
 }

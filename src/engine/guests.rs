@@ -2,9 +2,9 @@
 
 use super::{Engine, setup};
 use crate::{
-    config::mqtt::Unknown,
+    config::{Route, mqtt::Unknown},
     limits,
-    model::{Boot, DeviceId, Event, EventKind},
+    model::{Boot, DeviceId, Event, EventKind, RouteId},
     store::Change,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -17,15 +17,22 @@ pub(super) struct Guests {
 #[derive(Debug)]
 struct Guest {
     quarantined: bool,
+    /// `None`: the configuration does not name it any more.
+    via: Option<RouteId>,
 }
 
 impl Guests {
-    pub fn add(&mut self, device: &DeviceId, quarantined: bool) {
-        self.list.insert(device.clone(), Guest { quarantined });
+    pub fn add(&mut self, device: &DeviceId, quarantined: bool, via: Option<&Route>) {
+        self.list.insert(device.clone(), Guest { quarantined, via: via.map(|r| r.id.clone()) });
     }
 
     pub fn contains(&self, device: &DeviceId) -> bool {
         self.list.contains_key(device)
+    }
+
+    /// By which route it registered.
+    pub fn route(&self, device: &DeviceId) -> Option<&str> {
+        self.list.get(device)?.via.as_ref().map(RouteId::as_str)
     }
 
     pub fn is_quarantined(&self, device: &DeviceId) -> bool {
@@ -45,8 +52,8 @@ impl Engine {
             self.allow_longer(device, allowed, at);
             return Ok(vec![]);
         }
-        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
-        let Some(route) = routes.into_iter().find(|r| r.id.as_str() == via) else {
+        let config = std::sync::Arc::clone(&self.config);
+        let Some(route) = setup::route(&config, via) else {
             return Err(format!("device {device} is unknown, and no route {via} says what to do with it"));
         };
         if route.unknown == Unknown::Refuse {
@@ -57,8 +64,8 @@ impl Engine {
         }
         let quarantined = route.unknown == Unknown::Quarantine;
         let offline_after = allowed.or(route.offline_after);
-        self.guests.add(device, quarantined);
-        self.registry.watch(at, device, setup::guest_watch(offline_after), None);
+        self.guests.add(device, quarantined, Some(route));
+        self.registry.watch(at, device, setup::guest_watch(offline_after, Some(route), &config.watch), None);
         self.cards_changed();
         tracing::info!(%device, via, quarantined, "device registered");
         let row = Change::Registered { device: device.clone(), via: via.to_owned(), offline_after, quarantined, at };
@@ -75,13 +82,14 @@ impl Engine {
     fn allow_longer(&mut self, device: &DeviceId, allowed: Option<Duration>, at: Boot) {
         let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
         if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
-            self.registry.watch(at, device, setup::guest_watch(Some(allowed)), None);
+            let config = std::sync::Arc::clone(&self.config);
+            let route = self.guests.route(device).and_then(|via| setup::route(&config, via));
+            self.registry.watch(at, device, setup::guest_watch(Some(allowed), route, &config.watch), None);
         }
     }
 
     /// The silence that a route allows its devices.
     pub(super) fn allowed_by(&self, via: &str) -> Option<Duration> {
-        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
-        routes.into_iter().find(|r| r.id.as_str() == via).and_then(|r| r.offline_after)
+        setup::route(&self.config, via).and_then(|r| r.offline_after)
     }
 }

@@ -1,32 +1,47 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, RouteKind, framed::FramedPoint},
+    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, Route, RouteKind, Watching, framed::FramedPoint},
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
         counter::{self, Counters},
-        registry::{LOCAL_BROKER, Watch},
+        registry::{LOCAL_BROKER, Rules, Watch},
         report::{Filter, Rule},
     },
     model::LineId,
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// The route of that name.
+pub(super) fn route<'a>(config: &'a Config, via: &str) -> Option<&'a Route> {
+    config.mqtt.iter().flat_map(|m| &m.routes).find(|r| r.id.as_str() == via)
+}
+
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
 
-pub(super) fn watch_framed(device: &Framed) -> Watch {
-    let poll = device.request.is_some().then_some(device.poll);
-    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after) }
+pub(super) fn rules(config: &Config) -> Rules {
+    let Watching { flaps, flap_window, stable_for, .. } = config.watch;
+    Rules { flaps, flap_window, stable_for }
 }
 
-pub(super) fn watch(device: &Device) -> Watch {
-    Watch { line: Some(device.line.clone()), poll: Some(device.poll), offline_after: Some(device.offline_after) }
+pub(super) fn watch_framed(device: &Framed, default: &Watching) -> Watch {
+    let poll = device.request.is_some().then_some(device.poll);
+    let alarm_after = device.alarm_after.or(default.alarm_after);
+    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after), alarm_after, pinged: false }
+}
+
+pub(super) fn watch(device: &Device, default: &Watching) -> Watch {
+    let (poll, offline_after) = (Some(device.poll), Some(device.offline_after));
+    let alarm_after = device.alarm_after.or(default.alarm_after);
+    Watch { line: Some(device.line.clone()), poll, offline_after, alarm_after, pinged: false }
 }
 
 /// For devices that messages registered.
-pub(super) fn guest_watch(offline_after: Option<Duration>) -> Watch {
-    Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after }
+pub(super) fn guest_watch(offline_after: Option<Duration>, route: Option<&Route>, default: &Watching) -> Watch {
+    let alarm_after = route.and_then(|r| r.alarm_after).or(default.alarm_after);
+    let pinged = route.is_some_and(|r| r.ping.is_some());
+    Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after, alarm_after, pinged }
 }
 
 /// Of what a batch waits, the multiple that the readings of a line without a pause may wait before they come to it.

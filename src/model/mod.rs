@@ -25,7 +25,7 @@ pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
-pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
+pub use state::{Alarm, AlarmKind, Cause, DeviceStatus, Evidence, EvidenceKind, LineState, Maintenance, State};
 pub use status::{DeviceCard, DeviceFigures, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkSpool, UplinkState};
 pub use time::{Boot, BootIndex, ClockChange, ClockQuality, ClockReading, ClockSource, WallMs};
 pub use value::{Quality, Reading, Value};

@@ -415,7 +415,7 @@ impl Writer {
         self.state.mark(along.marks);
         let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new(), now);
         self.measure(now);
-        let ended = if all { self.state.end(last, &along.done, &self.total.now(now)) } else { Ok(()) };
+        let ended = if all { self.state.end(last, &along.done, &self.total.now(now), now) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
             tracing::error!(error = %e, "the clean stop could not be written to state.db");
         }

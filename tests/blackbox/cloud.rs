@@ -365,7 +365,7 @@ fn take_off(json: &mut Json, offset: i64) {
         Json::Object(fields) => {
             for (name, value) in fields {
                 match value.as_i64() {
-                    Some(ms) if matches!(name.as_str(), "at" | "since" | "evidence_at") => *value = (ms - offset).into(),
+                    Some(ms) if matches!(name.as_str(), "at" | "since" | "evidence_at" | "until") => *value = (ms - offset).into(),
                     _ => take_off(value, offset),
                 }
             }

@@ -41,6 +41,7 @@ mod publishers;
 mod schemas;
 mod silence;
 mod site;
+mod state;
 mod sunspec;
 mod systemd;
 mod unplug;

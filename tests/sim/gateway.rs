@@ -238,6 +238,8 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
                 unknown: config::mqtt::Unknown::Register,
                 offline_after: Some(Duration::from_secs(10)),
+                alarm_after: None,
+                ping: None,
             }],
         }),
         uplinks: uplinks(plan),
@@ -248,6 +250,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             thin_window: plan.thin_window,
             card_endurance: 1 << 42,
         },
+        watch: config::Watching::default(),
     }
 }
 

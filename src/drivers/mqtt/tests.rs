@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const SHORT: Duration = Duration::from_millis(200);
 
 fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
-    Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown: Unknown::Register, offline_after: None }
+    let unknown = Unknown::Register;
+    Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown, offline_after: None, alarm_after: None, ping: None }
 }
 
 fn switch(reply: bool, within_ms: u64) -> RouteKind {

@@ -10,21 +10,23 @@ mod learned;
 mod letters;
 mod outbox;
 mod salvage;
+mod upkeep;
 
 pub use epochs::Begin;
 pub use learned::all as learned;
 pub use outbox::{Message, read_messages};
 pub use salvage::salvage;
+pub use upkeep::all_attributes as attributes;
 
 use super::{
-    Accepted, Before, Change, RestoredDevice, StoreError,
+    Accepted, Before, Change, RestoredAttribute, RestoredDevice, RestoredMaintenance, StoreError,
     boots::BootRow,
     db::{self, Trouble},
     spool::disk::Gone,
 };
 use crate::{
     limits,
-    model::{BootIndex, ClockReading, Command, Epoch, Event, Learned, Phase, Wear},
+    model::{AlarmKind, BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
@@ -35,6 +37,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_002.sql"),
     include_str!("../migrations/state_clock.sql"),
     include_str!("../migrations/state_letters.sql"),
+    include_str!("../migrations/state_watch.sql"),
 ];
 
 /// Row limits that tests make small.
@@ -118,6 +121,9 @@ pub struct Found {
     pub state: State,
     pub boots: Vec<BootRow>,
     pub devices: Vec<RestoredDevice>,
+    pub alarms: Vec<(DeviceId, AlarmKind)>,
+    pub maintenance: Vec<RestoredMaintenance>,
+    pub attributes: Vec<RestoredAttribute>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
     /// The first event row that an uplink wanted, by its name.
@@ -142,9 +148,10 @@ impl State {
                 epochs::wear(&db)?,
                 marks,
                 outbox,
+                (upkeep::open_alarms(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes)) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
         let state = State {
@@ -159,7 +166,7 @@ impl State {
             begun: None,
             unwritten: None,
         };
-        Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
+        Ok(Found { state, boots, devices, alarms, maintenance, attributes, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
@@ -313,6 +320,9 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Registered { device, via, offline_after, quarantined, at } => {
             devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
         }
+        Change::Alarm(alarm) => upkeep::alarm(tx, alarm, stamp),
+        Change::Maintenance { device, is } => upkeep::maintenance(tx, device, is.as_ref(), stamp),
+        Change::Attributes { device, values, at } => upkeep::attributes(tx, device, values, *at, stamp),
         Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
         Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
         Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),

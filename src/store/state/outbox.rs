@@ -109,7 +109,10 @@ impl Outbox {
             messages.push(message);
         }
         if !messages.is_empty() {
-            tx.prepare_cached("UPDATE epoch SET event = ?2 WHERE epoch = ?1")?.execute([epoch.0.cast_signed(), self.seq.cast_signed()])?;
+            // An event comes at least with each progress: so far the devices were watched.
+            let seen = messages.iter().flat_map(|m| m.events.iter()).map(|e| e.at.0.cast_signed()).max();
+            tx.prepare_cached("UPDATE epoch SET event = ?2, seen = max(coalesce(seen, 0), coalesce(?3, 0)) WHERE epoch = ?1")?
+                .execute(params![epoch.0.cast_signed(), self.seq.cast_signed(), seen])?;
         }
         Ok(messages)
     }

@@ -9,6 +9,7 @@ mod replacing;
 mod size;
 mod suite;
 mod thin;
+mod upkeep;
 
 use super::*;
 use crate::{

@@ -145,7 +145,7 @@ fn take_offset_off(json: &mut Json, offset: i64) {
         Json::Object(members) => {
             for (key, value) in members {
                 match value.as_i64() {
-                    Some(at) if matches!(key.as_str(), "at" | "since" | "evidence_at") => *value = (at - offset).into(),
+                    Some(at) if matches!(key.as_str(), "at" | "since" | "evidence_at" | "until") => *value = (at - offset).into(),
                     _ => take_offset_off(value, offset),
                 }
             }

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Replaced, Row,
-    State, Stream, Value, event::Alive,
+    AlarmKind, Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId,
+    Replaced, Row, State, Stream, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -469,4 +469,36 @@ fn nanoseconds_per_sample() {
     }
     let each = began.elapsed().as_nanos() as f64 / (1000 * sealed.samples()) as f64;
     println!("{each:.1} ns and {:.1} bytes per sample", out.len() as f64 / sealed.samples() as f64);
+}
+
+#[test]
+fn alarms_maintenance_and_attributes_exactly() {
+    let check = |kind: EventKind, want: &str| {
+        let sent = events_text(9, &[event(kind)]);
+        assert!(sent.ends_with(&format!("\"events\":[{want}]}}")), "{sent}");
+    };
+    let device = || device_id("meter-4");
+    check(
+        EventKind::Alarm { device: device(), alarm: AlarmKind::Flapping, raised: true, reason: "more than 10 changes in 600 s".into() },
+        r#"{"type":"alarm","at":1795255200000,"device":"meter-4","alarm":"flapping","state":"raised","severity":"warning","reason":"more than 10 changes in 600 s"}"#,
+    );
+    check(
+        EventKind::Maintenance {
+            device: device(),
+            on: true,
+            until: Some(Boot::from_ms(1_060_000)),
+            by: "anna".into(),
+            reason: "a \"b\"".into(),
+        },
+        r#"{"type":"maintenance","at":1795255200000,"device":"meter-4","on":true,"until":1795255260000,"by":"anna","reason":"a \"b\""}"#,
+    );
+    check(
+        EventKind::Maintenance { device: device(), on: false, until: None, by: "anna".into(), reason: String::new() },
+        r#"{"type":"maintenance","at":1795255200000,"device":"meter-4","on":false,"until":null,"by":"anna","reason":""}"#,
+    );
+    let attributes = [("fw", Some("1.3".to_owned())), ("ip", None)].map(|(name, value)| (PointId::parse(name).unwrap(), value));
+    check(
+        EventKind::Changed { device: device(), attributes: attributes.into() },
+        r#"{"type":"changed","at":1795255200000,"device":"meter-4","attributes":{"fw":"1.3","ip":null}}"#,
+    );
 }
