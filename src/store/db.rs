@@ -216,8 +216,11 @@ pub fn check(path: &Path, limit: Duration) -> Checked {
     let stop = db.get_interrupt_handle();
     let (done, over) = channel::<()>();
     let timer = std::thread::Builder::new().name("check-limit".into()).spawn(move || {
-        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        let mut wait = limit;
+        // Again and again: one that comes before the check has begun interrupts nothing.
+        while over.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
             stop.interrupt();
+            wait = Duration::from_millis(1);
         }
     });
     let found = db.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0));
