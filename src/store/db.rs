@@ -1,9 +1,9 @@
 //! Opening a database: its settings, its migrations, what an error means, and whether a file is sound.
 
-use super::{StoreError, reserve};
+use super::{StoreError, quarantine::beside, reserve};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
 };
@@ -97,16 +97,20 @@ pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     db.execute_batch("DROP TABLE IF EXISTS stock")?;
     if missing > bytes / 4 {
         // They have their place when they are in the file. Where that does not work now, the log is emptied later.
-        let _ = db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        let _ = restart_log(db);
     }
     Ok(())
+}
+
+/// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
+pub fn restart_log(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// Gives the write-ahead log its full length. A log that grows costs two more blocks of the file system's journal with
 /// each commit. SQLite reads it only as far as its checksums go. Where room is short it grows as it is needed.
 fn fill_log(path: &Path, bytes: u64) -> std::io::Result<()> {
-    let log = PathBuf::from(format!("{}-wal", path.display()));
-    let mut log = std::fs::OpenOptions::new().append(true).open(log)?;
+    let mut log = std::fs::OpenOptions::new().append(true).open(beside(path, "-wal"))?;
     let length = log.metadata()?.len();
     if path.parent().is_none_or(reserve::has_room) {
         let zeros = std::io::Read::take(std::io::repeat(0), bytes.saturating_sub(length));

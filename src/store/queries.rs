@@ -29,7 +29,7 @@ pub struct HistoryRow {
 pub struct Run {
     pub boot: BootIndex,
     pub began: Boot,
-    /// Its last sign of life: at most a minute before its end.
+    /// Its last sign of life: at most five minutes before its end.
     pub seen: Boot,
 }
 

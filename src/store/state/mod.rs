@@ -252,7 +252,7 @@ impl State {
 
     /// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
     pub fn restart_log(&self) -> rusqlite::Result<()> {
-        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        db::restart_log(&self.db)
     }
 
     /// Free pages in the file, for the day when the file system has none.

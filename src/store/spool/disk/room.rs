@@ -3,7 +3,7 @@
 use super::{Disk, Sizes, logged};
 use crate::{
     limits,
-    store::{db, reserve},
+    store::{db, quarantine::beside, reserve},
 };
 use rustix::{
     fs::{FallocateFlags, fallocate},
@@ -36,7 +36,7 @@ impl Disk {
 
     /// Puts the log into the file, so that the next commit begins at its start.
     pub fn restart_log(&self) -> rusqlite::Result<()> {
-        self.db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        db::restart_log(&self.db)
     }
 
     /// Sees that what such a body makes the file grow by has its place: a page that is in the log and finds none in the
@@ -122,7 +122,7 @@ impl Disk {
     }
 
     fn log(&self) -> PathBuf {
-        PathBuf::from(format!("{}-wal", self.path.display()))
+        beside(&self.path, "-wal")
     }
 
     pub(super) fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
