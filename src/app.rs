@@ -56,7 +56,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         buffer: config.buffer.clone(),
         clock,
         backing: Backing::Thread,
-        linger: engine::linger(&config),
+        linger: engine::unsealed(&config),
         uplinks: Holder::all(&config.uplinks),
         epoch_seed: None,
     })
@@ -66,7 +66,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
-    let doors = Doors { urgent: urgent.clone(), bulk };
+    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config) };
     let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 

@@ -19,7 +19,7 @@ pub const SITE_SHARE_PERCENT: u32 = 50;
 /// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
 pub const CAPTURE_BYTES: usize = 16 * 1024;
 /// The same on TCP, where a line is mostly one device and a site may have hundreds. Full: the oldest frames go.
-pub const CAPTURE_BYTES_TCP: usize = 4 * 1024;
+pub const CAPTURE_BYTES_TCP: usize = 2 * 1024;
 /// Frames in one answer of the control socket. More: the next question gets them.
 pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".
@@ -41,6 +41,11 @@ pub const CLOCK_KEPT_EVERY: Duration = Duration::from_secs(3600);
 pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
+/// Devices judged offline in one turn of the engine, so that a hundred thousand that fall silent together hold nothing else
+/// up. More: they come with the next turn, once the writer has taken the last ones.
+pub const EXPIRE_TURN: usize = 1_000;
+/// Changes of devices that changed together, in one transaction. More: several.
+pub const MOVES_GROUP: usize = 2 * EXPIRE_TURN;
 
 /// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
 pub const BATCH_SAMPLES: usize = 5_000;
@@ -82,6 +87,11 @@ pub const DEAD_LETTER_BYTES: usize = 4096;
 pub const DEAD_LETTERS: u64 = 10_000;
 /// Events kept for the cloud. Full: the oldest progress and status events go first, announced by a gap event.
 pub const EVENTS: u64 = 200_000;
+/// The same in bytes, so that a state.db with an outage behind it stays small beside the spool: an eighth of
+/// `buffer.disk_max`, at least…
+pub const EVENT_BYTES_MIN: u64 = 1024 * 1024;
+/// …and at most this. Full: as above.
+pub const EVENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Events that share one message and number. More in one transaction: several messages.
 pub const EVENTS_PER_MESSAGE: usize = 256;
 /// The text of one event message as stored; also several messages.
@@ -90,6 +100,19 @@ pub const EVENT_MESSAGE_BYTES: usize = 64 * 1024;
 pub const EVENTS_IN_RAM: usize = 256;
 /// Rows of status history, of all devices together. Full: the oldest go.
 pub const STATUS_HISTORY: u64 = 200_000;
+/// The same of one device, so that one that flaps for weeks leaves the others their past. Full: its oldest go, now and then.
+pub const STATUS_HISTORY_OF_ONE: u32 = 20_000;
+/// Alarms kept, of all devices together. Full: the oldest that are over go; those that are raised stay.
+pub const ALARMS: u64 = 20_000;
+/// What one device may say of itself beside its values. More names: the rest is not kept.
+pub const ATTRIBUTES: usize = 32;
+/// One of them, in bytes. Longer: cut.
+pub const ATTRIBUTE_BYTES: usize = 256;
+/// What a device says of itself is written at most this often, so that one whose every message differs wears no card. Sooner:
+/// the latest of it waits.
+pub const ATTRIBUTES_EVERY: Duration = Duration::from_secs(60);
+/// Who put a device in maintenance and why, in bytes each. Longer: cut.
+pub const MAINTENANCE_TEXT: usize = 256;
 
 /// Telemetry in RAM that is not acknowledged: several seconds at full speed, for a disk that is slow. Full (the disk is
 /// failing or full while the cloud is away): the oldest unsaved batch goes, announced by a gap event.
@@ -100,6 +123,18 @@ pub const SPOOL_RAM_BATCHES: usize = 8_192;
 pub const SPOOL_SEGMENT_BYTES: usize = 256 * 1024;
 /// And above so many samples: reading a segment back costs about 30 bytes of RAM for each.
 pub const SPOOL_SEGMENT_SAMPLES: u64 = 40_000;
+/// Bodies that one run of thinning reads, so that a second of reports waits at most for it. More: the next run.
+pub const SPOOL_THIN_BYTES: u64 = 4 * 1024 * 1024;
+/// Samples that it holds in RAM: about 30 bytes each. More: it ends there, and windows are cut at its end.
+pub const SPOOL_THIN_SAMPLES: u64 = 60_000;
+/// Kept on the file system for state.db when others fill it: its log of 800 KiB and some hundred events. Full: it is
+/// removed, so that events and commands can be written.
+pub const RESERVE_BYTES: u64 = 1024 * 1024;
+/// Bytes of free pages that each database keeps in itself where there is room, for a file system that becomes full. Used up:
+/// state.db gets the reserve, the spool drops its oldest.
+pub const FREE_BYTES: u64 = 512 * 1024;
+/// A segment's body while the file system is full, so that the log of the spool stays within what it has.
+pub const SPOOL_SEGMENT_BYTES_FULL: usize = 16 * 1024;
 /// Series in the spool's dictionary, which only grows. Full: new series are named in full in each segment.
 pub const SPOOL_SERIES: usize = 50_000;
 /// A failed write to the disk is tried again after this…
@@ -232,6 +267,9 @@ pub const SHUTDOWN: Duration = Duration::from_secs(5);
 pub const TURN_GAP: Duration = Duration::from_secs(2);
 /// The cloud hears of progress at this interval.
 pub const PROGRESS_EVERY: Duration = Duration::from_secs(60);
+/// Progress that the cloud takes at once is not written while state.db was written within this time. Over: it is, for a disk
+/// that nothing is written to does not show that it fails.
+pub const PROGRESS_UNWRITTEN: Duration = Duration::from_secs(300);
 
 /// Clients of the control socket at once. More: their connection is closed.
 pub const CONTROL_CLIENTS: usize = 16;

@@ -4,7 +4,7 @@ use crate::{
     config::Line,
     engine::Handle,
     model::{
-        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
+        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
         StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
     store::{DeadLetterRow, Store},
@@ -88,6 +88,7 @@ impl Sources {
                 "sealed": spool.sealed_samples,
                 "acknowledged": spool.acknowledged_samples,
                 "dropped": spool.dropped_samples,
+                "thinned": spool.thinned_samples,
                 "commits": spool.commits,
                 "bytes_written": spool.bytes_written,
             },
@@ -176,9 +177,10 @@ pub(super) fn device(d: &DeviceStatus, now: Boot) -> Value {
 
 fn counts(devices: &[DeviceStatus]) -> BTreeMap<&'static str, usize> {
     let mut out: BTreeMap<&'static str, usize> =
-        [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).collect();
+        [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).chain([("maintenance", 0)]).collect();
     for d in devices {
-        *out.entry(d.state.word()).or_default() += 1;
+        let word = if d.cause == Some(Cause::Maintenance) { "maintenance" } else { d.state.word() };
+        *out.entry(word).or_default() += 1;
     }
     out
 }

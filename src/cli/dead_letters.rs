@@ -2,7 +2,13 @@
 //!
 //! Through the running daemon's socket, or with the daemon stopped in its files.
 
-use super::{EXIT_REFUSED, EXIT_UNREACHABLE, Global, Out, moment, out::count, status};
+use super::{
+    EXIT_REFUSED, EXIT_UNREACHABLE, Global, Out,
+    agree::{self, Answer},
+    moment,
+    out::count,
+    status,
+};
 use crate::{
     api::{control, letters},
     config::{self, Config, Secrets, Surroundings},
@@ -17,7 +23,7 @@ use std::{fmt::Write, io, process::ExitCode, sync::mpsc, time::Duration};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate dead-letters                            the newest, with their reasons\n  fieldgate dead-letters show 17                    one with its content\n  fieldgate dead-letters replay 17 18               hand them in again where they came from\n  fieldgate dead-letters purge --older 30d          throw away what is old\n\nExit: 0 done, 1 some could not be replayed, 2 no such letter, 3 the files of fieldgate cannot be read, 5 refused."
+    after_help = "Examples:\n  fieldgate dead-letters                            the newest, with their reasons\n  fieldgate dead-letters show 17                    one with its content\n  fieldgate dead-letters replay 17 18               hand them in again where they came from\n  fieldgate dead-letters purge --older 30d          throw away what is old\n\nExit: 0 done, 1 some could not be replayed or nobody agreed, 2 no such letter, 3 the files of fieldgate cannot be read, 5 refused."
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -39,7 +45,13 @@ enum What {
     Replay(Chosen),
     /// Throw them away
     #[command(after_help = "Examples:\n  fieldgate dead-letters purge --older 30d\n  fieldgate dead-letters purge --all")]
-    Purge(Chosen),
+    Purge {
+        #[command(flatten)]
+        chosen: Chosen,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -72,7 +84,10 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
         Some(What::List(which)) => list(global, out, which),
         Some(What::Show { id }) => show(global, out, *id),
         Some(What::Replay(chosen)) => act(global, out, "replay", chosen),
-        Some(What::Purge(chosen)) => act(global, out, "purge", chosen),
+        Some(What::Purge { chosen, yes }) => match agreed(global, out, chosen, *yes) {
+            Ok(()) => act(global, out, "purge", chosen),
+            Err(code) => code,
+        },
     }
 }
 
@@ -161,6 +176,35 @@ fn unknown(out: &Out, id: i64) -> ExitCode {
     ExitCode::from(2)
 }
 
+/// Who names each letter has seen it. Who names many at once is told how many they are.
+fn agreed(global: &Global, out: &Out, chosen: &Chosen, yes: bool) -> Result<(), ExitCode> {
+    let is_open = chosen.all || chosen.which.source.is_some() || chosen.which.older.is_some();
+    if yes || !chosen.ids.is_empty() || !is_open {
+        return Ok(());
+    }
+    let answer = ask(global, out, &request("list", &[], &chosen.which)).ok_or(ExitCode::from(EXIT_UNREACHABLE))?;
+    let found = answer["letters"].as_array().map_or(0, Vec::len);
+    if found == 0 {
+        return Ok(());
+    }
+    match agree::ask(out, &format!("throw away {}, for good?", letters_of(found))) {
+        Answer::Yes => Ok(()),
+        Answer::No => {
+            out.say("nothing was thrown away");
+            Err(ExitCode::FAILURE)
+        }
+        Answer::Nobody => {
+            let message = format!("this throws away {}, and nobody is here to agree", letters_of(found));
+            out.error("not-asked", &message, "add --yes, or see them with fieldgate dead-letters list");
+            Err(ExitCode::from(2))
+        }
+    }
+}
+
+fn letters_of(n: usize) -> String {
+    format!("{} dead {}", count(n as u64), if n == 1 { "letter" } else { "letters" })
+}
+
 fn act(global: &Global, out: &Out, what: &str, chosen: &Chosen) -> ExitCode {
     if chosen.ids.is_empty() && !chosen.all && chosen.which.source.is_none() && chosen.which.older.is_none() {
         let remedy = format!("fieldgate dead-letters {what} ID, or --source, --older or --all");
@@ -181,7 +225,7 @@ fn act(global: &Global, out: &Out, what: &str, chosen: &Chosen) -> ExitCode {
         out.say(&answer.to_string());
     } else {
         let word = if what == "replay" { "handed in again" } else { "thrown away" };
-        out.say(&format!("{} dead {} {word}", count(done.len() as u64), if done.len() == 1 { "letter" } else { "letters" }));
+        out.say(&format!("{} {word}", letters_of(done.len())));
         for one in &failed {
             out.say(&format!("  {} stays: {}", one["id"], one["why"].as_str().unwrap_or_default()));
         }
@@ -234,7 +278,7 @@ fn replay(config: &Config, found: &[DeadLetterRow], done: &mut Vec<i64>, failed:
         buffer: config.buffer.clone(),
         clock,
         backing: Backing::Inline,
-        linger: engine::linger(config),
+        linger: engine::unsealed(config),
         uplinks: Holder::all(&config.uplinks),
         epoch_seed: None,
     };

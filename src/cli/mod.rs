@@ -3,11 +3,13 @@
 //! stdout holds the answer, stderr everything said on the way. Exit: 0 done and well, 1 done but not well, 2 usage,
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
+pub mod agree;
 pub mod check;
 pub mod config;
 pub mod consume;
 pub mod dead_letters;
 pub mod demo;
+pub mod devices;
 pub mod explore;
 pub mod interrupt;
 pub mod listen;
@@ -104,6 +106,8 @@ pub enum Verb {
     Write(write::Args),
     /// Follow one value from the bus to the cloud's acknowledgement
     Trace(trace::Args),
+    /// Who is there and for how long; one with its past; maintenance
+    Devices(devices::Args),
     /// What could not be read or sent: list, show, replay, purge
     DeadLetters(dead_letters::Args),
     /// Change the configuration by a command
@@ -143,6 +147,7 @@ pub fn main() -> ExitCode {
         Verb::Explore(args) => explore::run(&cli.global, &out, &args),
         Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
+        Verb::Devices(args) => devices::run(&cli.global, &out, &args),
         Verb::DeadLetters(args) => dead_letters::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),
@@ -204,7 +209,8 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         "s" | "" => 1000,
         "m" | "min" => 60_000,
         "h" => 3_600_000,
-        _ => return Err(format!("{unit} is no unit of time; use ms, s, m or h")),
+        "d" => 86_400_000,
+        _ => return Err(format!("{unit} is no unit of time; use ms, s, m, h or d")),
     };
     number.checked_mul(ms).map(Duration::from_millis).ok_or_else(|| "too long".to_owned())
 }

@@ -1,7 +1,11 @@
 //! `fieldgate run`: the daemon in the foreground, as systemd starts it.
 
 use super::{EXIT_CONFIG, Global, Out};
-use crate::{app, config, store::StoreError, system::logging};
+use crate::{
+    app, config,
+    store::StoreError,
+    system::{logging, memory},
+};
 use std::{panic, process::ExitCode};
 use tokio::runtime::Runtime;
 
@@ -12,6 +16,7 @@ use tokio::runtime::Runtime;
 pub struct Args {}
 
 pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
+    memory::give_back_what_is_free();
     logging::init(global.verbose);
     let Some(config) = load(global, out) else {
         return ExitCode::from(EXIT_CONFIG);

@@ -176,7 +176,7 @@ fn waiting(samples: &Value) -> String {
 fn table(s: &mut String, devices: &[Value], out: &Out, most: usize) {
     let mut table = Table::headless(&[left("DEVICE"), left("STATE").least(11), left("WHY").text(20).least(38), left("LINE").rank(1)]);
     for e in devices.iter().take(most) {
-        let state = text(&e["state"]);
+        let state = if e["cause"] == "maintenance" { "maintenance" } else { text(&e["state"]) };
         let cells = [text(&e["id"]).to_owned(), state.to_owned(), why(e), text(&e["line"]).to_owned()];
         table.row(format!("  {} ", out.glyph(state)), cells);
     }

@@ -9,7 +9,9 @@ mod raw;
 mod show;
 
 use super::{
-    EXIT_REFUSED, Global, Out, duration,
+    EXIT_REFUSED, Global, Out,
+    agree::{self, Answer},
+    duration,
     site::{self, Place, Trouble, Wiring},
     status,
 };
@@ -21,13 +23,7 @@ use crate::{
     model::{Phase, PointId, Value},
 };
 use serde_json::{Map, Value as Json, json};
-use std::{
-    collections::BTreeMap,
-    io::{BufRead, IsTerminal, Write},
-    path::Path,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, process::ExitCode, time::Duration};
 
 /// The outcome is unknown: it was sent and no answer came.
 pub const EXIT_UNKNOWN: u8 = 6;
@@ -212,29 +208,18 @@ fn through_daemon(socket: &Path, wish: &Wish, args: &Args) -> Result<End, Troubl
     })
 }
 
-fn user() -> String {
+pub(super) fn user() -> String {
     let name = ["SUDO_USER", "USER", "LOGNAME"].iter().find_map(|k| std::env::var(k).ok().filter(|v| !v.is_empty()));
     name.unwrap_or_else(|| "somebody".into())
 }
 
-/// Asks once, and only somebody who can answer.
 fn agree(out: &Out, question: &str) -> Result<(), Trouble> {
-    if !std::io::stdin().is_terminal() || out.json {
-        return Err(Trouble::new(
-            "not-asked",
-            2,
-            "a write asks first, and nobody is here to answer",
-            "add --yes, or see it with --dry-run",
-        ));
-    }
-    eprint!("{question} [y/N] ");
-    let _ = std::io::stderr().flush();
-    let mut answer = String::new();
-    let _ = std::io::stdin().lock().read_line(&mut answer);
-    if matches!(answer.trim(), "y" | "Y" | "yes") {
-        Ok(())
-    } else {
-        Err(Trouble::new("not-agreed", 1, "not agreed to; nothing was sent", ""))
+    match agree::ask(out, question) {
+        Answer::Yes => Ok(()),
+        Answer::No => Err(Trouble::new("not-agreed", 1, "not agreed to; nothing was sent", "")),
+        Answer::Nobody => {
+            Err(Trouble::new("not-asked", 2, "a write asks first, and nobody is here to answer", "add --yes, or see it with --dry-run"))
+        }
     }
 }
 

@@ -10,6 +10,9 @@ pub struct Buffer {
     pub ack_within: Duration,
     /// For spool.db with its WAL. Default 512 MiB, at least 1 MiB.
     pub disk_max: u64,
+    /// At `disk_max` telemetry is thinned to windows of this length before any is dropped. Zero: it is dropped at once.
+    /// Default 60 s.
+    pub thin_window: Duration,
     /// Bytes that the card takes in its life, for the projection in `status`. Default 5 TB.
     pub card_endurance: u64,
 }

@@ -15,6 +15,8 @@ pub struct Device {
     pub poll: Duration,
     /// Silence after which it is offline, if two polls were missed as well. Default: 3 polls, at least 2 s.
     pub offline_after: Duration,
+    /// Offline for so long, it is an alarm. `None`: as `[watch]` says.
+    pub alarm_after: Option<Duration>,
     /// Most registers in one read, 1 to 125. Default 125.
     pub max_words: u16,
     /// Most coils or discrete inputs in one read, 1 to 2000. Default 2000.
@@ -82,6 +84,7 @@ impl Device {
             unit,
             poll: Duration::from_secs(5),
             offline_after: Duration::from_secs(15),
+            alarm_after: None,
             max_words: 125,
             max_bits: 2000,
             max_gap: 0,

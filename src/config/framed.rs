@@ -19,6 +19,8 @@ pub struct Framed {
     pub poll: Duration,
     /// Silence after which it is offline. Default: 3 polls, at least 2 s; 30 s for a device that speaks by itself.
     pub offline_after: Duration,
+    /// Offline for so long, it is an alarm. `None`: as `[watch]` says.
+    pub alarm_after: Option<Duration>,
     /// `None`: the line's.
     pub timeout: Option<Duration>,
     pub retries: Option<u8>,
@@ -41,6 +43,7 @@ impl Framed {
             request: None,
             poll: Duration::from_secs(5),
             offline_after: Duration::from_secs(15),
+            alarm_after: None,
             timeout: None,
             retries: None,
             min_gap: None,

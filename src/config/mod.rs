@@ -30,6 +30,7 @@ mod table;
 mod tests;
 mod tree;
 pub mod uplink;
+mod watching;
 mod words;
 pub mod writing;
 
@@ -50,6 +51,7 @@ pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
+pub use watching::Watching;
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
 use crate::model::{DeviceId, LineId};
@@ -71,6 +73,7 @@ pub struct Config {
     /// In order of their names; none keeps everything here (a warning says so).
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
+    pub watch: Watching,
 }
 
 impl Config {

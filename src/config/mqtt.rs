@@ -38,6 +38,17 @@ pub struct Route {
     pub unknown: Unknown,
     /// Silence that its devices are allowed; `None`: never offline by silence.
     pub offline_after: Option<Duration>,
+    /// Offline for so long, they are an alarm. `None`: as `[watch]` says.
+    pub alarm_after: Option<Duration>,
+    /// They are asked before their silence is over, and answer.
+    pub ping: Option<Ping>,
+}
+
+/// What a mains device that is silent is asked by, as `{device}` in the topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ping {
+    pub topic: String,
+    pub payload: String,
 }
 
 /// What to do with a device that nobody has named.

@@ -82,6 +82,8 @@ fn section(lines: &str, want: &[&str]) {
 fn what_is_right_is_quiet() {
     section("", &[]);
     section("[buffer]\nwindow = \"0s\"\nack_within = \"50ms\"\ndisk_max = \"64MiB\"\nwhen_full = \"drop\"", &[]);
+    section("[buffer]\nwhen_full = \"thin\"\nthin_window = \"5m\"", &[]);
+    section("[buffer]\nthin_window = \"2h\"", &["out-of-range 2:15+4"]);
     check(GATEWAY, &["no-uplink 0:0+0"]);
     point("register = \"coil:5\"\nwrite = true", &[]);
     point(
@@ -348,10 +350,8 @@ fn what_comes_later_is_said() {
     section("[schedule.night]\ncron = \"0 22 * * *\"", &["not-in-version 1:11+5"]);
     section("[rule.frost]\nwhen = \"a.b < 5\"", &["not-in-version 1:7+5"]);
     section("[limits]\nbulk = 10", &["not-in-version 2:1+4"]);
-    section("[buffer]\nwhen_full = \"thin\"", &["not-in-version 2:13+6"]);
     section("[buffer]\nwhen_full = \"hold\"", &["not-in-version 2:13+6"]);
     let severity = |toml: &str| load(&format!("{GATEWAY}{UPLINK}{toml}")).problems[0].severity;
-    assert_eq!(severity("[buffer]\nwhen_full = \"thin\""), Severity::Warning);
     assert_eq!(severity("[rule.x]\n"), Severity::Error);
 }
 

@@ -9,12 +9,15 @@ use std::{sync::Arc, time::Duration};
 
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
 pub(super) const CARDS_EVERY: Duration = Duration::from_millis(200);
+/// And the longer it is, the longer it may wait: it is made anew as a whole.
+const CARD_EVERY: Duration = Duration::from_micros(20);
 
 impl Engine {
     /// Something that the list shows has changed.
     pub(super) fn cards_changed(&mut self) {
         let now = self.clock.now();
-        self.duties.cards.get_or_insert(now + CARDS_EVERY);
+        let long = CARD_EVERY * u32::try_from(self.registry.count()).unwrap_or(u32::MAX);
+        self.duties.cards.get_or_insert(now + CARDS_EVERY.max(long));
     }
 
     pub(super) fn publish_cards(&mut self) {

@@ -53,7 +53,11 @@ impl<T: Arrived> Door<T> {
 impl Arrived for Urgent {
     fn arrived(&self) -> Boot {
         match self {
-            Urgent::Poll { at, .. } | Urgent::Line { at, .. } | Urgent::Learned { at, .. } | Urgent::Discovered { at, .. } => *at,
+            Urgent::Poll { at, .. }
+            | Urgent::Line { at, .. }
+            | Urgent::Learned { at, .. }
+            | Urgent::Discovered { at, .. }
+            | Urgent::Attributes { at, .. } => *at,
             Urgent::Said(said) => said.at,
             Urgent::Heartbeat(pushed) => pushed.at,
             Urgent::Command { command, .. } => command.received,

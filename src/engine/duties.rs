@@ -1,6 +1,9 @@
 //! What is done by the clock, and what is done first of all.
 
-use super::{Engine, TICK, setup};
+use super::{
+    Engine, TICK,
+    setup::{self, Way},
+};
 use crate::{
     limits,
     logic::commands::after_restart,
@@ -17,6 +20,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
+/// How often it is looked whether the writer has taken what was handed in.
+const WRITER_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
 pub(super) struct Duties {
@@ -29,6 +34,8 @@ pub(super) struct Duties {
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
+    /// Not before this moment is silence judged: the writer still works on what was judged before.
+    expire: Boot,
 }
 
 impl Duties {
@@ -41,6 +48,7 @@ impl Duties {
             seen: now + SEEN_EVERY,
             trust,
             again: now,
+            expire: now,
         }
     }
 
@@ -59,10 +67,14 @@ impl Engine {
         self.submit(vec![epoch_event(&restored, now)], Receipt::none()).await;
         self.tell_clock(now, &changes).await;
         self.restore_devices(&restored, now);
+        let upkeep = self.restore_upkeep(&restored, now);
         let rows: Vec<Change> = self.registry.statuses().map(Change::Status).collect();
         self.registry.statuses().for_each(|s| self.tell_local(&s));
         for group in rows.chunks(limits::STORE_GROUP) {
             self.submit(group.to_vec(), Receipt::none()).await;
+        }
+        if !upkeep.is_empty() {
+            self.submit(upkeep, Receipt::none()).await;
         }
         for (command, phase) in &restored.open_commands {
             let outcome = after_restart(now, command.received <= now, command, *phase);
@@ -82,11 +94,11 @@ impl Engine {
         let config = std::sync::Arc::clone(&self.config);
         for device in config.devices.iter().filter(|d| !d.broadcast) {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
-            self.registry.watch(now, &device.id, setup::watch(device), before.and_then(evidence));
+            self.registry.watch(now, &device.id, setup::watch(device, &config.watch), before.and_then(evidence));
         }
         for device in &config.framed {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
-            self.registry.watch(now, &device.id, setup::watch_framed(device), before.and_then(evidence));
+            self.registry.watch(now, &device.id, setup::watch_framed(device, &config.watch), before.and_then(evidence));
         }
         let way = |via: &str| if via == PUSHED { config.api.is_some() } else { config.mqtt.is_some() };
         let guests = restored.devices.iter().filter(|d| d.via.as_deref().is_some_and(way));
@@ -96,17 +108,17 @@ impl Engine {
                 continue;
             }
             // The configuration of today counts, not that of the day on which the device registered.
-            let via = guest.via.as_deref().unwrap_or_default();
-            let allowed = self.policy_of(via).map_or(guest.offline_after, |(_, allowed)| allowed);
-            self.guests.add(id, guest.quarantined, via);
-            self.registry.watch(now, id, setup::guest_watch(via, allowed), evidence(guest));
+            let way = guest.via.as_deref().and_then(|via| Way::find(&config, via));
+            let allowed = way.map_or(guest.offline_after, Way::offline_after);
+            self.guests.add(id, guest.quarantined, way);
+            self.registry.watch(now, id, setup::guest_watch(allowed, way, &config.watch), evidence(guest));
         }
     }
 
     /// The earliest moment at which something is to be done by the clock.
     pub(super) fn next_due(&self) -> Boot {
         let d = &self.duties;
-        let registry = self.registry.next_due().map(|at| at + FLIGHT);
+        let registry = self.registry.next_due().map(|at| (at + FLIGHT).max(d.expire));
         let seen = self.config.api.as_ref().map(|_| d.seen);
         let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
         [
@@ -115,6 +127,7 @@ impl Engine {
             self.refreshes.next_due(),
             self.batch.due(),
             self.letters.due(),
+            self.upkeep.due(),
             d.cards,
             Some(d.progress),
             Some(d.clock),
@@ -139,6 +152,9 @@ impl Engine {
         self.refresh().await;
         if self.letters.due().is_some_and(|at| at <= now) {
             self.tell_dead_letters(now).await;
+        }
+        if self.upkeep.due().is_some_and(|at| at <= now) {
+            self.write_attributes(now).await;
         }
         self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {
@@ -169,7 +185,13 @@ impl Engine {
         for waiting in [self.urgent.oldest(), self.bulk.oldest()].into_iter().flatten() {
             upto = upto.min(waiting);
         }
-        self.registry.expire(upto, &mut self.moves);
+        // Waiting for the writer would hold everything up; devices that are offline can wait.
+        let most = (self.store.room() / 2).min(limits::EXPIRE_TURN);
+        if most == 0 {
+            self.duties.expire = now + WRITER_AGAIN;
+            return;
+        }
+        self.registry.expire(upto, most, &mut self.moves);
         if !self.moves.is_empty() {
             self.carry_moves(vec![], Receipt::none()).await;
         }
@@ -199,6 +221,9 @@ impl Engine {
         }
         if !events.is_empty() {
             self.submit(events, Receipt::none()).await;
+        }
+        if changes.iter().any(|c| c.before.is_some_and(|b| b.offset_ms != c.after.offset_ms)) {
+            self.settle_maintenance(now);
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Devices that no configuration file names: messages registered them, under the policy of the route they came by.
 
-use super::{Engine, setup};
+use super::{
+    Engine,
+    setup::{self, Way},
+};
 use crate::{
-    config::mqtt::Unknown,
+    config::{Config, mqtt::Unknown},
     limits,
-    model::{Boot, DeviceId, Event, EventKind, PUSHED},
+    model::{Boot, DeviceId, Event, EventKind, PUSHED, RouteId},
     store::Change,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -17,13 +20,20 @@ pub(super) struct Guests {
 #[derive(Debug)]
 struct Guest {
     quarantined: bool,
+    /// `None`: the configuration does not name it any more, or it never came by one.
+    via: Option<RouteId>,
     /// It reports by HTTP and fetches its orders there.
     pushed: bool,
 }
 
 impl Guests {
-    pub fn add(&mut self, device: &DeviceId, quarantined: bool, via: &str) {
-        self.list.insert(device.clone(), Guest { quarantined, pushed: via == PUSHED });
+    pub fn add(&mut self, device: &DeviceId, quarantined: bool, way: Option<Way>) {
+        let (via, pushed) = match way {
+            Some(Way::Route(route)) => (Some(route.id.clone()), false),
+            Some(Way::Pushed(_)) => (None, true),
+            None => (None, false),
+        };
+        self.list.insert(device.clone(), Guest { quarantined, via, pushed });
     }
 
     pub fn is_pushed(&self, device: &DeviceId) -> bool {
@@ -32,6 +42,13 @@ impl Guests {
 
     pub fn contains(&self, device: &DeviceId) -> bool {
         self.list.contains_key(device)
+    }
+
+    /// By which way it registered, if the configuration still knows it.
+    pub fn way<'a>(&self, device: &DeviceId, config: &'a Config) -> Option<Way<'a>> {
+        let guest = self.list.get(device)?;
+        let via = if guest.pushed { PUSHED } else { guest.via.as_ref()?.as_str() };
+        Way::find(config, via)
     }
 
     pub fn is_quarantined(&self, device: &DeviceId) -> bool {
@@ -51,20 +68,21 @@ impl Engine {
             self.allow_longer(device, allowed, at);
             return Ok(vec![]);
         }
-        let Some((unknown, allowed_there)) = self.policy_of(via) else {
+        let config = std::sync::Arc::clone(&self.config);
+        let Some(way) = Way::find(&config, via) else {
             return Err(format!("device {device} is unknown, and no route {via} says what to do with it"));
         };
-        if unknown == Unknown::Refuse {
+        if way.unknown() == Unknown::Refuse {
             let place = if via == PUSHED { "[api]".to_owned() } else { format!("mqtt.route.{via}") };
             return Err(format!("device {device} is unknown, and {place} refuses unknown devices"));
         }
         if self.guests.list.len() >= limits::REGISTERED_DEVICES {
             return Err(format!("{} devices have registered already; device {device} is one too many", limits::REGISTERED_DEVICES));
         }
-        let quarantined = unknown == Unknown::Quarantine;
-        let offline_after = allowed.or(allowed_there);
-        self.guests.add(device, quarantined, via);
-        self.registry.watch(at, device, setup::guest_watch(via, offline_after), None);
+        let quarantined = way.unknown() == Unknown::Quarantine;
+        let offline_after = allowed.or(way.offline_after());
+        self.guests.add(device, quarantined, Some(way));
+        self.registry.watch(at, device, setup::guest_watch(offline_after, Some(way), &config.watch), None);
         self.cards_changed();
         tracing::info!(%device, via, quarantined, "device registered");
         let row = Change::Registered { device: device.clone(), via: via.to_owned(), offline_after, quarantined, at };
@@ -81,23 +99,14 @@ impl Engine {
     fn allow_longer(&mut self, device: &DeviceId, allowed: Option<Duration>, at: Boot) {
         let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
         if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
-            let via = if self.guests.is_pushed(device) { PUSHED } else { "" };
-            self.registry.watch(at, device, setup::guest_watch(via, Some(allowed)), None);
+            let config = std::sync::Arc::clone(&self.config);
+            let way = self.guests.way(device, &config);
+            self.registry.watch(at, device, setup::guest_watch(Some(allowed), way, &config.watch), None);
         }
     }
 
     /// The silence that a route allows its devices.
     pub(super) fn allowed_by(&self, via: &str) -> Option<Duration> {
-        self.policy_of(via).and_then(|(_, allowed)| allowed)
-    }
-
-    /// What the way by which a device speaks says of unknown ones, and the silence that it allows. `None`: it is not in the
-    /// configuration.
-    pub(super) fn policy_of(&self, via: &str) -> Option<(Unknown, Option<Duration>)> {
-        if via == PUSHED {
-            return self.config.api.as_ref().map(|api| (api.unknown, Some(api.offline_after)));
-        }
-        let routes = self.config.mqtt.iter().flat_map(|m| &m.routes);
-        routes.into_iter().find(|r| r.id.as_str() == via).map(|r| (r.unknown, r.offline_after))
+        Way::find(&self.config, via).and_then(Way::offline_after)
     }
 }

@@ -1,7 +1,12 @@
 //! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
 
-use super::Engine;
-use crate::model::{Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Outcome, Phase, PointId, Value};
+use super::{
+    Engine,
+    upkeep::{Maintain, MaintainError, Maintained},
+};
+use crate::model::{
+    AlarmKind, Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Maintenance, Outcome, Phase, PointId, Value,
+};
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
@@ -17,6 +22,7 @@ pub(super) enum Ask {
     Snapshot(oneshot::Sender<Snapshot>),
     Values(DeviceId, oneshot::Sender<Option<Values>>),
     Device(DeviceId, oneshot::Sender<Option<Shown>>),
+    Maintain(Maintain, Maintained),
 }
 
 /// The last value of each point that has one, in the order of its card.
@@ -55,6 +61,10 @@ pub struct Snapshot {
     pub devices: Vec<DeviceStatus>,
     /// The same devices with profile and points.
     pub cards: Vec<DeviceCard>,
+    /// Those that are not judged.
+    pub maintenance: Vec<Maintenance>,
+    /// Those that are raised, with the devices.
+    pub alarms: Vec<(DeviceId, AlarmKind)>,
     /// Known, but nothing of them goes upstream.
     pub quarantined: Vec<DeviceId>,
     /// Lines that have reported, with the reason for their state; the local broker as `mqtt`.
@@ -105,6 +115,13 @@ impl Handle {
         values.await.ok()?
     }
 
+    /// Has a device not judged, or judged again; answered when it is durable. The answer is how it is now.
+    pub async fn maintain(&self, asked: Maintain) -> Result<Option<Maintenance>, MaintainError> {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Maintain(asked, answer)).await.map_err(|_| MaintainError::Stopping)?;
+        done.await.unwrap_or(Err(MaintainError::Stopping))
+    }
+
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -112,11 +129,12 @@ impl Handle {
 }
 
 impl Engine {
-    pub(super) fn answer(&self, ask: Ask) {
+    pub(super) async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
             Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
             Ask::Device(device, answer) => drop(answer.send(self.shown(&device))),
+            Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,
         }
     }
 
@@ -131,6 +149,8 @@ impl Engine {
         Snapshot {
             devices: self.registry.statuses().collect(),
             cards: self.device_cards(),
+            maintenance: self.upkeep.maintenance().cloned().collect(),
+            alarms: self.registry.alarms().map(|(device, kind)| (device.clone(), kind)).collect(),
             quarantined: self.guests.quarantined().cloned().collect(),
             lines: self.registry.lines().map(|(line, state, reason)| (line.clone(), state, reason.to_owned())).collect(),
             readings_in: self.readings_in,

@@ -14,6 +14,7 @@ mod doors;
 mod duties;
 mod guests;
 mod handle;
+pub mod history;
 mod latest;
 mod letters;
 mod pushed;
@@ -26,10 +27,12 @@ mod telemetry;
 mod tests;
 mod trace;
 mod unstored;
+mod upkeep;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
-pub use setup::{commands as command_rules, linger};
+pub use setup::{commands as command_rules, company, linger, unsealed};
+pub use upkeep::{Maintain, MaintainError};
 
 use crate::{
     config::Config,
@@ -64,6 +67,7 @@ use std::{
 use tokio::sync::{broadcast, mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use unstored::Unstored;
+use upkeep::Upkeep;
 
 /// Readings taken in one turn, so that a wake-up is shared by many of them and an urgent message waits below a millisecond.
 const BULK_TURN: usize = 64;
@@ -99,6 +103,8 @@ pub struct Engine {
     order_push: Option<OrderPort>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
+    /// Where silent devices are asked; also where our own status would come back as theirs.
+    ping_mqtt: Option<LocalPort>,
     cards: watch::Sender<Arc<Vec<DeviceCard>>>,
     stop: CancellationToken,
     asks: mpsc::Receiver<Ask>,
@@ -122,6 +128,7 @@ pub struct Engine {
     /// What is shown of the points of each configured device, in the order of the configuration.
     shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
+    upkeep: Upkeep,
     duties: Duties,
 
     /// Effects of the message in hand, empty between messages.
@@ -170,7 +177,7 @@ impl Engine {
         store.hold_telemetry(config.gateway.clock_hold);
         let (order_mqtt, tell_mqtt) = mqtt.unzip();
         let engine = Engine {
-            registry: Registry::default(),
+            registry: Registry::new(setup::rules(&config)),
             commands: setup::commands(&config),
             counters: setup::counters(&config),
             refreshes: refresh::refreshes(&config),
@@ -182,6 +189,7 @@ impl Engine {
             discovered: BTreeMap::new(),
             shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
+            upkeep: Upkeep::default(),
             duties: Duties::new(now, trust),
             restored: Some(restored),
             store,
@@ -191,6 +199,7 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
             cards,
             stop,
@@ -239,7 +248,7 @@ impl Engine {
                 Woke::Landed(landed) => self.on_landed(landed).await,
                 Woke::ClockSet => self.duties.clock_was_set(),
                 Woke::Timer => {}
-                Woke::Asked(ask) => self.answer(ask),
+                Woke::Asked(ask) => self.answer(ask).await,
                 Woke::Bulk(message) => self.on_bulk(message).await,
             }
             self.turn().await;
@@ -260,7 +269,7 @@ impl Engine {
         self.run_timers().await;
         for _ in 0..handle::ASKS {
             let Ok(ask) = self.asks.try_recv() else { break };
-            self.answer(ask);
+            self.answer(ask).await;
         }
         for _ in 1..BULK_TURN {
             let Some(message) = self.bulk.try_next() else { break };

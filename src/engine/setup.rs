@@ -1,34 +1,95 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, RouteKind, framed::FramedPoint},
+    config::{
+        Api, Config, DataType, Device, Framed, Mode, Names, Point, Report, Route, RouteKind, Watching, framed::FramedPoint, mqtt::Unknown,
+    },
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
         counter::{self, Counters},
-        registry::{LOCAL_BROKER, Watch},
+        registry::{LOCAL_BROKER, Rules, Watch},
         report::{Filter, Rule},
     },
     model::{LineId, PUSHED},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+/// The way by which a device speaks that no file names, as the configuration knows it.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    Route(&'a Route),
+    Pushed(&'a Api),
+}
+
+impl<'a> Way<'a> {
+    /// `None`: it is not in the configuration.
+    pub fn find(config: &'a Config, via: &str) -> Option<Self> {
+        if via == PUSHED {
+            return config.api.as_ref().map(Self::Pushed);
+        }
+        config.mqtt.iter().flat_map(|m| &m.routes).find(|r| r.id.as_str() == via).map(Self::Route)
+    }
+
+    pub fn unknown(self) -> Unknown {
+        match self {
+            Self::Route(route) => route.unknown,
+            Self::Pushed(api) => api.unknown,
+        }
+    }
+
+    /// The silence that it allows its devices.
+    pub fn offline_after(self) -> Option<Duration> {
+        match self {
+            Self::Route(route) => route.offline_after,
+            Self::Pushed(api) => Some(api.offline_after),
+        }
+    }
+}
+
 /// How long a batch waits for company where no uplink says it.
 const LINGER: Duration = Duration::from_millis(50);
 
-pub(super) fn watch_framed(device: &Framed) -> Watch {
-    let poll = device.request.is_some().then_some(device.poll);
-    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after) }
+pub(super) fn rules(config: &Config) -> Rules {
+    let Watching { flaps, flap_window, stable_for, .. } = config.watch;
+    Rules { flaps, flap_window, stable_for }
 }
 
-pub(super) fn watch(device: &Device) -> Watch {
-    Watch { line: Some(device.line.clone()), poll: Some(device.poll), offline_after: Some(device.offline_after) }
+pub(super) fn watch_framed(device: &Framed, default: &Watching) -> Watch {
+    let poll = device.request.is_some().then_some(device.poll);
+    let alarm_after = device.alarm_after.or(default.alarm_after);
+    Watch { line: Some(device.line.clone()), poll, offline_after: Some(device.offline_after), alarm_after, pinged: false }
+}
+
+pub(super) fn watch(device: &Device, default: &Watching) -> Watch {
+    let (poll, offline_after) = (Some(device.poll), Some(device.offline_after));
+    let alarm_after = device.alarm_after.or(default.alarm_after);
+    Watch { line: Some(device.line.clone()), poll, offline_after, alarm_after, pinged: false }
 }
 
 /// For devices that messages registered.
-pub(super) fn guest_watch(via: &str, offline_after: Option<Duration>) -> Watch {
+pub(super) fn guest_watch(offline_after: Option<Duration>, way: Option<Way>, default: &Watching) -> Watch {
     // Who reports by HTTP needs no broker to be heard.
-    let line = LineId::parse(LOCAL_BROKER).ok().filter(|_| via != PUSHED);
-    Watch { line, poll: None, offline_after }
+    let (line, route) = match way {
+        Some(Way::Pushed(_)) => (None, None),
+        Some(Way::Route(route)) => (LineId::parse(LOCAL_BROKER).ok(), Some(route)),
+        None => (LineId::parse(LOCAL_BROKER).ok(), None),
+    };
+    let alarm_after = route.and_then(|r| r.alarm_after).or(default.alarm_after);
+    let pinged = route.is_some_and(|r| r.ping.is_some());
+    Watch { line, poll: None, offline_after, alarm_after, pinged }
+}
+
+/// Of what a batch waits, the multiple that the readings of a line without a pause may wait before they come to it.
+const COMPANY: u32 = 3;
+const COMPANY_MAX: Duration = Duration::from_millis(150);
+
+pub fn company(config: &Config) -> Duration {
+    (linger(config) * COMPANY).min(COMPANY_MAX)
+}
+
+/// Longest time that a reading waits in memory before it is sealed.
+pub fn unsealed(config: &Config) -> Duration {
+    linger(config) + company(config)
 }
 
 pub fn linger(config: &Config) -> Duration {

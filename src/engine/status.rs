@@ -9,12 +9,16 @@ use crate::{
 };
 use std::sync::{Arc, atomic::Ordering};
 
+/// Changes of one moment that are logged one by one: a line that dies takes hundreds along.
+const LOGGED: usize = 20;
+
 impl Engine {
     /// Stores the moves that the registry just made, after `before`, each with its event in one transaction. The receipt
     /// is kept when that is committed, or at once if there is nothing to store.
     pub(super) async fn carry_moves(&mut self, before: Vec<Change>, receipt: Receipt) {
         let mut changes = before;
-        for effect in std::mem::take(&mut self.moves) {
+        let mut quiet = 0;
+        for (n, effect) in std::mem::take(&mut self.moves).into_iter().enumerate() {
             match effect {
                 Effect::Line { line, state, reason, at } => {
                     if state == LineState::Down {
@@ -25,7 +29,11 @@ impl Engine {
                     changes.push(Change::Event(Event { at, kind: EventKind::Line { line, state, reason } }));
                 }
                 Effect::Device { status, announce } => {
-                    log(&status, announce);
+                    if n < LOGGED {
+                        log(&status, announce);
+                    } else {
+                        quiet += 1;
+                    }
                     self.tell_local(&status);
                     // What is in quarantine is shown here and is nothing to the cloud.
                     if announce && !self.guests.is_quarantined(&status.device) {
@@ -34,11 +42,24 @@ impl Engine {
                     changes.push(Change::Status(status));
                     self.cards_changed();
                 }
+                Effect::Announce(status) => {
+                    log(&status, true);
+                    if !self.guests.is_quarantined(&status.device) {
+                        changes.push(Change::Event(event(&status)));
+                    }
+                }
+                Effect::Alarm(alarm) => changes.extend(self.alarm(alarm)),
+                Effect::Maintained { device, at } => changes.extend(self.maintenance_over(&device, at)),
+                Effect::Ping { device } => self.ping(&device),
             }
         }
-        // A line with thousands of devices goes in several transactions: the line's own event is in the first.
-        while changes.len() > limits::STORE_GROUP {
-            let rest = changes.split_off(limits::STORE_GROUP);
+        if quiet > 0 {
+            tracing::warn!(devices = quiet, "so many more changed at the same moment; fieldgate devices shows them");
+        }
+        // Those that change together are one transaction. A line with thousands of devices goes in several: the line's own
+        // event is in the first.
+        while changes.len() > limits::MOVES_GROUP {
+            let rest = changes.split_off(limits::MOVES_GROUP);
             self.submit(std::mem::replace(&mut changes, rest), Receipt::none()).await;
         }
         self.submit(changes, receipt).await;

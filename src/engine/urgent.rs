@@ -31,6 +31,7 @@ impl Engine {
                 self.carry_moves(vec![], Receipt::none()).await;
             }
             Urgent::Said(said) => self.on_said(said).await,
+            Urgent::Attributes { device, values, at, receipt } => self.on_attributes(device, values, at, receipt).await,
             Urgent::Discovered { device, points, .. } => {
                 self.discovered.insert(device, points);
                 self.cards_changed();

@@ -11,3 +11,4 @@ pub mod registry;
 pub mod replay;
 pub mod report;
 pub mod suspects;
+pub mod uptime;

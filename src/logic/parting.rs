@@ -1,20 +1,29 @@
 //! A batch in two: by frames, then by rows, then by points, down to single samples.
 //!
-//! Pure. The parts together are the batch: the same samples in the same order, each once.
+//! Pure. The parts together are the batch: the same samples in the same order, each once. Parts of a thinned frame share
+//! what it stands for, and each stands at least for what is in it.
 
-use crate::model::{Frame, Row};
+use crate::model::{Frame, Row, Thin};
+
+/// Samples that are in them, whatever they stand for: into so many parts they can be taken apart.
+pub fn samples(frames: &[Frame]) -> usize {
+    frames.iter().map(in_frame).sum()
+}
+
+fn in_frame(frame: &Frame) -> usize {
+    frame.points.len() * frame.rows.len()
+}
 
 /// Two parts of about the same number of samples. `None`: there is one sample, or none.
 pub fn halves(frames: &[Frame]) -> Option<[Vec<Frame>; 2]> {
     if let [frame] = frames {
         return halves_of(frame).map(|parts| parts.map(|frame| vec![frame]));
     }
-    let samples = |f: &Frame| f.points.len() * f.rows.len();
-    let all: usize = frames.iter().map(samples).sum();
+    let all = samples(frames);
     let mut before = 0;
     // At least one frame on each side.
     let at = frames.iter().take(frames.len().checked_sub(1)?).position(|frame| {
-        before += samples(frame);
+        before += in_frame(frame);
         2 * before >= all
     });
     let (first, second) = frames.split_at(at.map_or(frames.len() - 1, |at| at + 1));
@@ -22,6 +31,20 @@ pub fn halves(frames: &[Frame]) -> Option<[Vec<Frame>; 2]> {
 }
 
 fn halves_of(frame: &Frame) -> Option<[Frame; 2]> {
+    let mut halves = halves_by_content(frame)?;
+    if let Some(Thin { window_ms, of }) = frame.thin {
+        let narrow = |v: usize| u32::try_from(v).unwrap_or(u32::MAX);
+        let (all, first) = (in_frame(frame).max(1), in_frame(&halves[0]));
+        let left_out = usize::try_from(of).unwrap_or(usize::MAX).saturating_sub(all);
+        let of_first = narrow(first + left_out / all * first + left_out % all * first / all).min(of);
+        for (half, of) in halves.iter_mut().zip([of_first, of - of_first]) {
+            half.thin = Some(Thin { window_ms, of });
+        }
+    }
+    Some(halves)
+}
+
+fn halves_by_content(frame: &Frame) -> Option<[Frame; 2]> {
     if frame.rows.len() > 1 {
         let (first, second) = frame.rows.split_at(frame.rows.len().div_ceil(2));
         return Some([first, second].map(|rows| Frame { rows: rows.to_vec(), ..frame.clone() }));
@@ -58,10 +81,11 @@ mod tests {
             device: DeviceId::parse(&format!("d{device}")).unwrap(),
             points: (0..points).map(|p| PointId::parse(&format!("p{p}")).unwrap()).collect(),
             rows: rows.collect(),
+            thin: None,
         }
     }
 
-    fn samples(frames: &[Frame]) -> Vec<(String, String, Boot, Value)> {
+    fn contents(frames: &[Frame]) -> Vec<(String, String, Boot, Value)> {
         let mut all = Vec::new();
         for f in frames {
             for row in &f.rows {
@@ -76,17 +100,17 @@ mod tests {
         #[test]
         fn parts_are_the_whole_and_end_at_one_sample(sizes in proptest::collection::vec((1usize..6, 1usize..6), 1..8)) {
             let whole: Vec<Frame> = sizes.iter().enumerate().map(|(n, (points, rows))| frame(n, *points, *rows)).collect();
-            let all = samples(&whole).len();
+            let all = contents(&whole).len();
             let (mut open, mut ends) = (vec![(whole.clone(), 0u32)], Vec::new());
             while let Some((frames, depth)) = open.pop() {
-                // Twice half, rounded up, of frames, rows and points.
-                prop_assert!(depth <= 3 + 3 + 3, "{depth} deep");
+                // Half of the rows, then of the points, rounded up. Of frames of very unequal size one at a time may come off.
+                prop_assert!(depth as usize <= sizes.len() - 1 + 3 + 3, "{depth} deep");
                 match halves(&frames) {
                     Some([first, second]) => {
                         prop_assert!(!first.is_empty() && !second.is_empty());
-                        let mut both = samples(&first);
-                        both.extend(samples(&second));
-                        let (mut want, mut got) = (samples(&frames), both);
+                        let mut both = contents(&first);
+                        both.extend(contents(&second));
+                        let (mut want, mut got) = (contents(&frames), both);
                         want.sort_by(|a, b| format!("{a:?}").cmp(&format!("{b:?}")));
                         got.sort_by(|a, b| format!("{a:?}").cmp(&format!("{b:?}")));
                         prop_assert_eq!(want, got);
@@ -94,13 +118,37 @@ mod tests {
                         open.push((second, depth + 1));
                     }
                     None => {
-                        prop_assert_eq!(samples(&frames).len(), 1);
-                        ends.extend(samples(&frames));
+                        prop_assert_eq!(contents(&frames).len(), 1);
+                        ends.extend(contents(&frames));
                     }
                 }
             }
             prop_assert_eq!(ends.len(), all);
         }
+    }
+
+    #[test]
+    fn parts_of_a_thinned_frame_stand_for_what_it_stood_for() {
+        let thin = |of| Some(Thin { window_ms: 60_000, of });
+        for of in [12, 13, 60, 61, u32::MAX] {
+            let mut open = vec![Frame { thin: thin(of), ..frame(1, 3, 4) }];
+            let mut ends = Vec::new();
+            while let Some(one) = open.pop() {
+                assert!(one.samples() >= in_frame(&one) as u64, "{one:?}");
+                match halves(std::slice::from_ref(&one)) {
+                    Some(halves) => open.extend(halves.into_iter().flatten()),
+                    None => ends.push(one),
+                }
+            }
+            assert_eq!((ends.len(), ends.iter().map(Frame::samples).sum::<u64>()), (12, u64::from(of)));
+        }
+    }
+
+    #[test]
+    fn a_sample_that_stands_for_many_has_no_halves() {
+        let one = Frame { thin: Some(Thin { window_ms: 60_000, of: 60 }), ..frame(1, 1, 1) };
+        assert_eq!((samples(std::slice::from_ref(&one)), one.samples()), (1, 60));
+        assert!(halves(&[one]).is_none());
     }
 
     #[test]

@@ -66,9 +66,9 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Samples in the batch: one per point and row.
+    /// Samples that the batch stands for: one per point and row, and those that thinning left out.
     pub fn samples(&self) -> u64 {
-        self.frames.iter().map(|f| (f.points.len() * f.rows.len()) as u64).sum()
+        self.frames.iter().map(Frame::samples).sum()
     }
 
     /// The first and last moment in it.
@@ -86,6 +86,24 @@ pub struct Frame {
     pub points: Arc<[PointId]>,
     /// In order of arrival, never empty.
     pub rows: Vec<Row>,
+    /// Set where rows were left out at the limit on the disk.
+    pub thin: Option<Thin>,
+}
+
+/// Of each window only the rows stayed that hold the least, greatest or last value of a point, or a change of quality.
+/// They are rows as they were read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Thin {
+    pub window_ms: u32,
+    /// Samples that the frame stands for, with those that are there.
+    pub of: u32,
+}
+
+impl Frame {
+    /// Samples that it stands for.
+    pub fn samples(&self) -> u64 {
+        self.thin.map_or((self.points.len() * self.rows.len()) as u64, |thin| u64::from(thin.of))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +117,6 @@ pub struct Row {
 
 impl From<Reading> for Frame {
     fn from(r: Reading) -> Frame {
-        Frame { device: r.device, points: r.points, rows: vec![Row { at: r.at, values: r.values, quality: r.quality }] }
+        Frame { device: r.device, points: r.points, rows: vec![Row { at: r.at, values: r.values, quality: r.quality }], thin: None }
     }
 }

@@ -4,8 +4,8 @@
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
 use super::{
-    Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId, State,
-    StoreState, Stream, UplinkId, Value,
+    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId,
+    State, StoreState, Stream, UplinkId, Value,
 };
 use std::collections::BTreeMap;
 
@@ -56,6 +56,27 @@ pub enum EventKind {
     Registered {
         device: DeviceId,
         via: String,
+    },
+    /// What a device said of itself that is not as it was: its address, its firmware, anything else. `None`: not said any
+    /// more.
+    Changed {
+        device: DeviceId,
+        attributes: BTreeMap<PointId, Option<String>>,
+    },
+    Alarm {
+        device: DeviceId,
+        alarm: AlarmKind,
+        /// `false`: it is over.
+        raised: bool,
+        reason: String,
+    },
+    /// Somebody took a device out of judgement, or its time there is over.
+    Maintenance {
+        device: DeviceId,
+        on: bool,
+        until: Option<Boot>,
+        by: String,
+        reason: String,
     },
     Command {
         id: CommandId,

@@ -11,7 +11,7 @@ pub enum StoreState {
     Slow,
     /// Writes fail: an I/O error, a disk that is gone.
     Failing,
-    /// No space is left.
+    /// No space is left. Changes may still fit into the room that the file has.
     Full,
     /// The file system does not take writes.
     ReadOnly,
@@ -31,7 +31,7 @@ impl StoreState {
         }
     }
 
-    /// Whether changes reach the disk.
+    /// Whether all changes reach the disk.
     pub const fn is_written(self) -> bool {
         matches!(self, StoreState::Ok | StoreState::Slow | StoreState::Quarantined)
     }

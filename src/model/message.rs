@@ -1,7 +1,7 @@
 //! What the doors (lines, local MQTT, uplink) hand to the engine, and what it hands back.
 
 use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointCard, PointId, Pushed, Reading};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What one poll or probe told us, apart from values. Only `Silent` and `Garbled` are evidence of absence.
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub enum Urgent {
     Line { line: LineId, state: LineState, reason: String, at: Boot },
     /// A device said something about itself by a status topic or a will.
     Said(Said),
+    /// What a device said of itself beside being there: its address, its firmware, whatever it likes. `None`: not any more.
+    Attributes { device: DeviceId, values: BTreeMap<PointId, Option<String>>, at: Boot, receipt: Receipt },
     /// A device said itself which points it has.
     Discovered { device: DeviceId, points: Arc<[PointCard]>, at: Boot },
     /// A heartbeat by HTTP.

@@ -17,7 +17,7 @@ pub mod status;
 pub mod time;
 pub mod value;
 
-pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream};
+pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
 pub use event::{Event, EventKind, Replaced};
 pub use health::{StoreHealth, StoreState, Wear};
@@ -27,7 +27,7 @@ pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, Order
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
-pub use state::{Cause, DeviceStatus, Evidence, EvidenceKind, LineState, State};
+pub use state::{Alarm, AlarmKind, Cause, DeviceStatus, Evidence, EvidenceKind, LineState, Maintenance, State};
 pub use status::{DeviceCard, DeviceFigures, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkSpool, UplinkState};
 pub use time::{Boot, BootIndex, ClockChange, ClockQuality, ClockReading, ClockSource, WallMs};
 pub use value::{Quality, Reading, Value};

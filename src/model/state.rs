@@ -37,7 +37,7 @@ pub enum Cause {
     LineDown,
     /// The local broker is down.
     BrokerDown,
-    /// Not heard yet since the gateway started.
+    /// Not heard yet since the gateway started, or since its maintenance ended.
     Restored,
     /// A person said: do not judge.
     Maintenance,
@@ -60,6 +60,61 @@ impl Cause {
             .into_iter()
             .find(|c| c.word() == word)
     }
+}
+
+/// What lasts and somebody should know of: raised once, cleared once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AlarmKind {
+    /// It comes and goes: its changes are kept, and not told one by one.
+    Flapping,
+    /// It is offline for longer than its `alarm_after`.
+    Offline,
+}
+
+impl AlarmKind {
+    pub const fn word(self) -> &'static str {
+        match self {
+            AlarmKind::Flapping => "flapping",
+            AlarmKind::Offline => "offline",
+        }
+    }
+
+    pub fn parse(word: &str) -> Option<AlarmKind> {
+        [AlarmKind::Flapping, AlarmKind::Offline].into_iter().find(|k| k.word() == word)
+    }
+
+    pub const fn severity(self) -> &'static str {
+        match self {
+            AlarmKind::Flapping => "warning",
+            AlarmKind::Offline => "critical",
+        }
+    }
+}
+
+/// An alarm of a device, as it is now or was.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Alarm {
+    pub device: DeviceId,
+    pub kind: AlarmKind,
+    /// `false`: it is over.
+    pub raised: bool,
+    /// When it was raised or cleared.
+    pub at: Boot,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A person said: do not judge this device.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Maintenance {
+    pub device: DeviceId,
+    pub by: String,
+    /// Empty: none was given.
+    pub reason: String,
+    pub since: Boot,
+    /// `None`: until somebody ends it.
+    pub until: Option<Boot>,
 }
 
 /// What was seen of a device. All but `Will` are signs of life.

@@ -107,6 +107,8 @@ pub struct SpoolFigures {
     pub sealed_samples: u64,
     pub acknowledged_samples: u64,
     pub dropped_samples: u64,
+    /// That were replaced by thinned ones.
+    pub thinned_samples: u64,
     pub commits: u64,
     pub bytes_written: u64,
     pub disk_bytes: u64,

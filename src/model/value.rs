@@ -32,6 +32,18 @@ impl Value {
         text.bytes().map(byte).sum()
     }
 
+    /// Bytes of it as JSON with its comma, on the safe side. The longest float has 24 characters, the usual one (scaled
+    /// registers) below 12.
+    pub fn json_len(&self) -> usize {
+        match self {
+            Value::Null | Value::Bool(_) => 6,
+            Value::Int(v) => digits(v.unsigned_abs()) + 2,
+            Value::Uint(v) => digits(*v) + 1,
+            Value::Float(_) => 12,
+            Value::Text(t) => Value::escaped_len(t) + 3,
+        }
+    }
+
     /// As a number, for limits and deadbands. Booleans are 0 and 1.
     pub fn as_f64(&self) -> Option<f64> {
         match self {
@@ -44,6 +56,11 @@ impl Value {
             Value::Null | Value::Text(_) => None,
         }
     }
+}
+
+/// Decimal digits, at most one too many.
+const fn digits(v: u64) -> usize {
+    (u64::BITS - v.leading_zeros()) as usize * 77 / 256 + 1
 }
 
 /// UI.md section 1.2: the words are the same on every surface.

@@ -2,10 +2,13 @@
 
 use crate::{
     config,
-    model::{Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Outcome, Phase, UplinkId},
+    model::{
+        Alarm, AlarmKind, Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Maintenance,
+        Outcome, Phase, PointId, UplinkId,
+    },
     system::clock::Clock,
 };
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 /// Who runs the transactions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +70,19 @@ pub enum Change {
         quarantined: bool,
         at: Boot,
     },
+    /// Raised or cleared.
+    Alarm(Alarm),
+    /// `None`: it is judged again.
+    Maintenance {
+        device: DeviceId,
+        is: Option<Maintenance>,
+    },
+    /// What a device says of itself now; `None`: not any more.
+    Attributes {
+        device: DeviceId,
+        values: BTreeMap<PointId, Option<String>>,
+        at: Boot,
+    },
     CommandPhase {
         id: CommandId,
         phase: Phase,
@@ -109,6 +125,10 @@ pub struct Restored {
     /// `None` on a new data directory.
     pub before: Option<Before>,
     pub devices: Vec<RestoredDevice>,
+    /// Those that are raised.
+    pub alarms: Vec<(DeviceId, AlarmKind)>,
+    pub maintenance: Vec<RestoredMaintenance>,
+    pub attributes: Vec<RestoredAttribute>,
     /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
     pub open_commands: Vec<(Command, Phase)>,
     /// What was found out about devices and lines.
@@ -137,4 +157,21 @@ pub struct RestoredDevice {
     pub via: Option<String>,
     pub offline_after: Option<Duration>,
     pub quarantined: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredMaintenance {
+    pub is: Maintenance,
+    /// The boot whose clock it was stamped with.
+    pub boot: BootIndex,
+}
+
+/// What a device said of itself.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredAttribute {
+    pub device: DeviceId,
+    pub name: PointId,
+    pub value: String,
+    pub boot: BootIndex,
+    pub at: Boot,
 }

@@ -1,18 +1,59 @@
 //! Opening a database: its settings, its migrations, what an error means, and whether a file is sound.
 
-use super::StoreError;
+use super::{StoreError, quarantine::beside, reserve};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
 };
 
-/// Pages after which the write-ahead log goes back into the file.
-pub const CHECKPOINT_PAGES: u32 = 200;
+/// Bytes of pages after which the write-ahead log goes back into the file.
+pub const LOG_BYTES: u64 = 800 * 1024;
 
-/// Opens or creates the database and brings it to the newest schema. `checkpoint`: the size of the log in pages.
-pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connection, StoreError> {
+/// How large the pages of a file are. It is said once, when the file is made, and cannot be changed while it has a log: so
+/// whoever counts pages asks the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    bytes: u64,
+}
+
+impl Page {
+    /// Of new files. A commit writes whole pages, and few of them are full: larger ones wear the disk.
+    pub const NEW: Page = Page { bytes: 1024 };
+
+    pub fn of(db: &Connection) -> rusqlite::Result<Page> {
+        let bytes: i64 = db.query_row("PRAGMA page_size", [], |r| r.get(0))?;
+        Ok(Page::sized(bytes.cast_unsigned()))
+    }
+
+    pub const fn sized(bytes: u64) -> Page {
+        // Nobody knows smaller ones.
+        Page { bytes: if bytes < 512 { 512 } else { bytes } }
+    }
+
+    pub const fn bytes(self) -> u64 {
+        self.bytes
+    }
+
+    /// With its header in the log.
+    pub const fn logged(self) -> u64 {
+        self.bytes + 24
+    }
+
+    /// Pages that the part of a row takes that overflows, or would if it were all of it.
+    pub const fn overflow(self, row: u64) -> u64 {
+        row / (self.bytes - 4)
+    }
+
+    /// Pages in so many bytes.
+    pub const fn within(self, bytes: u64) -> u64 {
+        bytes / self.bytes
+    }
+}
+
+/// Opens or creates the database and brings it to the newest schema. `log`: the size of the log in bytes of pages.
+pub fn open(path: &Path, migrations: &[&str], log: u64) -> Result<Connection, StoreError> {
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
     let known = u32::try_from(migrations.len()).expect("a handful of migrations");
     refuse_newer(path, known)?;
@@ -21,11 +62,14 @@ pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connect
     let found: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
     // NORMAL lost the schema itself in a measured power cut; FULL makes a commit a commit.
     let settings = format!(
-        "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;
-         PRAGMA wal_autocheckpoint = {checkpoint}; PRAGMA journal_size_limit = {}; PRAGMA cache_size = -512; PRAGMA temp_store = MEMORY;",
-        checkpoint * 4120
+        "PRAGMA page_size = {}; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -512;
+         PRAGMA temp_store = MEMORY;",
+        Page::NEW.bytes()
     );
     db.execute_batch(&settings).map_err(fail)?;
+    let page = Page::of(&db).map_err(fail)?;
+    let full = page.within(log) * page.logged();
+    db.execute_batch(&format!("PRAGMA wal_autocheckpoint = {}; PRAGMA journal_size_limit = {full}", page.within(log))).map_err(fail)?;
     for (version, sql) in (1u32..).zip(migrations).skip(found as usize) {
         let tx = db.transaction().map_err(fail)?;
         tx.execute_batch(sql).map_err(fail)?;
@@ -34,18 +78,44 @@ pub fn open(path: &Path, migrations: &[&str], checkpoint: u32) -> Result<Connect
         tx.pragma_update(None, "application_id", stamp(env!("CARGO_PKG_VERSION"))).map_err(fail)?;
         tx.commit().map_err(fail)?;
     }
-    // Without room it grows as it is needed.
-    let _ = fill_log(path, u64::from(checkpoint) * 4120);
+    let _ = fill_log(path, full);
     Ok(db)
 }
 
+/// Sees that so many bytes of the file are free, so that it can take rows while the file system takes nothing.
+pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
+    let unused: i64 = db.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
+    let missing = bytes.saturating_sub(unused.cast_unsigned() * Page::of(db)?.bytes());
+    if missing > bytes / 4 {
+        let size = missing.cast_signed();
+        let tx = db.unchecked_transaction()?;
+        tx.execute_batch("CREATE TABLE IF NOT EXISTS stock (room BLOB NOT NULL)")?;
+        tx.execute("INSERT INTO stock VALUES (zeroblob(?1))", [size])?;
+        tx.commit()?;
+    }
+    // Also what a kill left.
+    db.execute_batch("DROP TABLE IF EXISTS stock")?;
+    if missing > bytes / 4 {
+        // They have their place when they are in the file. Where that does not work now, the log is emptied later.
+        let _ = restart_log(db);
+    }
+    Ok(())
+}
+
+/// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
+pub fn restart_log(db: &Connection) -> rusqlite::Result<()> {
+    db.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+}
+
 /// Gives the write-ahead log its full length. A log that grows costs two more blocks of the file system's journal with
-/// each commit. SQLite reads it only as far as its checksums go.
+/// each commit. SQLite reads it only as far as its checksums go. Where room is short it grows as it is needed.
 fn fill_log(path: &Path, bytes: u64) -> std::io::Result<()> {
-    let log = PathBuf::from(format!("{}-wal", path.display()));
-    let mut log = std::fs::OpenOptions::new().append(true).open(log)?;
-    let missing = bytes.saturating_sub(log.metadata()?.len());
-    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), missing), &mut log)?;
+    let mut log = std::fs::OpenOptions::new().append(true).open(beside(path, "-wal"))?;
+    let length = log.metadata()?.len();
+    if path.parent().is_none_or(reserve::has_room) {
+        let zeros = std::io::Read::take(std::io::repeat(0), bytes.saturating_sub(length));
+        std::io::copy(&mut { zeros }, &mut log).or_else(|_| log.set_len(length).map(|()| 0))?;
+    }
     Ok(())
 }
 
@@ -150,8 +220,11 @@ pub fn check(path: &Path, limit: Duration) -> Checked {
     let stop = db.get_interrupt_handle();
     let (done, over) = channel::<()>();
     let timer = std::thread::Builder::new().name("check-limit".into()).spawn(move || {
-        if over.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+        let mut wait = limit;
+        // Again and again: one that comes before the check has begun interrupts nothing.
+        while over.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
             stop.interrupt();
+            wait = Duration::from_millis(1);
         }
     });
     let found = db.query_row("PRAGMA quick_check(1)", [], |r| r.get::<_, String>(0));
@@ -218,5 +291,17 @@ mod tests {
         assert_eq!(check(&path, Duration::from_secs(60)), Checked::Sound);
         assert_eq!(check(&path, Duration::ZERO), Checked::Unfinished);
         assert!(matches!(check(&dir.path().join("none.db"), Duration::from_secs(1)), Checked::Unreadable(_)));
+    }
+
+    #[test]
+    fn free_pages_are_kept_and_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let db = open(&dir.path().join("x.db"), &["CREATE TABLE t (v BLOB)"], 64 << 10).unwrap();
+        let pragma = |name: &str| db.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).unwrap();
+        stock(&db, 64 << 10).unwrap();
+        let pages = pragma("page_count");
+        assert!(pragma("freelist_count") >= 64, "{}", pragma("freelist_count"));
+        stock(&db, 64 << 10).unwrap();
+        assert_eq!(pragma("page_count"), pages);
     }
 }

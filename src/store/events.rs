@@ -166,6 +166,13 @@ impl EventQueue {
         }
     }
 
+    /// Whether every uplink has everything.
+    pub(super) fn is_quiet(&self) -> bool {
+        let inner = self.lock();
+        let has_all = |l: &Lane| l.waiting.is_empty() && l.in_flight.is_empty() && l.unread.is_none();
+        inner.owed.is_empty() && inner.lanes.iter().all(has_all)
+    }
+
     /// The connection that reads on: to be let go and opened again when another file takes the place of this one.
     pub(super) fn reader(&self, change: impl FnOnce(&mut Connection)) {
         change(&mut connection(&self.reader));

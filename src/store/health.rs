@@ -127,6 +127,24 @@ impl Board {
         }
     }
 
+    /// Its commits work, but only in the room that it has. Whoever could not write at all says so with [`Board::set`].
+    pub fn crowded(&self, db: Db, detail: &str, now: Boot) {
+        let mut inner = self.lock();
+        if inner.files[db as usize].state.is_written() {
+            inner.change(db, StoreState::Full, detail.to_owned(), now);
+        }
+    }
+
+    /// There is room on the file system, and nothing was refused since.
+    pub fn roomy(&self, db: Db, now: Boot) {
+        let mut inner = self.lock();
+        let file = &inner.files[db as usize];
+        if file.state == StoreState::Full {
+            let detail = format!("there is room again after {} s", (now - file.since).as_secs());
+            inner.change(db, StoreState::Ok, detail, now);
+        }
+    }
+
     /// A commit or a reading failed.
     pub fn failed(&self, db: Db, error: &rusqlite::Error, now: Boot) {
         let (state, detail) = match db::trouble(error) {
@@ -269,6 +287,22 @@ mod tests {
         board.began(Db::State, at(90));
         board.ended(Db::State, 0, at(99));
         assert_eq!(board.shown(at(99))[0].state, StoreState::Ok, "what failed is told as a failure");
+    }
+
+    #[test]
+    fn a_file_that_lives_on_its_own_room_is_full_until_there_is_more() {
+        let board = Board::new(Boot(0), Wear::default());
+        let state = || board.shown(Boot(0))[1].state;
+        board.roomy(Db::Spool, Boot(1));
+        board.crowded(Db::Spool, "its own pages", Boot(2));
+        board.crowded(Db::Spool, "its own pages", Boot(3));
+        assert_eq!((state(), board.take_owed().len()), (StoreState::Full, 1));
+        board.roomy(Db::Spool, Boot(4_000_000));
+        assert_eq!((state(), board.take_owed().len()), (StoreState::Ok, 1));
+        board.failed(Db::Spool, &error(ffi::SQLITE_IOERR), Boot(5_000_000));
+        board.crowded(Db::Spool, "its own pages", Boot(6_000_000));
+        board.roomy(Db::Spool, Boot(7_000_000));
+        assert_eq!(state(), StoreState::Failing, "what fails is told first");
     }
 
     #[test]

@@ -93,6 +93,11 @@ impl Inbox {
         }
     }
 
+    /// Changes that can be sent without waiting.
+    pub fn room(&self) -> usize {
+        self.room.available_permits()
+    }
+
     /// For the few jobs that must not wait.
     pub fn put(&self, job: Job, permit: Option<OwnedSemaphorePermit>) {
         let mut queue = self.lock();

@@ -27,6 +27,7 @@ mod omen;
 mod open;
 mod quarantine;
 mod queries;
+mod reserve;
 mod sound;
 mod spool;
 mod state;
@@ -35,13 +36,16 @@ mod tests;
 mod wear;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredDevice};
+pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAttribute, RestoredDevice, RestoredMaintenance};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
-pub use queries::{CommandRow, DeadLetterRow, HistoryRow, LetterFilter};
+pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, Run};
 pub use spool::{Outgoing, Spool};
 
-use crate::model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear};
+use crate::{
+    limits,
+    model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear},
+};
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
 use std::{
@@ -104,7 +108,7 @@ impl std::fmt::Debug for Store {
 impl Store {
     /// Opens or creates both databases and draws this run's epoch, which is committed before this returns.
     pub fn open(o: Options) -> Result<(Store, Restored), StoreError> {
-        let tuning = Tuning::of(o.buffer.disk_max);
+        let tuning = Tuning::of(o.buffer.disk_max, o.buffer.thin_window);
         open::open(&o, tuning)
     }
 
@@ -117,6 +121,14 @@ impl Store {
     /// Remembers the command's id and says whether it is new. New means committed as about to be sent.
     pub async fn accept(&self, command: Command, done: impl FnOnce(Result<Accepted, Arc<StoreError>>) + Send + 'static) {
         self.send(Job::Accept(Box::new(command), Box::new(done))).await;
+    }
+
+    /// How many changes can be handed in without waiting; as many as one likes if nothing else waits for the writer.
+    pub fn room(&self) -> usize {
+        match &self.handle.driver {
+            Driver::Thread(_) => Some(self.handle.shared.inbox.room()).filter(|room| *room < limits::STORE_CHANGES).unwrap_or(usize::MAX),
+            Driver::Inline(_) => usize::MAX,
+        }
     }
 
     async fn send(&self, job: Job) {
@@ -240,6 +252,26 @@ impl Store {
     /// The newest transitions of a device, newest first. These three read from the disk: some milliseconds.
     pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
         self.handle.shared.queries.history(device, limit)
+    }
+
+    /// Its transitions, newest first, back to the one that began before `since` by today's knowledge of the clocks.
+    pub fn history_since(&self, device: &DeviceId, since: WallMs) -> Result<Vec<HistoryRow>, StoreError> {
+        self.handle.shared.queries.history_since(device, since, &self.offsets())
+    }
+
+    /// When a process was there to see devices, oldest first. The last one is this one.
+    pub fn runs(&self) -> Result<Vec<Run>, StoreError> {
+        self.handle.shared.queries.runs()
+    }
+
+    /// The newest alarms, newest first; only those that are raised, or all. Of one device, or of all.
+    pub fn alarms(&self, device: Option<&DeviceId>, raised: bool, limit: u32) -> Result<Vec<AlarmRow>, StoreError> {
+        self.handle.shared.queries.alarms(device, raised, limit)
+    }
+
+    /// What a device said of itself last.
+    pub fn attributes(&self, device: &DeviceId) -> Result<Vec<RestoredAttribute>, StoreError> {
+        self.handle.shared.queries.attributes(device)
     }
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {

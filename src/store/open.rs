@@ -10,6 +10,7 @@ use super::{
     inbox::Inbox,
     omen::Omen,
     queries::Queries,
+    reserve::Reserve,
     sound::{self, FoundSpool, FoundState},
     spool::{
         Bell, Spool,
@@ -48,9 +49,9 @@ pub struct Tuning {
 }
 
 impl Tuning {
-    pub fn of(disk_max: u64) -> Tuning {
+    pub fn of(disk_max: u64, thin_window: Duration) -> Tuning {
         let room = Room { ram_bytes: limits::SPOOL_RAM_BYTES, ram_batches: limits::SPOOL_RAM_BATCHES };
-        Tuning { caps: Caps::default(), room, sizes: Sizes::of(disk_max) }
+        Tuning { caps: Caps::beside(disk_max), room, sizes: Sizes::of(disk_max).thinned_by(thin_window) }
     }
 }
 
@@ -122,10 +123,12 @@ impl Handle {
 pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError> {
     let lock = lock_directory(&o.data_dir)?;
     let (state_path, spool_path) = (o.data_dir.join("state.db"), o.data_dir.join("spool.db"));
-    let FoundState { found: state, replaced: state_news, gaps: lost_events } = sound::state(&state_path, tuning.caps, o)?;
+    let reserve = Reserve::of(&o.data_dir);
+    let FoundState { found: state, replaced: state_news, gaps: lost_events } =
+        reserve.with_room(|| sound::state(&state_path, tuning.caps, o, &reserve))?;
     let holders = Holder::or_nobody(&o.uplinks);
     let FoundSpool { found: spool, news: spool_news, gaps: lost_segments, mend } =
-        sound::spool(&spool_path, tuning.sizes, state.gone.as_ref(), &holders)?;
+        reserve.with_room(|| sound::spool(&spool_path, tuning.sizes, state.gone.as_ref(), &holders))?;
 
     let uuid = boot_uuid();
     let index = boots::index(&uuid, &state.boots, &spool.boots);
@@ -152,9 +155,11 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let mut db = state.state;
     let begin = Begin { boot: clocks.here(), window: o.buffer.window + o.linger };
     let draw = |runs: u64| o.epoch_seed.map_or_else(random, |seed| Ok(mix(seed.wrapping_add(runs.wrapping_mul(0x9E37_79B9_7F4A_7C15)))));
-    let epoch = db.begin(&begin, in_spool, draw).map_err(fail)?.map_err(StoreError::Random)?;
+    let epoch = reserve.with_room(|| db.begin(&begin, in_spool, draw).map_err(fail))?.map_err(StoreError::Random)?;
+    // Without room it runs all the same.
+    let _ = db.stock();
 
-    let Found { disk, ring, cursors, mut runs, .. } = spool;
+    let Found { disk, ring, cursors, mut runs, void, gone, .. } = spool;
     runs.push(Run { epoch, boot: index, highest: 0 });
     let mut core = Core::new(runs, ring, cursors, o.buffer.window, o.buffer.ack_within, tuning.room);
     let inbox = Arc::new(Inbox::new());
@@ -167,8 +172,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
         }
     }
     // The first event of an epoch comes before what is owed.
-    board.hold(board.owes() || mend.is_some() || !lost_segments.is_empty());
-    lost_segments.into_iter().for_each(|gap| core.gaps.owe(gap));
+    board.hold(board.owes() || mend.is_some() || !lost_segments.is_empty() || !void.is_empty());
+    lost_segments.into_iter().chain(void).for_each(|gap| core.gaps.owe(gap));
     let shared = Arc::new(Shared {
         spool: Spool::new(
             core,
@@ -188,7 +193,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     shared.events.owe(lost_events);
     shared.spool.lock().counts.disk_bytes = disk.bytes();
     shared.inbox.last_turn.store(now.0, Ordering::Relaxed);
-    let mut writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk), omen);
+    let mut writer = Writer::new(Arc::clone(&shared), db, Saver::new(disk, gone), omen, reserve);
     if let Some(why) = mend {
         writer.mend_spool(why);
     } else if o.backing == Backing::Thread {
@@ -196,7 +201,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     }
     let driver = start(o.backing, writer, &inline)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
-    let restored = Restored { epoch, boot: index, before, devices, open_commands, learned, quarantined };
+    let (alarms, maintenance, attributes) = (state.alarms, state.maintenance, state.attributes);
+    let restored = Restored { epoch, boot: index, before, devices, alarms, maintenance, attributes, open_commands, learned, quarantined };
     Ok((
         Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), reader: Mutex::new(None), _lock: lock }) },
         restored,
@@ -248,8 +254,7 @@ fn bell(backing: Backing, inbox: &Arc<Inbox>, inline: &Arc<OnceLock<Weak<Mutex<W
 fn last_moments(spool: &Found) -> BTreeMap<BootIndex, Boot> {
     let mut last = BTreeMap::new();
     for (_, segment) in spool.ring.from(0) {
-        let Some(run) = spool.runs.get(segment.epoch as usize) else { continue };
-        let at: &mut Boot = last.entry(run.boot).or_default();
+        let at: &mut Boot = last.entry(segment.boot).or_default();
         *at = segment.at.max(*at);
     }
     last

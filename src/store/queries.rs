@@ -1,9 +1,13 @@
 //! Reading state.db for people: on a connection of its own, beside the writer.
 
-use super::{StoreError, db};
-use crate::model::{Boot, BootIndex, Cause, DeviceId, Learned, Outcome, Phase, State, WallMs};
-use rusqlite::{Connection, Row, params};
+use super::{RestoredAttribute, StoreError, db};
+use crate::{
+    limits,
+    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, State, WallMs},
+};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
+    collections::BTreeMap,
     path::Path,
     sync::{Mutex, PoisonError},
 };
@@ -18,6 +22,29 @@ pub struct HistoryRow {
     /// As the clock was then; for display only.
     pub wall: WallMs,
     pub missed: u32,
+}
+
+/// From when to when a process was there to see devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Run {
+    pub boot: BootIndex,
+    pub began: Boot,
+    /// Its last sign of life: at most five minutes before its end.
+    pub seen: Boot,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct AlarmRow {
+    pub id: i64,
+    pub device: String,
+    pub kind: AlarmKind,
+    pub boot: BootIndex,
+    pub at: Boot,
+    /// As the clock was then; for display only.
+    pub wall: WallMs,
+    pub reason: String,
+    /// `None`: it is raised.
+    pub cleared: Option<(BootIndex, Boot, WallMs)>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -51,6 +78,19 @@ pub struct LetterFilter {
     pub before: Option<WallMs>,
 }
 
+const HISTORY: &str = "SELECT state, cause, boot, at, wall_ms, missed FROM status_history WHERE device = ?1 ORDER BY id DESC LIMIT ?2";
+
+fn transition(r: &Row) -> rusqlite::Result<HistoryRow> {
+    Ok(HistoryRow {
+        state: State::parse(&r.get::<_, String>(0)?).unwrap_or(State::Unknown),
+        cause: r.get::<_, Option<String>>(1)?.as_deref().and_then(Cause::parse),
+        boot: BootIndex(r.get(2)?),
+        at: Boot(r.get::<_, i64>(3)?.cast_unsigned()),
+        wall: WallMs(r.get(4)?),
+        missed: r.get(5)?,
+    })
+}
+
 #[derive(Debug)]
 pub struct Queries(Mutex<Connection>);
 
@@ -79,17 +119,71 @@ impl Queries {
 
     /// The newest transitions of a device, newest first.
     pub fn history(&self, device: &DeviceId, limit: u32) -> Result<Vec<HistoryRow>, StoreError> {
-        let sql = "SELECT state, cause, boot, at, wall_ms, missed FROM status_history WHERE device = ?1 ORDER BY id DESC LIMIT ?2";
-        self.all(sql, params![device.as_str(), limit], |r| {
-            Ok(HistoryRow {
-                state: State::parse(&r.get::<_, String>(0)?).unwrap_or(State::Unknown),
-                cause: r.get::<_, Option<String>>(1)?.as_deref().and_then(Cause::parse),
-                boot: BootIndex(r.get(2)?),
-                at: Boot(r.get::<_, i64>(3)?.cast_unsigned()),
-                wall: WallMs(r.get(4)?),
-                missed: r.get(5)?,
+        self.all(HISTORY, params![device.as_str(), limit], transition)
+    }
+
+    /// The same, down to the one that held at `since` by what is known of the clocks. A device whose transitions were all
+    /// pushed out by others' has its present state for its last one.
+    pub fn history_since(
+        &self,
+        device: &DeviceId,
+        since: WallMs,
+        offsets: &BTreeMap<BootIndex, ClockReading>,
+    ) -> Result<Vec<HistoryRow>, StoreError> {
+        let enough = |row: &HistoryRow| offsets.get(&row.boot).map_or(row.wall, |clock| clock.wall(row.at)) <= since;
+        let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = || {
+            let mut newest_first = db.prepare_cached(HISTORY)?;
+            let mut found = Vec::new();
+            for row in newest_first.query_map(params![device.as_str(), limits::STATUS_HISTORY.cast_signed()], transition)? {
+                found.push(row?);
+                if found.last().is_some_and(enough) {
+                    break;
+                }
+            }
+            if found.is_empty() {
+                let mut present = db.prepare_cached("SELECT state, cause, boot, since, wall_ms, missed FROM device WHERE id = ?1")?;
+                found.extend(present.query_row([device.as_str()], transition).optional()?);
+            }
+            Ok(found)
+        };
+        read().map_err(|source| StoreError::Read { file: "state.db", source })
+    }
+
+    /// Oldest first. Runs of a version that did not write it down are left out.
+    pub fn runs(&self) -> Result<Vec<Run>, StoreError> {
+        self.all("SELECT boot, began, seen FROM epoch WHERE began IS NOT NULL AND seen IS NOT NULL ORDER BY id", [], |r| {
+            let moment = |n| r.get::<_, i64>(n).map(|at| Boot(at.cast_unsigned()));
+            Ok(Run { boot: BootIndex(r.get(0)?), began: moment(1)?, seen: moment(2)? })
+        })
+    }
+
+    /// The newest alarms, newest first.
+    pub fn alarms(&self, device: Option<&DeviceId>, raised: bool, limit: u32) -> Result<Vec<AlarmRow>, StoreError> {
+        let sql = "SELECT id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms FROM alarm
+                   WHERE (?1 IS NULL OR device = ?1) AND (NOT ?2 OR cleared_at IS NULL) ORDER BY id DESC LIMIT ?3";
+        self.all(sql, params![device.map(DeviceId::as_str), raised, limit], |r| {
+            let cleared: (Option<u32>, Option<i64>, Option<i64>) = (r.get(7)?, r.get(8)?, r.get(9)?);
+            Ok(AlarmRow {
+                id: r.get(0)?,
+                device: r.get(1)?,
+                kind: AlarmKind::parse(&r.get::<_, String>(2)?).unwrap_or(AlarmKind::Offline),
+                boot: BootIndex(r.get(3)?),
+                at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
+                wall: WallMs(r.get(5)?),
+                reason: r.get(6)?,
+                cleared: match cleared {
+                    (Some(boot), Some(at), Some(wall)) => Some((BootIndex(boot), Boot(at.cast_unsigned()), WallMs(wall))),
+                    _ => None,
+                },
             })
         })
+    }
+
+    /// What a device said of itself last.
+    pub fn attributes(&self, device: &DeviceId) -> Result<Vec<RestoredAttribute>, StoreError> {
+        let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        super::state::attributes(&db, Some(device)).map_err(|source| StoreError::Read { file: "state.db", source })
     }
 
     /// The newest commands, newest first.

@@ -6,6 +6,7 @@ use super::{
     health::Db,
     open::random,
     quarantine::{self, beside},
+    reserve::Reserve,
     spool::{
         disk::{self, Disk, Gone, Sizes},
         gaps::Gap,
@@ -46,7 +47,7 @@ pub struct FoundSpool {
 }
 
 /// state.db is needed whole before anything starts, so it is looked through and mended first.
-pub fn state(path: &Path, caps: Caps, o: &Options) -> Result<FoundState, StoreError> {
+pub fn state(path: &Path, caps: Caps, o: &Options, reserve: &Reserve) -> Result<FoundState, StoreError> {
     adopt(path, |_| true)?;
     let checked = if o.backing == Backing::Thread && path.exists() { db::check(path, limits::CHECK_WITHIN) } else { Checked::Unfinished };
     let why = match checked {
@@ -61,7 +62,7 @@ pub fn state(path: &Path, caps: Caps, o: &Options) -> Result<FoundState, StoreEr
         return Err(e);
     }
     let new = beside(path, ".new");
-    let saved = db::reader(path).and_then(|old| state::salvage(&old, &new, &[], None, Clock::Real, || ()));
+    let saved = reserve.with_room(|| db::reader(path).and_then(|old| state::salvage(&old, &new, &[], None, Clock::Real, || ())));
     let moved = |source| StoreError::Directory { path: path.to_owned(), source };
     let kept_as = quarantine::move_aside(path).map_err(moved)?;
     let (words, gaps) = match saved {

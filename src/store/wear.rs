@@ -3,15 +3,13 @@
 //! Counted are whole pages to the log and, when the log begins anew, from there to the file, with the flushes of both. Not
 //! counted is the journal of the file system; `/proc/self/io` beside it is the kernel's own figure for the process.
 
-use super::quarantine::beside;
+use super::{db::Page, quarantine::beside};
 use crate::model::{Boot, Wear};
 use std::{fs::File, os::unix::fs::FileExt, path::Path};
 
-/// A page in the log, with its header, and in the file.
-const FRAME: u64 = 4120;
-const PAGE: u64 = 4096;
-/// Where the index says how many frames the log holds: a number of this machine's byte order.
-const FRAMES_AT: u64 = 16;
+/// Where the index says how large a page is, and behind that how many frames the log holds: two bytes and four, in this
+/// machine's byte order.
+const FRAMES_AT: u64 = 14;
 
 /// One database's log.
 #[derive(Debug)]
@@ -23,33 +21,35 @@ pub struct Gauge {
 impl Gauge {
     pub fn new(database: &Path) -> Gauge {
         let mut gauge = Gauge { index: File::open(beside(database, "-shm")).ok(), frames: 0 };
-        gauge.frames = gauge.read().unwrap_or(0);
+        gauge.frames = gauge.read().map_or(0, |(_, frames)| frames);
         gauge
     }
 
-    fn read(&self) -> Option<u64> {
-        let mut bytes = [0; 4];
+    fn read(&self) -> Option<(Page, u64)> {
+        let mut bytes = [0; 6];
         self.index.as_ref()?.read_exact_at(&mut bytes, FRAMES_AT).ok()?;
-        Some(u64::from(u32::from_ne_bytes(bytes)))
+        let [p0, p1, frames @ ..] = bytes;
+        let page = Page::sized(u64::from(u16::from_ne_bytes([p0, p1])));
+        Some((page, u64::from(u32::from_ne_bytes(frames))))
     }
 
     /// After a turn in which something may have been committed: what it has cost. Half a microsecond.
     pub fn look(&mut self) -> (u64, u64) {
-        let Some(now) = self.read() else { return (0, 0) };
+        let Some((page, now)) = self.read() else { return (0, 0) };
         let before = std::mem::replace(&mut self.frames, now);
-        cost(before, now)
+        cost(page, before, now)
     }
 }
 
 /// Bytes and flushes between two counts of frames. A count that fell: the log was copied into the file and begun anew. Its
 /// pages were all different at most.
-const fn cost(before: u64, now: u64) -> (u64, u64) {
+const fn cost(page: Page, before: u64, now: u64) -> (u64, u64) {
     if now == before {
         (0, 0)
     } else if now > before {
-        ((now - before) * FRAME, 1)
+        ((now - before) * page.logged(), 1)
     } else {
-        (now * FRAME + before * PAGE, 3)
+        (now * page.logged() + before * page.bytes(), 3)
     }
 }
 
@@ -98,20 +98,21 @@ mod tests {
 
     #[test]
     fn a_log_that_begins_anew_has_been_copied_into_the_file() {
-        assert_eq!(cost(10, 10), (0, 0));
-        assert_eq!(cost(10, 13), (3 * FRAME, 1));
-        assert_eq!(cost(200, 4), (4 * FRAME + 200 * PAGE, 3));
+        let page = Page::sized(4096);
+        assert_eq!(cost(page, 10, 10), (0, 0));
+        assert_eq!(cost(page, 10, 13), (3 * 4120, 1));
+        assert_eq!(cost(page, 200, 4), (4 * 4120 + 200 * 4096, 3));
     }
 
     #[test]
     fn the_log_of_a_real_database_is_counted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a.db");
-        let db = crate::store::db::open(&path, &["CREATE TABLE t (a)"], 1000).unwrap();
+        let db = crate::store::db::open(&path, &["CREATE TABLE t (a)"], 4 << 20).unwrap();
         let mut gauge = Gauge::new(&path);
         db.execute("INSERT INTO t VALUES (zeroblob(20000))", []).unwrap();
         let (bytes, syncs) = gauge.look();
-        assert!((5 * FRAME..=8 * FRAME).contains(&bytes), "{bytes}");
+        assert!((20 * Page::NEW.logged()..=26 * Page::NEW.logged()).contains(&bytes), "{bytes}");
         assert_eq!((syncs, gauge.look()), (1, (0, 0)));
         assert_eq!(Gauge::new(&dir.path().join("none")).look(), (0, 0));
     }

@@ -4,7 +4,7 @@
 //! commit is due. Callbacks are collected and called when no lock is held.
 
 use super::{
-    StoreError,
+    Change, StoreError,
     boots::Clocks,
     db::{self, Trouble},
     events::EventQueue,
@@ -13,13 +13,14 @@ use super::{
     omen::Omen,
     quarantine,
     queries::Queries,
+    reserve::Reserve,
     spool::{Spool, commit::Saver, gaps::Gap},
     state::{State, Work},
     wear::{Gauge, Total},
 };
 use crate::{
     limits,
-    model::{Boot, Event, StoreState, Wear},
+    model::{Boot, Event, EventKind, StoreState, UplinkIndex, Wear},
     system::clock::Clock,
 };
 use std::{
@@ -54,6 +55,11 @@ pub struct Writer {
     gauges: [Gauge; 2],
     total: Total,
     omen: Omen,
+    reserve: Reserve,
+    /// The last commit of state.db.
+    written: Boot,
+    /// The reserve was given away: when to look next whether there is room for it again.
+    refill_at: Option<Boot>,
 }
 
 /// Which files were opened, to notice that they are gone.
@@ -63,6 +69,8 @@ struct Places {
     files: [Option<(u64, u64)>; 2],
     /// A fresh connection was opened because of damage, and nothing has been committed since.
     doubted: [bool; 2],
+    /// The last write was refused.
+    refused: [bool; 2],
     /// The directory was not there the last time.
     away: bool,
     /// News of the disk are not written before this moment.
@@ -75,7 +83,7 @@ struct Places {
 pub type After = Vec<Box<dyn FnOnce() + Send>>;
 
 impl Writer {
-    pub fn new(shared: Arc<Shared>, state: State, mut saver: Saver, omen: Omen) -> Writer {
+    pub fn new(shared: Arc<Shared>, state: State, mut saver: Saver, omen: Omen, reserve: Reserve) -> Writer {
         let paths = [state.path().to_owned(), saver.disk().path().to_owned()];
         let lock_path = paths[0].with_file_name("lock");
         let places = Places {
@@ -83,13 +91,17 @@ impl Writer {
             lock_path,
             files: paths.each_ref().map(|path| quarantine::identity(path)),
             doubted: [false; 2],
+            refused: [false; 2],
             away: false,
             news_at: Boot(0),
             again: None,
         };
         let gauges = paths.each_ref().map(|path| Gauge::new(path));
         let total = Total::new(shared.board.wear(), shared.clock.now());
-        Writer { shared, state, saver, clock_owed: None, closed: false, places, mending: None, gauges, total, omen }
+        // Not there when the file system was full at the start.
+        let refill_at = (!reserve.refill()).then_some(Boot(0));
+        let (clock_owed, closed, mending, written) = (None, false, None, shared.clock.now());
+        Writer { shared, state, saver, clock_owed, closed, places, mending, gauges, total, omen, reserve, written, refill_at }
     }
 
     /// The thread.
@@ -117,7 +129,8 @@ impl Writer {
         }
         let mut jobs = jobs.into_iter().peekable();
         while jobs.peek().is_some() {
-            let group: Vec<Job> = std::iter::from_fn(|| jobs.next_if(|j| !matches!(j, Job::Close(_)))).collect();
+            let mut group: Vec<Job> = std::iter::from_fn(|| jobs.next_if(|j| !matches!(j, Job::Close(_)))).collect();
+            self.say(&mut group, now, &mut after);
             if !group.is_empty() {
                 self.group(group, now, &mut after);
             }
@@ -130,6 +143,7 @@ impl Writer {
         }
         if !self.closed {
             self.mend(now);
+            self.refill(now);
             self.pay(now, false);
             self.spool_turn(now, false);
             self.measure(now);
@@ -137,14 +151,89 @@ impl Writer {
         after
     }
 
+    /// Whether there is room again on a file system that was full.
+    fn refill(&mut self, now: Boot) {
+        // Nothing is made in a directory that is not ours.
+        if self.places.away {
+            return;
+        }
+        if self.mending.is_none() {
+            // If that fails, so does what follows.
+            let _ = self.saver.disk().relax();
+        }
+        if self.state.full {
+            self.refill_at.get_or_insert(now + limits::WRITER_TURN);
+        }
+        if self.refill_at.is_some_and(|at| at <= now) {
+            self.refill_at = Some(now + limits::WRITER_TURN);
+            if self.reserve.refill() && self.state.stock().is_ok() {
+                self.refill_at = None;
+                self.state.full = false;
+                self.places.refused[Db::State as usize] = false;
+            }
+        }
+        self.tell_room(now);
+    }
+
+    /// A file that lives on the room that it has is full, even if its commits work.
+    fn tell_room(&mut self, now: Boot) {
+        if self.places.away {
+            return;
+        }
+        for db in Db::BOTH {
+            match self.crowded(db) {
+                _ if self.places.refused[db as usize] => {}
+                Some(detail) => self.shared.board.crowded(db, &detail, now),
+                None => self.shared.board.roomy(db, now),
+            }
+        }
+    }
+
+    /// `None`: it may take more.
+    fn crowded(&mut self, db: Db) -> Option<String> {
+        let disk = self.saver.disk();
+        match db {
+            Db::State => self.state.full.then(|| "the file system is full: history stops, the room is for events and commands".into()),
+            Db::Spool => disk.sizes.squeezed.then(|| format!("the file system is full: telemetry stays within {} KiB", disk.bytes() >> 10)),
+        }
+    }
+
     /// What the turn has cost, and whether the disk is well.
     fn measure(&mut self, now: Boot) {
         self.gauges.iter_mut().for_each(|gauge| self.total.add(gauge.look()));
         self.shared.board.set_wear(self.total.now(now));
         self.shared.board.rested(now);
-        let fails = self.shared.board.shown(now).iter().any(|file| !file.state.is_written());
+        self.tell_room(now);
+        // What is full and still takes commits has lost nothing.
+        let shown = self.shared.board.shown(now);
+        let fails = shown.iter().zip(self.places.refused).any(|(file, refused)| match file.state {
+            StoreState::Full => refused,
+            state => !state.is_written(),
+        });
         let here = self.shared.clocks.here();
         self.omen.tell(fails, &here.uuid, now, here.clock);
+    }
+
+    /// Progress while all is well needs no commit of its own: it reports no change, the next one replaces it, and a disk
+    /// that is written once a minute for nothing else wears. It waits for the next transaction as telemetry does.
+    fn say(&mut self, jobs: &mut Vec<Job>, now: Boot, after: &mut After) {
+        let [Job::Submit(changes, _)] = jobs.as_slice() else { return };
+        let [Change::Event(event)] = changes.as_slice() else { return };
+        let Shared { spool, events, clocks, board, .. } = &*self.shared;
+        let is_well = board.shown(now)[Db::State as usize].state == StoreState::Ok;
+        let is_fresh = now.since(self.written) < limits::PROGRESS_UNWRITTEN;
+        let can_wait = matches!(event.kind, EventKind::Progress { .. }) && is_well && is_fresh && events.is_quiet();
+        let is_owed = board.is_held() || board.owes() || self.clock_owed.is_some() || !clocks.unwritten().is_empty();
+        if !can_wait || is_owed || spool.lock().gaps.owes() {
+            return;
+        }
+        let message = self.state.say(event.clone());
+        events.committed(vec![message], &[]);
+        for job in jobs.drain(..) {
+            if let Job::Submit(_, done) = job {
+                after.push(Box::new(move || done(Ok(()))));
+            }
+        }
     }
 
     /// The jobs as one transaction. All of them fail or none, but for what cannot be stored for its own sake.
@@ -229,11 +318,14 @@ impl Writer {
         let shared = Arc::clone(&self.shared);
         let wear = self.total.due(now);
         shared.board.began(Db::State, shared.clock.now());
-        let result = announce(&mut self.state, &shared, work, events, wear.as_ref());
+        let result = announce_with_room(&mut self.state, &shared, &self.reserve, work, events, wear.as_ref());
         shared.board.ended(Db::State, u64::from(result.is_ok()), shared.clock.now());
         self.outcome(Db::State, result.as_ref().err(), now);
-        if result.is_ok() && wear.is_some() {
-            self.total.written(now);
+        if result.is_ok() {
+            self.written = now;
+            if wear.is_some() {
+                self.total.written(now);
+            }
         }
         result.map_err(|source| Arc::new(StoreError::Write { file: "state.db", source }))
     }
@@ -242,15 +334,22 @@ impl Writer {
     fn outcome(&mut self, db: Db, error: Option<&rusqlite::Error>, now: Boot) {
         let Some(error) = error else {
             self.places.doubted[db as usize] = false;
+            self.places.refused[db as usize] = false;
             // A removed directory takes writes on, and nobody will find them.
             if !self.places.away {
-                self.shared.board.worked(db, now);
+                match self.crowded(db) {
+                    Some(detail) => self.shared.board.set(db, StoreState::Full, detail, now),
+                    None => self.shared.board.worked(db, now),
+                }
             }
             return;
         };
+        self.places.refused[db as usize] |= db::trouble(error) != Trouble::Content;
         // SQLite calls a write that is refused so an I/O error.
         if db::trouble(error) == Trouble::Failing && quarantine::is_read_only(&self.places.lock_path) {
             self.shared.board.set(db, StoreState::ReadOnly, error.to_string(), now);
+        } else if self.reserve.is_full(error) {
+            self.shared.board.set(db, StoreState::Full, error.to_string(), now);
         } else {
             self.shared.board.failed(db, error, now);
         }
@@ -266,12 +365,12 @@ impl Writer {
         if self.mending.is_some() {
             return false;
         }
-        let Writer { shared, state, saver, .. } = self;
+        let Writer { shared, state, saver, reserve, .. } = self;
         let file = saver.file();
         let mut told = Ok(());
         let mut tell = |gaps: Vec<Gap>, gone: &[u64]| {
             let events = gaps.into_iter().map(|gap| gap.event(now)).collect();
-            told = announce(state, shared, &[Work::Gone(file, gone)], events, None).map(drop);
+            told = announce_with_room(state, shared, reserve, &[Work::Gone(file, gone)], events, None).map(drop);
             told.is_ok()
         };
         let commits = shared.spool.lock().counts.commits;
@@ -304,13 +403,19 @@ impl Writer {
             }
         }
         self.pay(now, true);
-        let all = self.spool_turn(now, true) && !self.shared.spool.lock().gaps.owes();
+        let mut all = self.spool_turn(now, true);
+        if !all {
+            // No acknowledgement comes any more, so what was on its way need not stay for one: there may be room then.
+            (0..self.shared.spool.uplinks()).for_each(|n| self.shared.spool.lock().return_unacknowledged(UplinkIndex(n)));
+            all = self.spool_turn(now, true);
+        }
+        let all = all && !self.shared.spool.lock().gaps.owes();
         let last = self.shared.spool.lock().last();
         let along = self.shared.events.take_along();
         self.state.mark(along.marks);
         let _ = self.commit(&[Work::Clock(&self.shared.clocks.last(now))], Vec::new(), now);
         self.measure(now);
-        let ended = if all { self.state.end(last, &along.done, &self.total.now(now)) } else { Ok(()) };
+        let ended = if all { self.state.end(last, &along.done, &self.total.now(now), now) } else { Ok(()) };
         if let Err(e) = ended.and_then(|()| self.state.checkpoint()) {
             tracing::error!(error = %e, "the clean stop could not be written to state.db");
         }
@@ -324,6 +429,25 @@ impl Writer {
 }
 
 type Committed = Vec<rusqlite::Result<super::Accepted>>;
+
+/// The same on a file system that is full: from the start of the log, then with the reserve.
+fn announce_with_room(
+    state: &mut State,
+    shared: &Shared,
+    reserve: &Reserve,
+    work: &[Work],
+    events: Vec<Event>,
+    wear: Option<&Wear>,
+) -> rusqlite::Result<Committed> {
+    let is_full = |result: &rusqlite::Result<Committed>| result.as_ref().is_err_and(|e| reserve.is_full(e));
+    let first = announce(state, shared, work, events.clone(), wear);
+    if !is_full(&first) {
+        return first;
+    }
+    state.full = true;
+    let second = if state.restart_log().is_ok() { announce(state, shared, work, events.clone(), wear) } else { first };
+    if is_full(&second) && reserve.release() { announce(state, shared, work, events, wear) } else { second }
+}
 
 /// One transaction of state.db, and its messages to the queue.
 fn announce(state: &mut State, shared: &Shared, work: &[Work], mut events: Vec<Event>, wear: Option<&Wear>) -> rusqlite::Result<Committed> {

@@ -243,7 +243,7 @@ mod tests {
     /// As the spool gives it back: in whole milliseconds.
     fn frame(at: u64) -> Frame {
         let Reading { device, points, values, .. } = reading(at);
-        Frame { device, points, rows: vec![Row { at: Boot(at / 1000 * 1000), values, quality: None }] }
+        Frame { device, points, rows: vec![Row { at: Boot(at / 1000 * 1000), values, quality: None }], thin: None }
     }
 
     fn step(step: &'static str, at: u64) -> Step {

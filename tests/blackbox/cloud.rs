@@ -54,8 +54,17 @@ pub struct Seen {
     /// For hours of load: of each row only the counter `c` is kept, once every value was found to be what [`held`] says;
     /// of each content only a hash.
     slim: bool,
-    /// Original samples that thinned frames stand for.
-    pub thinned: u64,
+    /// By telemetry message: samples that it stands for, and those of them that it left out.
+    stands: BTreeMap<Key, (u64, u64)>,
+}
+
+/// Samples by what became of them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Account {
+    /// That messages stand for, and those of them that thinning left out.
+    pub arrived: u64,
+    pub left_out: u64,
+    pub given_up: u64,
 }
 
 pub struct Cloud {
@@ -189,18 +198,23 @@ impl Seen {
             let events = message["events"].as_array().cloned().unwrap_or_default();
             self.events.extend(events.into_iter().map(|e| (key.clone(), e)));
         } else {
-            self.telemetry(&message, backlog, arrived);
+            let stands = self.telemetry(&message, backlog, arrived);
+            self.stands.insert(key, stands);
         }
     }
 
-    fn telemetry(&mut self, message: &Json, backlog: bool, arrived: Boot) {
+    fn telemetry(&mut self, message: &Json, backlog: bool, arrived: Boot) -> (u64, u64) {
+        let (mut all, mut left_out) = (0, 0);
         let Some(devices) = message["devices"].as_object() else {
-            return self.faults.push(format!("telemetry without devices: {message}"));
+            self.faults.push(format!("telemetry without devices: {message}"));
+            return (0, 0);
         };
         for (device, frames) in devices {
             for frame in frames.as_array().into_iter().flatten() {
                 let thinned = frame["thin"]["of"].as_u64();
-                self.thinned += thinned.unwrap_or(0);
+                let held = frame["dt"].as_array().map_or(0, Vec::len) * frame["v"].as_object().map_or(0, serde_json::Map::len);
+                all += thinned.unwrap_or(held as u64);
+                left_out += thinned.map_or(0, |of| of.saturating_sub(held as u64));
                 let mut read = rows(frame);
                 for (_, values) in read.iter_mut().flatten().filter(|_| self.slim) {
                     if let Some(wrong) = slimmed(device, values) {
@@ -220,6 +234,7 @@ impl Seen {
                 }
             }
         }
+        (all, left_out)
     }
 
     pub fn is_online(&self) -> bool {
@@ -260,6 +275,29 @@ impl Seen {
             .into_iter()
             .flat_map(|((epoch, stream), top)| (1..=top).map(move |seq| Key { epoch: epoch.clone(), stream: stream.clone(), seq }));
         all.filter(|key| !self.contents.contains_key(key) && !announced(key)).collect()
+    }
+
+    /// Samples as the protocol says that they are to be counted: by messages that no gap names, those of them that thinning
+    /// left out, and those that gaps give up. What an event message says that a gap names is said again.
+    pub fn account(&self) -> Account {
+        let mut ranges: BTreeMap<(&str, &str), Vec<(u64, u64)>> = BTreeMap::new();
+        for gap in self.events_of("gap") {
+            let of = |name: &str| gap[name].as_str().unwrap_or_default();
+            let number = |name: &str| gap[name].as_u64().unwrap_or(0);
+            ranges.entry((of("epoch"), of("stream"))).or_default().push((number("from"), number("to")));
+        }
+        let is_named = |key: &Key| {
+            let of = ranges.get(&(key.epoch.as_str(), key.stream.as_str()));
+            of.is_some_and(|of| of.iter().any(|(from, to)| (*from..=*to).contains(&key.seq)))
+        };
+        let mut out = Account::default();
+        for (all, left_out) in self.stands.iter().filter(|(key, _)| !is_named(key)).map(|(_, stands)| *stands) {
+            out.arrived += all;
+            out.left_out += left_out;
+        }
+        let gaps = self.events.iter().filter(|(key, e)| e["type"] == "gap" && e["stream"] == "telemetry" && !is_named(key));
+        out.given_up = gaps.filter(|(_, g)| g["replaced_by"].is_null()).filter_map(|(_, g)| g["samples"].as_u64()).sum();
+        out
     }
 
     /// No rule broken so far.
@@ -327,7 +365,7 @@ fn take_off(json: &mut Json, offset: i64) {
         Json::Object(fields) => {
             for (name, value) in fields {
                 match value.as_i64() {
-                    Some(ms) if matches!(name.as_str(), "at" | "since" | "evidence_at") => *value = (ms - offset).into(),
+                    Some(ms) if matches!(name.as_str(), "at" | "since" | "evidence_at" | "until") => *value = (ms - offset).into(),
                     _ => take_off(value, offset),
                 }
             }

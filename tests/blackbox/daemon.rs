@@ -81,3 +81,17 @@ fn a_second_copy_on_the_same_data_is_refused() {
     assert!(!second.status.success(), "two daemons on one database");
     assert_eq!(gateway.command(&["status", "--json"]).status.code().map(|c| c != 3), Some(true), "the first one still answers");
 }
+
+#[test]
+fn reading_a_large_configuration_leaves_no_memory_behind() {
+    let broker = Mosquitto::start();
+    // Nothing listens there: what is measured is what stays of 20,000 points.
+    let port = free_port();
+    let memory = |count: usize| {
+        let meters = (0..count).map(|n| counting_device(&format!("d{n}"), port, 101, "10s"));
+        let config = uplink(broker.port) + &meters.collect::<String>();
+        Gateway::started("large", &config).memory_kib()
+    };
+    let (one, many) = (memory(1), memory(200));
+    assert!(many < one + 12 * 1024, "{many} KiB with 200 devices, {one} KiB with one");
+}

@@ -33,10 +33,13 @@ fn state_of(gateway: &Gateway, name: &str) -> String {
     files.iter().find(|f| f["file"] == name).map_or_else(String::new, |f| f["state"].as_str().unwrap_or("").to_owned())
 }
 
+/// Of both databases.
+const PAGE: u64 = 1024;
+
 fn overwrite(path: &Path, from: u64, len: u64) {
     let open = fs::OpenOptions::new().write(true).open(path).expect("a database that can be written");
     let garbage: Vec<u8> = (0..len).map(|n| (n * 31 % 251) as u8 + 1).collect();
-    open.write_all_at(&garbage, from / 4096 * 4096).expect("a database that can be written");
+    open.write_all_at(&garbage, from / PAGE * PAGE).expect("a database that can be written");
 }
 
 struct Plant {
@@ -98,7 +101,7 @@ fn a_spool_overwritten_while_it_is_used_is_replaced_and_values_go_on() {
     for name in ["spool.db", "spool.db-wal"] {
         let path = file(&plant.gateway, name);
         let size = fs::metadata(&path).expect("the spool is there").len();
-        overwrite(&path, 4096, size.saturating_sub(4096));
+        overwrite(&path, PAGE, size.saturating_sub(PAGE));
     }
     assert!(path.exists());
     plant.broker.restart();
@@ -114,7 +117,7 @@ fn a_state_of_garbage_at_the_start_is_replaced_and_said() {
     plant.gateway.stop();
     let path = file(&plant.gateway, "state.db");
     let size = fs::metadata(&path).expect("it is there").len();
-    overwrite(&path, 4096, size - 4096);
+    overwrite(&path, PAGE, size - PAGE);
     plant.gateway.start();
     plant.says_quarantined("state.db");
     plant.goes_on();

@@ -62,6 +62,10 @@ impl Gateway {
         fs::metadata(self.dir.path().join("data").join(name)).map_or(0, |m| m.len())
     }
 
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
     pub fn config(&self) -> PathBuf {
         self.dir.path().join("fieldgate.toml")
     }

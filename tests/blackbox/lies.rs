@@ -183,6 +183,9 @@ fn a_payload_that_is_refused_is_found_on_one_connection_and_can_be_replayed() {
     let id = letter["id"].to_string();
     let shown = gateway.command(&["dead-letters", "show", &id]);
     assert!(String::from_utf8_lossy(&shown.stdout).contains(POISON));
+    // Nobody is there to agree.
+    assert_eq!(gateway.command(&["dead-letters", "purge", "--all"]).status.code(), Some(2));
+    assert_eq!(letters(&gateway).len(), 1);
     let replay = |gateway: &Gateway, id: &str| gateway.command(&["dead-letters", "replay", id]);
     assert_eq!(replay(&gateway, &id).status.code(), Some(0));
     crate::wait::until("it is refused again", secs(60), || {
@@ -197,6 +200,7 @@ fn a_payload_that_is_refused_is_found_on_one_connection_and_can_be_replayed() {
     let output = replay(&gateway, &id);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(letters(&gateway).is_empty());
+    assert_eq!(gateway.command(&["dead-letters", "purge", "--all"]).status.code(), Some(0), "there is nothing to ask about");
     gateway.start();
     let sent = publisher.sent;
     liar.wait("the sample", secs(30), |s| (arrived(s).1.get(POISON) == Some(&1)).then_some(()));

@@ -166,7 +166,7 @@ fn a_full_disk_limit_drops_the_oldest_and_announces_it() {
     let port = free_port();
     let mut broker = Mosquitto::start();
     let cloud = Cloud::watch(broker.port, "full");
-    let config = uplink(broker.port) + &listening(port) + "[buffer]\ndisk_max = \"1MiB\"\nwindow = \"200ms\"\n";
+    let config = uplink(broker.port) + &listening(port) + "[buffer]\ndisk_max = \"1MiB\"\nwhen_full = \"drop\"\nwindow = \"200ms\"\n";
     let gateway = Gateway::started("full", &config);
     cloud.wait_online();
     broker.kill();

@@ -50,6 +50,7 @@ fn by_shape(message: Json) -> Json {
         m if m.get("parts").is_some() => ("devices".into(), None),
         m if m.get("session").is_some() => ("state".into(), None),
         m if m.get("offset_ms").is_some() => ("telemetry".into(), Some("#/$defs/clock")),
+        m if m.get("dt").is_some() => ("telemetry".into(), Some("#/$defs/frame")),
         _ => ("command".into(), None),
     };
     json!({"schema": schema, "at": at, "message": message})

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 # Moments, which carry the clock's offset of one sending.
-MOMENTS = ("at", "since", "evidence_at")
+MOMENTS = ("at", "since", "evidence_at", "until")
 
 
 class Judge:

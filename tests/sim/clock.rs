@@ -26,6 +26,7 @@ fn plan(actions: Vec<(u64, Action)>, ends_s: u64) -> Plan {
         ack_within: Duration::from_millis(100),
         linger: Duration::from_millis(50),
         disk_max: 64 << 20,
+        thin_window: Duration::from_secs(10),
         units: [2, 1],
         polls_ms: vec![2000, 1000, 2000],
         publishers: 1,

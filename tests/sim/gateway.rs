@@ -72,7 +72,7 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors = Doors { urgent: urgent.clone(), bulk };
+        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO };
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();
@@ -138,8 +138,8 @@ impl Gateway {
         }
     }
 
-    /// The ordered stop, as `app` does it.
-    pub async fn stop(self) -> (bool, [u64; 2]) {
+    /// The ordered stop, as `app` does it. Whether nothing waits, the highest numbers, and the samples that were sealed.
+    pub async fn stop(self) -> (bool, [u64; 2], u64) {
         let Gateway { store, field, engine, uplink, optional, writer, stops: [field_stop, engine_stop, uplink_stop], doors, .. } = self;
         drop(doors);
         field_stop.cancel();
@@ -158,12 +158,13 @@ impl Gateway {
         let drained = is_drained(&store);
         let last = |alive: Vec<fieldgate::model::event::Alive>| alive.last().map_or(0, |a| a.highest);
         let highest = [last(store.spool().alive()), last(store.events().alive())];
+        let sealed = store.spool().figures(fieldgate::model::Boot(0)).sealed_samples;
         store.close().await;
         drop(store);
         for _ in 0..8 {
             tokio::task::yield_now().await;
         }
-        (drained, highest)
+        (drained, highest, sealed)
     }
 
     /// Whatever panicked.
@@ -238,11 +239,20 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
                 unknown: config::mqtt::Unknown::Register,
                 offline_after: Some(Duration::from_secs(10)),
+                alarm_after: None,
+                ping: None,
             }],
         }),
         api: None,
         uplinks: uplinks(plan),
-        buffer: Buffer { window: plan.window, ack_within: plan.ack_within, disk_max: plan.disk_max, card_endurance: 1 << 42 },
+        buffer: Buffer {
+            window: plan.window,
+            ack_within: plan.ack_within,
+            disk_max: plan.disk_max,
+            thin_window: plan.thin_window,
+            card_endurance: 1 << 42,
+        },
+        watch: config::Watching::default(),
     }
 }
 

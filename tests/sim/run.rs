@@ -389,7 +389,7 @@ impl Driver {
     async fn stop(&mut self) {
         self.endpoint.set(None);
         let Some(gateway) = self.gateway.take() else { return };
-        let (drained, highest) = gateway.stop().await;
+        let (drained, highest, sealed) = gateway.stop().await;
         if !drained {
             self.world.violation("a stop in calm weather leaves something unsent");
         }
@@ -397,5 +397,6 @@ impl Driver {
         let mut log = self.world.log();
         log.ends.push(end);
         log.highest = highest;
+        log.sealed = sealed;
     }
 }

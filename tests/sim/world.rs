@@ -78,6 +78,8 @@ pub struct Log {
     pub ends: Vec<End>,
     /// The highest numbers of the last life: telemetry, events.
     pub highest: [u64; 2],
+    /// Samples that the last life sealed.
+    pub sealed: u64,
     pub taken: BTreeMap<Name, Taken>,
     /// Signs of life of polled devices that the line took.
     pub signs: Vec<(DeviceId, Boot)>,

@@ -1,6 +1,7 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
 pub(super) mod command;
+mod devices;
 mod forget;
 mod frames;
 mod learned;
@@ -14,7 +15,7 @@ use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}";
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -28,6 +29,12 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("frames") {
         return frames::answer(asked, sources);
+    }
+    if let Some(asked) = asked.get("devices") {
+        return devices::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("maintain") {
+        return devices::maintain(asked, sources).await;
     }
     if asked.get("dead_letters").is_some() {
         return letters::answer(asked, sources).await;

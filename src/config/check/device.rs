@@ -1,6 +1,8 @@
 //! `[device.*]` and what groups make: on which line, how often, with which points.
 
-use super::{Desk, PollPlaces, counter, fixed, framed, group, id, line, line::Lines, point, profile, register::Notation, things, writes};
+use super::{
+    Desk, PollPlaces, counter, fixed, framed, group, id, line, line::Lines, point, profile, register::Notation, things, watching, writes,
+};
 use crate::{
     config::{
         Device, Line, Point, Transport,
@@ -23,6 +25,7 @@ pub const KEYS: &[&str] = &[
     "unit",
     "poll",
     "offline_after",
+    "alarm_after",
     "max_words",
     "max_bits",
     "max_gap",
@@ -91,6 +94,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let (line_id, rtu) = (line.as_ref().map(|l| l.0.clone()), line.as_ref().map(|l| l.1));
     let unit = unit(&keys, rtu, desk);
     let (poll, offline_after) = times(&keys, desk);
+    let alarm_after = watching::alarm_after(&keys, desk);
     if let (Some(id), Some(line), Some(unit)) = (&device_id, &line_id, unit)
         && let Some(other) = seen.units.insert((line.clone(), unit), id.clone())
     {
@@ -130,6 +134,7 @@ fn one(name: &str, at: Place, table: Cow<'_, Table>, trail: &Trail<'_>, lines: &
     let mut device = Device {
         poll,
         offline_after,
+        alarm_after,
         max_words,
         max_bits,
         max_gap,

@@ -25,6 +25,7 @@ const FROM_COLUMNS: &[&str] = &[
     "unit",
     "poll",
     "offline_after",
+    "alarm_after",
     "profile",
     "timeout",
     "retries",

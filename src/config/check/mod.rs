@@ -23,6 +23,7 @@ mod register;
 mod route;
 mod secret;
 mod uplink;
+mod watching;
 mod write;
 mod writes;
 
@@ -60,7 +61,7 @@ impl Desk<'_> {
 /// Where the poll period of a device stands, for problems that appear only with the plan.
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
-const SECTIONS: &[&str] = &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "api", "schedule", "rule", "limits"];
+const SECTIONS: &[&str] = &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "schedule", "rule", "limits"];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -75,9 +76,10 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let uplinks = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
     let api = api::check(&keys, desk);
+    let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer });
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch });
     (config, polls)
 }
 

@@ -26,7 +26,8 @@ use std::{
 /// About the profile itself; the rest is laid under the device.
 const ABOUT: &[&str] = &["title", "vendor", "model", "source", "verified", "notes", "serial", "net", "probe", "variant", "without"];
 /// Of a device's keys those that only the site knows.
-const OF_THE_SITE: &[&str] = &["line", "tcp", "rtu_over_tcp", "unit", "poll", "offline_after", "connect_delay", "bits", "stop", "profile"];
+const OF_THE_SITE: &[&str] =
+    &["line", "tcp", "rtu_over_tcp", "unit", "poll", "offline_after", "alarm_after", "connect_delay", "bits", "stop", "profile"];
 
 #[derive(Debug, Default)]
 pub struct Profiles {

@@ -1,11 +1,11 @@
 //! `[mqtt.route.*]`: which local topics are which devices, and what their payloads mean.
 
-use super::{Desk, id, things};
+use super::{Desk, id, things, watching};
 use crate::{
     config::{
         Route, RouteKind,
         keys::{Keys, Placed},
-        mqtt::{Reply, Unknown},
+        mqtt::{Ping, Reply, Unknown},
         problem::Code,
         source::Place,
     },
@@ -13,7 +13,7 @@ use crate::{
 };
 use std::{collections::BTreeMap, time::Duration};
 
-const ALL: &[&str] = &["topic", "kind", "unknown", "defaults", "time", "values", "online", "offline", "payload", "reply", "qos"];
+const ALL: &[&str] = &["topic", "kind", "unknown", "defaults", "ping", "time", "values", "online", "offline", "payload", "reply", "qos"];
 const COMMON: &[&str] = &["topic", "kind"];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -76,14 +76,15 @@ fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Rout
     }
     let choices = [("register", Unknown::Register), ("quarantine", Unknown::Quarantine), ("refuse", Unknown::Refuse)];
     let unknown = keys.word("unknown", &choices, &mut desk.out).unwrap_or(Unknown::Register);
-    let offline_after = defaults(keys, desk);
+    let (offline_after, alarm_after) = defaults(keys, desk);
+    let ping = ping(keys, offline_after, topic.as_ref().map(|t| t.it), desk);
     let kind = match kind? {
         Kind::Telemetry => telemetry(keys, desk),
         Kind::Status => status(keys, desk),
         Kind::Command => command(keys, desk),
         Kind::Later => return None,
     };
-    Some(Route { id: id?, topic: topic?.it.to_owned(), kind, unknown, offline_after })
+    Some(Route { id: id?, topic: topic?.it.to_owned(), kind, unknown, offline_after, alarm_after, ping })
 }
 
 /// Keys of another kind of route say nothing here.
@@ -96,15 +97,41 @@ fn only(keys: &Keys<'_>, kind: &str, own: &[&str], desk: &mut Desk<'_>) {
     }
 }
 
-fn defaults(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Duration> {
-    let (table, at) = keys.sub("defaults", "{ offline_after = \"15m\" }", &mut desk.out)?;
+fn defaults(keys: &Keys<'_>, desk: &mut Desk<'_>) -> (Option<Duration>, Option<Duration>) {
+    let Some((table, at)) = keys.sub("defaults", "{ offline_after = \"15m\" }", &mut desk.out) else { return (None, None) };
     let trail = keys.trail.then("defaults");
-    let inner = Keys::open(table, at, &trail, "`defaults`", &["offline_after"], &mut desk.out);
-    inner.duration("offline_after", Duration::from_secs(1)..=Duration::from_secs(365 * 86_400), &mut desk.out)
+    let inner = Keys::open(table, at, &trail, "`defaults`", &["offline_after", "alarm_after"], &mut desk.out);
+    let offline_after = inner.duration("offline_after", Duration::from_secs(1)..=Duration::from_secs(365 * 86_400), &mut desk.out);
+    (offline_after, watching::alarm_after(&inner, desk))
+}
+
+/// Devices that speak only when something happens, and that answer when they are asked.
+fn ping(keys: &Keys<'_>, offline_after: Option<Duration>, heard_on: Option<&str>, desk: &mut Desk<'_>) -> Option<Ping> {
+    let (table, at) = keys.sub("ping", "{ topic = \"zigbee2mqtt/{device}/get\", payload = \"\" }", &mut desk.out)?;
+    let trail = keys.trail.then("ping");
+    let inner = Keys::open(table, at, &trail, "`ping`", &["topic", "payload"], &mut desk.out);
+    inner.require("topic", "topic = \"zigbee2mqtt/{device}/get\"", &mut desk.out);
+    let topic = inner.text("topic", &mut desk.out)?;
+    let payload = inner.text("payload", &mut desk.out).map_or_else(String::new, |t| t.it.to_owned());
+    check_topic(&topic, &inner.key("topic"), "topic", true, false, desk);
+    if offline_after.is_none() {
+        desk.out
+            .warning(Code::NoEffect, at, trail.to_string(), "nobody is pinged")
+            .because("without `defaults.offline_after` no silence is too long")
+            .want("defaults = { offline_after = \"15m\" }");
+    }
+    // Our own question would prove that the device lives.
+    if heard_on == Some(topic.it) {
+        desk.out
+            .error(Code::BadTopic, topic.at, inner.key("topic"), "the ping would be heard as the device's own word")
+            .because("it goes to the topic of the route")
+            .want("a topic that only the device listens to");
+    }
+    Some(Ping { topic: topic.it.to_owned(), payload })
 }
 
 fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
-    only(keys, "telemetry", &["unknown", "defaults", "time", "values"], desk);
+    only(keys, "telemetry", &["unknown", "defaults", "ping", "time", "values"], desk);
     let time = keys.text("time", &mut desk.out).filter(|t| pointer(t, &keys.key("time"), desk)).map(|t| t.it.to_owned());
     let mut values = BTreeMap::new();
     if let Some((table, _)) = keys.sub("values", "{ power = \"/ENERGY/Power\" }", &mut desk.out) {
@@ -122,7 +149,7 @@ fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
 }
 
 fn status(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
-    only(keys, "status", &["unknown", "defaults", "online", "offline"], desk);
+    only(keys, "status", &["unknown", "defaults", "ping", "online", "offline"], desk);
     let (online, offline) = (keys.text("online", &mut desk.out), keys.text("offline", &mut desk.out));
     for (one, other) in [("online", "offline"), ("offline", "online")] {
         if keys.has(one) && !keys.has(other) {

@@ -92,7 +92,7 @@ pub struct Report {
 }
 
 /// Readings that wait for company at most.
-const READINGS: usize = 8;
+const READINGS: usize = 32;
 
 impl Report {
     pub fn new(line: LineId, doors: Doors, capture: Capture) -> Report {
@@ -125,12 +125,16 @@ impl Report {
     }
 
     /// Whether to hand over now, between two requests: what is urgent at once, readings when the next chance is likely to
-    /// make the oldest wait longer than `company`.
-    pub fn is_due(&mut self, out: &Out, now: Boot, company: Duration) -> bool {
+    /// make the oldest wait longer than [`Doors::company`].
+    pub fn is_due(&mut self, out: &Out, now: Boot) -> bool {
         let between = now - std::mem::replace(&mut self.chance, now);
         let Some(Bulk::Reading(oldest)) = out.bulk.front() else { return true };
         let only_readings = out.urgent.is_empty() && out.notes.is_empty() && out.site.is_empty();
-        !only_readings || out.bulk.len() >= READINGS || now - oldest.at + between > company
+        !only_readings || out.bulk.len() >= READINGS || now - oldest.at + between > self.company()
+    }
+
+    pub fn company(&self) -> Duration {
+        self.doors.company
     }
 
     /// Hands over what the doors take. `false`: something is left, the line must wait before its next request.

@@ -37,9 +37,6 @@ use thread_priority::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// On a line that answers faster than this, readings wait so long for the next ones: each handing over wakes the engine, and
-/// at 115200 baud that cost as much as the bus itself. The batch counts it in its own wait for company (`linger`).
-const COMPANY: Duration = Duration::from_millis(60);
 /// A door that is full is tried again after this.
 const STALL: Duration = Duration::from_millis(2);
 /// Longest sleep without a look at the world.
@@ -126,6 +123,7 @@ impl<C: Step> Owner<C> {
         let mut buffer = [0; 512];
         let mut tty: Option<Tty> = None;
         let mut came = Came::Time;
+        let company = self.report.company();
         let mut nap = Nap::default();
         // The bell was rung, and not all that it was rung for was looked at.
         let mut called = true;
@@ -168,9 +166,9 @@ impl<C: Step> Owner<C> {
                             continue;
                         }
                     }
-                    match self.receive(tty.as_ref(), &mut buffer, until.min(earliest + COMPANY)) {
+                    match self.receive(tty.as_ref(), &mut buffer, until.min(earliest + company)) {
                         // Nothing so far, and what waits for company need not wait for a unit that may be silent.
-                        Came::Time if earliest + COMPANY < until => {
+                        Came::Time if earliest + company < until => {
                             self.report.flush(&mut self.core);
                             self.receive(tty.as_ref(), &mut buffer, until)
                         }
@@ -178,7 +176,7 @@ impl<C: Step> Owner<C> {
                     }
                 }
                 Want::Silence(until) => {
-                    if self.report.is_due(self.core.out(), self.clock.now(), COMPANY) {
+                    if self.report.is_due(self.core.out(), self.clock.now()) {
                         self.hand_over();
                     }
                     nap.until(until, self.clock);

@@ -98,6 +98,7 @@ impl Intake {
                 let (will, retained, session) = (heard.will, heard.retained, heard.session);
                 Item::Urgent(Urgent::Said(Said { device, via, online, will, retained, session, at, offline_after, receipt }))
             }
+            Meaning::Attributes { device, values } => Item::Urgent(Urgent::Attributes { device, values, at, receipt }),
             Meaning::Unreadable { via, reason } => dead(self.letter(heard, format!("route {via}: {reason}")), receipt),
         }
     }

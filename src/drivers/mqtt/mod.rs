@@ -12,6 +12,7 @@
 //! Invariants: a message is acknowledged only when its receipt is kept; the order of one publisher is kept; every order
 //! ends in exactly one `Done`.
 
+mod attributes;
 mod broker;
 mod codec;
 mod echo;

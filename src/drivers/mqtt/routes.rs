@@ -7,6 +7,7 @@
 //! Absent on purpose: clocks, receipts, doors, commands (`orders`).
 
 use super::{
+    attributes::attributes,
     said::said,
     topics::{Places, Template},
 };
@@ -15,13 +16,30 @@ use crate::{
     drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
-    Telemetry { device: DeviceId, via: String, leaves: Leaves },
-    Status { device: DeviceId, via: String, online: bool, offline_after: Option<Duration> },
-    Unreadable { via: String, reason: String },
+    Telemetry {
+        device: DeviceId,
+        via: String,
+        leaves: Leaves,
+    },
+    Status {
+        device: DeviceId,
+        via: String,
+        online: bool,
+        offline_after: Option<Duration>,
+    },
+    /// What the same message says of the device besides.
+    Attributes {
+        device: DeviceId,
+        values: BTreeMap<PointId, Option<String>>,
+    },
+    Unreadable {
+        via: String,
+        reason: String,
+    },
 }
 
 #[derive(Debug)]
@@ -83,7 +101,13 @@ impl Routes {
         for route in &mut self.listed {
             if let Some(places) = route.topic.places(topic) {
                 let meaning = route.meaning(places, payload);
-                found.push(meaning.unwrap_or_else(|reason| Meaning::Unreadable { via: route.id.clone(), reason }));
+                let meaning = meaning.unwrap_or_else(|reason| Meaning::Unreadable { via: route.id.clone(), reason });
+                let besides = match &meaning {
+                    Meaning::Status { device, .. } => Some((device.clone(), attributes(payload))).filter(|(_, values)| !values.is_empty()),
+                    _ => None,
+                };
+                found.push(meaning);
+                found.extend(besides.map(|(device, values)| Meaning::Attributes { device, values }));
             }
         }
         found
@@ -129,7 +153,8 @@ mod tests {
 
     fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
         let offline_after = Some(Duration::from_secs(900));
-        Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown: Unknown::Register, offline_after }
+        let unknown = Unknown::Register;
+        Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown, offline_after, alarm_after: None, ping: None }
     }
 
     fn telemetry(values: &[(&str, &str)]) -> RouteKind {
@@ -171,6 +196,10 @@ mod tests {
                 format!("{via} {device}:{}", values.collect::<String>())
             }
             Meaning::Status { device, via, online, .. } => format!("{via} {device} {}", if *online { "online" } else { "offline" }),
+            Meaning::Attributes { device, values } => {
+                let values = values.iter().map(|(name, value)| format!(" {name}={value:?}"));
+                format!("{device} is{}", values.collect::<String>())
+            }
             Meaning::Unreadable { via, reason } => format!("{via} ! {reason}"),
         }
     }

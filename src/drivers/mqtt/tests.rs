@@ -29,7 +29,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const SHORT: Duration = Duration::from_millis(200);
 
 fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
-    Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown: Unknown::Register, offline_after: None }
+    let unknown = Unknown::Register;
+    Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown, offline_after: None, alarm_after: None, ping: None }
 }
 
 fn switch(reply: bool, within_ms: u64) -> RouteKind {
@@ -59,7 +60,7 @@ impl Bench {
     fn start(mode: Mode, routes: Vec<Route>, door: usize) -> Bench {
         let ((to_urgent, urgent), (to_bulk, bulk)) = (mpsc::channel(door), mpsc::channel(door));
         let stop = CancellationToken::new();
-        let doors = Doors { urgent: to_urgent, bulk: to_bulk };
+        let doors = Doors { urgent: to_urgent, bulk: to_bulk, company: Duration::ZERO };
         let handle = start(&LocalMqtt { mode, routes }, doors, Clock::Real, stop.clone()).unwrap();
         Bench { handle, urgent, bulk, stop }
     }

@@ -27,7 +27,7 @@ fn rig() -> Rig {
     let (bulk, mut bulk_rx) = mpsc::channel(16);
     let (told, got) = mpsc::channel(64);
     let stop = CancellationToken::new();
-    let push = start(Doors { urgent, bulk }, Clock::Real, Arc::new(|| ClockReading::estimated(0)), stop.clone());
+    let push = start(Doors { urgent, bulk, company: Duration::ZERO }, Clock::Real, Arc::new(|| ClockReading::estimated(0)), stop.clone());
     tokio::spawn(async move {
         loop {
             let (got, state, values) = tokio::select! {
@@ -169,6 +169,6 @@ fn a_large_batch_goes_in_parts_that_are_messages() {
     let sizes = |samples| parts(&device, samples).iter().map(Vec::len).collect::<Vec<_>>();
     assert_eq!(sizes(vec![]), [0]);
     assert_eq!(sizes((0..5).map(|_| sample(vec![Value::Int(1); 400])).collect()), [2, 2, 1]);
-    let text = Value::Text("x".repeat(PART_TEXT / 2).as_str().into());
+    let text = Value::Text("x".repeat(PART_TEXT / 2 + 1).as_str().into());
     assert_eq!(sizes(vec![sample(vec![text.clone()]), sample(vec![text.clone()]), sample(vec![text])]), [1, 1, 1]);
 }

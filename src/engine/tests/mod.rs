@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::{
-    config::{self, Api, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, WriteRule},
+    config::{
+        self, Api, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, Watching,
+        WriteRule,
+    },
     model::{
         Action, Cause, Command, CommandId, DeviceId, DeviceStatus, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order,
         Outcome, Phase, PointId, Reading, Receipt, RouteId, Said, Settled, State, Value, WriteDone,
@@ -16,6 +19,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 mod commands;
 mod field;
 mod pushed;
+mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
 
@@ -54,6 +58,8 @@ fn config() -> Config {
         kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
         unknown,
         offline_after: Some(Duration::from_secs(60)),
+        alarm_after: None,
+        ping: (id == "open").then(|| config::mqtt::Ping { topic: "ask/{device}/get".into(), payload: String::new() }),
     };
     use config::mqtt::Unknown::{Quarantine, Refuse, Register};
     Config {
@@ -77,8 +83,10 @@ fn config() -> Config {
             window: Duration::from_secs(1),
             ack_within: Duration::from_millis(100),
             disk_max: 1 << 29,
+            thin_window: Duration::ZERO,
             card_endurance: 1 << 42,
         },
+        watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
     }
 }
 
@@ -112,8 +120,12 @@ impl House {
     }
 
     fn build(clock: Clock, backing: Backing, past: impl FnOnce(&mut Restored)) -> House {
+        House::of(config(), clock, backing, past)
+    }
+
+    fn of(config: Config, clock: Clock, backing: Backing, past: impl FnOnce(&mut Restored)) -> House {
         let dir = tempfile::tempdir().unwrap();
-        let config = Arc::new(config());
+        let config = Arc::new(config);
         let options = Options {
             data_dir: dir.path().into(),
             buffer: config.buffer.clone(),
@@ -266,6 +278,14 @@ fn words(kind: &EventKind) -> String {
         EventKind::Line { line, state, .. } => format!("{line} {}", state.word()),
         EventKind::Registered { device, .. } => format!("{device} registered"),
         EventKind::Command { id, phase, reason, .. } => format!("{id} {} {reason}", phase.word()).trim().into(),
+        EventKind::Alarm { device, alarm, raised, .. } => {
+            format!("{device} {} {}", alarm.word(), if *raised { "raised" } else { "cleared" })
+        }
+        EventKind::Maintenance { device, on, .. } => format!("{device} maintenance {}", if *on { "on" } else { "off" }),
+        EventKind::Changed { device, attributes } => {
+            let values = attributes.iter().map(|(name, value)| format!(" {name}={}", value.as_deref().unwrap_or("-")));
+            format!("{device}{}", values.collect::<String>())
+        }
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),

@@ -13,22 +13,35 @@
 //! ```
 //!
 //! *Overdue* is half of the allowed silence and at least one and a half polls, with two polls missed; for what speaks by
-//! itself three quarters of the allowed silence. A device without an allowed silence is never judged by silence.
+//! itself three quarters of the allowed silence. A device without an allowed silence is never judged by silence. What
+//! answers when it is asked is pinged half-way and once more when it is overdue.
+//!
+//! ```text
+//!            more changes than `flaps`                 no change for `stable_for`
+//!  told one  ────────────────────────► flapping: kept, ──────────────────────────► what it is then, if that is news
+//!  by one      alarm raised            not told           alarm cleared
+//!
+//!  offline for `alarm_after`: alarm raised ──── online for `stable_for` ────► alarm cleared
+//!
+//!  any state ── a person ──► unknown (maintenance) ── its end, or a person ──► online (heard meanwhile), offline (said),
+//!               both alarms cleared, nothing judged                            unknown (line_down), else unknown (restored)
+//! ```
 //!
 //! Invariants: one effect per transition, never two equal ones in a row; nothing is called offline by silence unless
 //! its observer could have seen it; a line that goes down is one announcement, whatever hangs on it. Its devices go to
 //! `unknown` quietly, and one that comes back to what was announced last does so quietly too: the line's own event
-//! speaks for it.
-//! Absent on purpose: clocks, SQLite, MQTT, damping of flaps. The engine supplies times and carries the effects out.
+//! speaks for it. An alarm is raised once and cleared once.
+//! Absent on purpose: clocks, SQLite, MQTT. The engine supplies times and carries the effects out.
 
 mod entry;
 #[cfg(test)]
 mod tests;
 
-use crate::model::{Boot, Cause, DeviceId, DeviceStatus, Evidence, EvidenceKind, LineId, LineState, State};
-use entry::{Entry, Verdict};
+use crate::model::{Alarm, AlarmKind, Boot, Cause, DeviceId, DeviceStatus, Evidence, EvidenceKind, LineId, LineState, State};
+use entry::{Entry, NEVER, Step};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -36,7 +49,7 @@ use std::{
 pub const LOCAL_BROKER: &str = "mqtt";
 
 /// How a device is watched.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Watch {
     /// What it hangs on; when that is down nobody can see it.
     pub line: Option<LineId>,
@@ -44,6 +57,33 @@ pub struct Watch {
     pub poll: Option<Duration>,
     /// The silence it is allowed. `None`: never offline by silence.
     pub offline_after: Option<Duration>,
+    /// Offline for so long, it is an alarm. `None`: never.
+    pub alarm_after: Option<Duration>,
+    /// It answers when it is asked: a mains device that speaks only when something happens.
+    pub pinged: bool,
+}
+
+/// What holds for all devices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rules {
+    /// More changes than these within the window, and a device flaps. 0: it is never said to.
+    pub flaps: u32,
+    pub flap_window: Duration,
+    /// Without a change for so long, it does not flap any more; online for so long, it is not offline any more.
+    pub stable_for: Duration,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules { flaps: 10, flap_window: Duration::from_secs(600), stable_for: Duration::from_secs(300) }
+    }
+}
+
+impl Rules {
+    /// What one change adds.
+    fn each(&self) -> Option<Duration> {
+        self.flap_window.checked_div(self.flaps)
+    }
 }
 
 /// What a device or its will said about it.
@@ -59,25 +99,58 @@ pub struct Saying {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Effect {
     /// A device moved. With `announce` it gets an event of its own; without, the row is kept and nobody is told.
-    Device { status: DeviceStatus, announce: bool },
+    Device {
+        status: DeviceStatus,
+        announce: bool,
+    },
+    /// It did not move, but what it is was not told while it flapped.
+    Announce(DeviceStatus),
     /// A line went up or down. Precedes the quiet moves of its devices.
-    Line { line: LineId, state: LineState, reason: String, at: Boot },
+    Line {
+        line: LineId,
+        state: LineState,
+        reason: String,
+        at: Boot,
+    },
+    Alarm(Alarm),
+    /// Its time was over, and what follows from that comes next.
+    Maintained {
+        device: DeviceId,
+        at: Boot,
+    },
+    /// It is to be asked whether it is there.
+    Ping {
+        device: DeviceId,
+    },
 }
 
 #[derive(Debug, Default)]
 pub struct Registry {
+    rules: Rules,
     devices: BTreeMap<DeviceId, Entry>,
+    /// Many devices are watched alike.
+    watches: BTreeSet<Arc<Watch>>,
     lines: BTreeMap<LineId, (LineState, String)>,
     /// At most one entry per device, never later than its real deadline: it is moved only when it fires, so that
     /// hearing a device costs no tree operation.
     due: BTreeSet<(Boot, DeviceId)>,
 }
 
+/// Why a device on this line is unknown while the line is down.
+fn down_cause(line: &LineId) -> Cause {
+    if line.as_str() == LOCAL_BROKER { Cause::BrokerDown } else { Cause::LineDown }
+}
+
 impl Registry {
+    pub fn new(rules: Rules) -> Registry {
+        Registry { rules, ..Registry::default() }
+    }
+
     /// Adds a device that nobody has heard yet, or gives a known one another watch. `evidence` is what is remembered
     /// of it, on this boot's clock.
     pub fn watch(&mut self, now: Boot, id: &DeviceId, watch: Watch, evidence: Option<Evidence>) {
         let down = watch.line.as_ref().is_some_and(|l| self.is_down(l));
+        let watch = self.shared(watch);
         match self.devices.get_mut(id) {
             Some(entry) => (entry.watch, entry.blind) = (watch, down),
             None => {
@@ -87,12 +160,54 @@ impl Registry {
         self.rearm(id, now);
     }
 
+    fn shared(&mut self, watch: Watch) -> Arc<Watch> {
+        if let Some(known) = self.watches.get(&watch) {
+            return Arc::clone(known);
+        }
+        let watch = Arc::new(watch);
+        self.watches.insert(Arc::clone(&watch));
+        watch
+    }
+
+    /// An alarm that was raised before the restart and is not over.
+    pub fn remember(&mut self, id: &DeviceId, alarm: AlarmKind, now: Boot) {
+        let Some(entry) = self.devices.get_mut(id) else { return };
+        match alarm {
+            AlarmKind::Flapping => entry.flapping = true,
+            AlarmKind::Offline => entry.alarmed = true,
+        }
+        self.rearm(id, now);
+    }
+
+    /// Not judged until then, or until [`Registry::resume`]. False: there is no such device.
+    pub fn maintain(&mut self, id: &DeviceId, until: Option<Boot>, at: Boot, out: &mut Vec<Effect>) -> bool {
+        let Some(entry) = self.devices.get_mut(id) else { return false };
+        for (kind, raised) in [(AlarmKind::Flapping, entry.flapping), (AlarmKind::Offline, entry.alarmed)] {
+            out.extend(raised.then(|| alarm(id, kind, false, at, "in maintenance".into())));
+        }
+        out.extend(entry.maintain(id, until.unwrap_or(NEVER), at));
+        self.rearm(id, at);
+        true
+    }
+
+    /// Judged again. False: it was.
+    pub fn resume(&mut self, id: &DeviceId, at: Boot, out: &mut Vec<Effect>) -> bool {
+        let Some(effect) = self.devices.get_mut(id).and_then(|entry| entry.resume(id, at)) else { return false };
+        out.push(effect);
+        self.rearm(id, at);
+        true
+    }
+
+    pub fn count(&self) -> usize {
+        self.devices.len()
+    }
+
     pub fn contains(&self, id: &DeviceId) -> bool {
         self.devices.contains_key(id)
     }
 
     pub fn watch_of(&self, id: &DeviceId) -> Option<&Watch> {
-        self.devices.get(id).map(|e| &e.watch)
+        self.devices.get(id).map(|e| &*e.watch)
     }
 
     pub fn status(&self, id: &DeviceId) -> Option<DeviceStatus> {
@@ -101,6 +216,14 @@ impl Registry {
 
     pub fn statuses(&self) -> impl Iterator<Item = DeviceStatus> + '_ {
         self.devices.iter().map(|(id, e)| e.status(id))
+    }
+
+    /// Devices with alarms that are raised.
+    pub fn alarms(&self) -> impl Iterator<Item = (&DeviceId, AlarmKind)> + '_ {
+        self.devices.iter().flat_map(|(id, e)| {
+            let both = [(e.flapping, AlarmKind::Flapping), (e.alarmed, AlarmKind::Offline)];
+            both.into_iter().filter(|(raised, _)| *raised).map(move |(_, kind)| (id, kind))
+        })
     }
 
     pub fn lines(&self) -> impl Iterator<Item = (&LineId, LineState, &str)> + '_ {
@@ -115,7 +238,7 @@ impl Registry {
             return false;
         }
         let back = entry.state != State::Suspect;
-        out.push(entry.turn(id, State::Online, None, at));
+        self.turn(id, State::Online, None, at, out);
         self.rearm(id, at);
         back
     }
@@ -141,10 +264,11 @@ impl Registry {
         if !saying.retained {
             let kind = if saying.will { EvidenceKind::Will } else { EvidenceKind::Status };
             entry.evidence = Some(Evidence { kind, at: saying.at });
-            entry.not_before = Some(saying.at);
+            entry.not_before = saying.at;
         }
-        if entry.state != State::Offline {
-            out.push(entry.turn(id, State::Offline, Some(Cause::Said), saying.at));
+        if entry.state != State::Offline && !entry.is_maintained() {
+            self.turn(id, State::Offline, Some(Cause::Said), saying.at, out);
+            self.rearm(id, saying.at);
         }
         false
     }
@@ -156,15 +280,15 @@ impl Registry {
             return;
         }
         out.push(Effect::Line { line: line.clone(), state, reason: reason.to_owned(), at });
-        let cause = if line.as_str() == LOCAL_BROKER { Cause::BrokerDown } else { Cause::LineDown };
+        let cause = down_cause(line);
         let mut again = vec![];
         for (id, entry) in self.devices.iter_mut().filter(|(_, e)| e.watch.line.as_ref() == Some(line)) {
             match state {
                 LineState::Down => {
                     entry.blind = true;
-                    entry.not_before = Some(at);
+                    entry.not_before = at;
                     entry.missed = 0;
-                    if (entry.state, entry.cause) != (State::Unknown, Some(cause)) {
+                    if !entry.is_maintained() && (entry.state, entry.cause) != (State::Unknown, Some(cause)) {
                         out.push(entry.turn_quietly(id, State::Unknown, Some(cause), at));
                     }
                 }
@@ -184,13 +308,17 @@ impl Registry {
     }
 
     /// Judges silence, but only as of `upto`: evidence that waits in a queue must not be overtaken by its own timer.
-    pub fn expire(&mut self, upto: Boot, out: &mut Vec<Effect>) {
-        while self.due.first().is_some_and(|(at, _)| *at <= upto) {
+    /// At most so many devices: the others are due, and come with the next call.
+    pub fn expire(&mut self, upto: Boot, most: usize, out: &mut Vec<Effect>) {
+        for _ in 0..most {
+            if self.due.first().is_none_or(|(at, _)| *at > upto) {
+                return;
+            }
             let Some((_, id)) = self.due.pop_first() else { return };
             if let Some(entry) = self.devices.get_mut(&id) {
-                entry.due = None;
+                entry.due = NEVER;
             }
-            self.judge(&id, upto, out);
+            self.look(&id, upto, out);
         }
     }
 
@@ -202,26 +330,63 @@ impl Registry {
         }
     }
 
-    fn judge(&mut self, id: &DeviceId, now: Boot, out: &mut Vec<Effect>) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
-        if let Verdict::Turn(state) = entry.judge(now) {
-            out.push(entry.turn(id, state, Some(Cause::Silent), now));
+    /// Does what is to be done now.
+    fn look(&mut self, id: &DeviceId, now: Boot, out: &mut Vec<Effect>) {
+        while let Some(entry) = self.devices.get_mut(id) {
+            match entry.step(now, &self.rules) {
+                Step::Wait(_) => break,
+                Step::Turn(state) => self.turn(id, state, Some(Cause::Silent), now, out),
+                Step::Ping => {
+                    entry.ping();
+                    out.push(Effect::Ping { device: id.clone() });
+                }
+                Step::Calm => {
+                    let news = entry.calm(now);
+                    let told = news.then(|| Effect::Announce(entry.status(id)));
+                    out.push(alarm(id, AlarmKind::Flapping, false, now, format!("it is {} and stays so", entry.state.word())));
+                    out.extend(told);
+                }
+                Step::Raise => {
+                    entry.alarmed = true;
+                    let since = now.since(entry.status(id).since).as_secs();
+                    out.push(alarm(id, AlarmKind::Offline, true, now, format!("offline for {since} s")));
+                }
+                Step::Clear => {
+                    entry.alarmed = false;
+                    out.push(alarm(id, AlarmKind::Offline, false, now, format!("it is {} and stays so", entry.state.word())));
+                }
+                Step::Resume => {
+                    out.push(Effect::Maintained { device: id.clone(), at: now });
+                    out.extend(entry.resume(id, now));
+                }
+            }
         }
         self.rearm(id, now);
+    }
+
+    fn turn(&mut self, id: &DeviceId, state: State, cause: Option<Cause>, at: Boot, out: &mut Vec<Effect>) {
+        let Some(entry) = self.devices.get_mut(id) else { return };
+        let (effect, begins) = entry.turn(id, state, cause, at, &self.rules);
+        out.push(effect);
+        if begins {
+            let (flaps, window) = (self.rules.flaps, self.rules.flap_window.as_secs());
+            out.push(alarm(id, AlarmKind::Flapping, true, at, format!("more than {flaps} changes in {window} s")));
+        }
     }
 
     /// Makes sure that the device is looked at when its time is over, and not only later.
     fn rearm(&mut self, id: &DeviceId, now: Boot) {
         let Some(entry) = self.devices.get_mut(id) else { return };
-        let at = match entry.judge(now) {
-            Verdict::Keep(Some(at)) => at,
-            Verdict::Turn(_) => now,
-            Verdict::Keep(None) => return,
+        let at = match entry.step(now, &self.rules) {
+            Step::Wait(Some(at)) => at,
+            Step::Wait(None) => return,
+            _ => now,
         };
-        if entry.due.is_some_and(|d| d <= at) {
+        if entry.due <= at {
             return;
         }
-        if let Some(old) = entry.due.replace(at) {
+        let old = std::mem::replace(&mut entry.due, at);
+        if old != NEVER {
             self.due.remove(&(old, id.clone()));
         }
         self.due.insert((at, id.clone()));
@@ -230,4 +395,8 @@ impl Registry {
     fn is_down(&self, line: &LineId) -> bool {
         self.lines.get(line).is_some_and(|(s, _)| *s == LineState::Down)
     }
+}
+
+fn alarm(device: &DeviceId, kind: AlarmKind, raised: bool, at: Boot, reason: String) -> Effect {
+    Effect::Alarm(Alarm { device: device.clone(), kind, raised, at, reason })
 }

@@ -8,13 +8,13 @@ mod replacing;
 use super::{
     Spool, codec,
     core::{Core, saving::Taken},
-    disk::{Disk, Meta, Write},
+    disk::{Disk, Mark, Meta, Write},
     gaps::{self, Gap, Gaps},
     ring::Segment,
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, Epoch, Receipt, Sealed, UplinkId, UplinkIndex},
+    model::{Boot, Epoch, Receipt, Replaced, Sealed, UplinkId, UplinkIndex},
     store::boots::{BootRow, Clocks},
     system::trust,
 };
@@ -36,6 +36,8 @@ pub struct Saver {
     clock: Option<BootRow>,
     /// Announced as gone, but their rows may still be there.
     gone: Vec<u64>,
+    /// What is being thinned: in no list, but it counts.
+    in_hand: Vec<Taken>,
     retry: Duration,
     failing: bool,
     /// Of the last turn that failed.
@@ -43,8 +45,8 @@ pub struct Saver {
 }
 
 impl Saver {
-    pub fn new(disk: Disk) -> Saver {
-        Saver { disk, clock: None, gone: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false, error: None }
+    pub fn new(disk: Disk, gone: Vec<u64>) -> Saver {
+        Saver { disk, clock: None, gone, in_hand: Vec::new(), retry: limits::WRITE_RETRY_MIN, failing: false, error: None }
     }
 
     /// Does what is due, or with `all` everything. Errors are told in the figures and once in the log, and tried again.
@@ -57,11 +59,14 @@ impl Saver {
         if !save && !flush && !replace {
             return true;
         }
+        // If that fails, so does what follows.
+        let _ = self.disk.relax();
         let result = if save { self.save(spool, clocks, now, announce) } else { Ok(false) };
         let result = if replace { result.and_then(|wrote| Ok(self.replace(spool, clocks, now, announce)? || wrote)) } else { result };
         // A cursor alone is written where nothing else took it along, and at the end: what a segment was written with is
         // what each uplink had of those before it.
         let result = result.and_then(|wrote| if all || (flush && !wrote) { self.write(spool, clocks, None) } else { Ok(()) });
+        let result = result.and_then(|()| self.thin(spool, clocks, now, announce));
         self.outcome(spool, now, &result);
         self.error = result.err();
         self.error.is_none()
@@ -75,19 +80,25 @@ impl Saver {
         &mut self.disk
     }
 
+    /// What was announced as gone and may still be in the file.
+    pub fn gone(&self) -> &[u64] {
+        &self.gone
+    }
+
     /// Another file has taken the place of the one before.
     pub fn begun_anew(&mut self) {
         self.clock = None;
         self.gone.clear();
         self.retry = limits::WRITE_RETRY_MIN;
+        // Its notes name nothing that is replaced.
+        self.disk.mark = Mark::None;
+        self.disk.stock();
     }
 
-    /// The row that goes with a commit without a segment.
-    pub fn meta(core: &mut Core) -> Meta {
-        let run = *core.runs.last().expect("our own run is always there");
-        // All that was ever sealed is either saved or acknowledged, or it says less.
-        let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
-        Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors: core.written() }
+    /// The row that goes with a commit without a segment. `in_hand`: segments that are in no list for the moment.
+    pub fn meta(core: &mut Core, in_hand: &[Taken]) -> Meta {
+        let cursors = core.written_holding(in_hand, None);
+        meta_of(core, cursors)
     }
 
     fn outcome(&mut self, spool: &Spool, now: Boot, result: &Result<(), rusqlite::Error>) {
@@ -104,6 +115,13 @@ impl Saver {
                 }
             }
             Err(e) => {
+                if !self.disk.sizes.squeezed && self.disk.is_full(e) && self.disk.squeeze().is_ok() {
+                    self.retry = limits::WRITE_RETRY_MIN;
+                }
+                if self.disk.sizes.squeezed {
+                    // The log may have grown to where there is no more room for it.
+                    let _ = self.disk.restart_log();
+                }
                 core.failed(now, self.retry);
                 core.counts.trouble = format!("cannot write spool.db: {e}");
                 self.retry = (self.retry * 2).min(limits::WRITE_RETRY_MAX);
@@ -126,8 +144,7 @@ impl Saver {
                 return Ok(wrote);
             }
             let body = self.pack(spool, &mut batches);
-            let result =
-                self.make_room(spool, now, body.len(), announce).and_then(|()| self.write(spool, clocks, Some((&batches, &body, now))));
+            let result = self.make_room(spool, body.len(), announce).and_then(|()| self.write(spool, clocks, Some((&batches, &body, now))));
             if let Err(e) = result {
                 self.disk.series.rolled_back();
                 spool.lock().end_save(&batches);
@@ -149,20 +166,22 @@ impl Saver {
         }
     }
 
-    /// The boot that we run in, and its row if a commit must write it.
-    fn boots(&self, clocks: &Clocks) -> (BootIndex, Vec<BootRow>) {
+    /// The row of the boot that we run in, if a commit must write it.
+    fn boots(&self, clocks: &Clocks) -> Vec<BootRow> {
         let here = clocks.here();
         let known = self.clock.as_ref().is_some_and(|row| row.id == here.id && !trust::differs(&row.clock, &here.clock));
-        (here.id, (!known).then_some(here).into_iter().collect())
+        (!known).then_some(here).into_iter().collect()
     }
 
     fn write(&mut self, spool: &Spool, clocks: &Clocks, segment: Option<Packed>) -> rusqlite::Result<()> {
-        let (boot, boots) = self.boots(clocks);
+        let boots = self.boots(clocks);
         let (epoch, meta, prepared) = {
             let mut core = spool.lock();
             let prepared = segment.map(|(batches, body, now)| prepare(&mut core, batches, body, now));
-            let meta = (core.take_moved() || prepared.is_none()).then(|| {
-                let mut meta = Saver::meta(&mut core);
+            // A note may be struck out only when it is known that its gap event is owed no more.
+            let wanted = core.take_moved() || prepared.is_none() || self.disk.mark == Mark::Void;
+            let meta = wanted.then(|| {
+                let mut meta = Saver::meta(&mut core, &self.in_hand);
                 if let Some((n, s)) = &prepared {
                     (meta.head, meta.telemetry) = (n + 1, meta.telemetry.max(s.last()));
                 }
@@ -170,7 +189,7 @@ impl Saver {
             });
             (core.epoch_of(core.ours()), meta, prepared)
         };
-        let write = prepared.as_ref().zip(segment).map(|(new, (batches, body, _))| write_of(new, epoch, boot, batches, body));
+        let write = prepared.as_ref().zip(segment).map(|(new, (_, body, _))| write_of(new, epoch, body));
         let result = self.disk.commit(write.as_ref(), meta.as_ref(), &boots);
         let mut core = spool.lock();
         if let Err(e) = result {
@@ -180,10 +199,7 @@ impl Saver {
             core.not_said();
             return Err(e);
         }
-        self.clock = boots.into_iter().next().or(self.clock.take());
-        self.gone.clear();
-        core.counts.commits += 1;
-        core.counts.bytes_written += Disk::cost(segment.map_or(0, |(_, body, _)| body.len()));
+        self.committed(&mut core, boots, segment.map_or(0, |(_, body, _)| body.len()));
         let receipts = match (prepared, segment) {
             (Some((n, s)), Some((batches, ..))) => core.saved(n, s, batches),
             _ => Vec::new(),
@@ -194,12 +210,26 @@ impl Saver {
         Ok(())
     }
 
-    fn make_room(&mut self, spool: &Spool, now: Boot, body: usize, announce: Announce) -> rusqlite::Result<()> {
+    /// What a commit with the meta row, or one that needed none, makes true.
+    fn committed(&mut self, core: &mut Core, boots: Vec<BootRow>, body: usize) {
+        self.clock = boots.into_iter().next().or(self.clock.take());
+        self.gone.clear();
+        core.counts.commits += 1;
+        core.counts.bytes_written += self.disk.cost(body);
+    }
+
+    fn make_room(&mut self, spool: &Spool, body: usize, announce: Announce) -> rusqlite::Result<()> {
+        if !self.disk.log_takes(body)? {
+            return Err(held());
+        }
         self.keep_shares(spool, announce)?;
         loop {
             let missing = self.disk.missing(body)?;
-            if missing == 0 {
+            if missing == 0 && self.disk.secure(body)? {
                 return Ok(());
+            }
+            if missing == 0 {
+                continue;
             }
             // A little more than is needed now, so that not every commit at the limit pays for deletions.
             let want = missing.max(self.disk.sizes.disk_max / 64);
@@ -213,19 +243,13 @@ impl Saver {
             if taken.is_empty() {
                 return Err(full());
             }
-            self.give_up(spool, now, taken, announce)?;
+            self.give_up(spool, taken, announce)?;
         }
     }
 
     /// The gap event first, then the rows.
-    fn give_up(&mut self, spool: &Spool, _now: Boot, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
-        let mut losers = Vec::new();
-        {
-            let core = spool.lock();
-            taken.iter().for_each(|t| losers.extend(core.losers(t)));
-        }
-        let reason = format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max));
-        let gaps = self.gaps_of(spool, &losers, &reason);
+    fn give_up(&mut self, spool: &Spool, taken: Vec<Taken>, announce: Announce) -> rusqlite::Result<()> {
+        let gaps = self.gaps_of(spool, &losses(spool, &taken), &self.limit(), None);
         let mut gone = self.gone.clone();
         gone.extend(taken.iter().map(|t| t.n));
         if !announce(gaps, &gone) {
@@ -257,7 +281,7 @@ impl Saver {
                 continue;
             }
             let reason = format!("an optional uplink may hold {} (a quarter of buffer.disk_max)", mebibytes(share));
-            let gaps = self.gaps_of(spool, &views, &reason);
+            let gaps = self.gaps_of(spool, &views, &reason, None);
             if !announce(gaps, &self.gone) {
                 return Err(full());
             }
@@ -266,20 +290,21 @@ impl Saver {
         Ok(())
     }
 
+    /// Why telemetry must go.
+    fn limit(&self) -> String {
+        if self.disk.sizes.squeezed {
+            return "the file system is full".into();
+        }
+        format!("the limit on the disk of {} was reached (buffer.disk_max)", mebibytes(self.disk.sizes.disk_max))
+    }
+
     /// Exactly what will never come, one gap for each run of numbers.
-    fn gaps_of(&self, spool: &Spool, losses: &[Loss], reason: &str) -> Vec<Gap> {
+    fn gaps_of(&self, spool: &Spool, losses: &[Loss], reason: &str, replaced_by: Option<Replaced>) -> Vec<Gap> {
         let mut all = Gaps::default();
         for (uplink, s, delivered) in losses {
             let epoch = spool.lock().epoch_of(s.epoch);
-            let gap = |from, to, samples| Gap {
-                epoch,
-                from,
-                to,
-                samples,
-                reason: reason.to_owned().into(),
-                uplink: uplink.clone(),
-                replaced_by: None,
-            };
+            let gap =
+                |from, to, samples| Gap { epoch, from, to, samples, reason: reason.to_owned().into(), uplink: uplink.clone(), replaced_by };
             let complete = u64::from(s.left) == u64::from(s.span) + 1;
             if complete {
                 all.owe(gap(s.first, s.last(), u64::from(s.samples)));
@@ -293,7 +318,7 @@ impl Saver {
                     .for_each(|(seq, samples)| all.owe(gap(seq, seq, samples))),
                 None => {
                     let gaps = gaps::ranges(epoch, s.first..=s.last(), delivered, u64::from(s.samples), reason.to_owned().into());
-                    gaps.into_iter().for_each(|g| all.owe(Gap { uplink: uplink.clone(), ..g }));
+                    gaps.into_iter().for_each(|g| all.owe(Gap { uplink: uplink.clone(), replaced_by, ..g }));
                 }
             }
         }
@@ -319,7 +344,7 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
     let last = batches.last().map_or(0, |b| b.key.seq);
     let narrow = |v: u64| u32::try_from(v).unwrap_or(u32::MAX);
     let segment = Segment {
-        at: core.sealed_at(batches).unwrap_or(now),
+        at: core.sealed_at(batches).or_else(|| oldest_row(batches)).unwrap_or(now),
         first,
         slot: core.ring.take_slot(),
         epoch: core.ours(),
@@ -327,23 +352,57 @@ fn prepare(core: &mut Core, batches: &[Arc<Sealed>], body: &[u8], now: Boot) -> 
         left: narrow(batches.len() as u64),
         samples: narrow(batches.iter().map(|b| b.samples()).sum()),
         bytes: narrow(body.len() as u64),
+        // Parts of a batch of an older boot keep it.
+        boot: batches.first().map_or(core.our_boot(), |b| b.boot),
+        level: 0,
         done: 0,
     };
     (core.ring.head, segment)
 }
 
-fn write_of<'a>((n, s): &(u64, Segment), epoch: Epoch, boot: BootIndex, batches: &[Arc<Sealed>], body: &'a [u8]) -> Write<'a> {
+/// Of batches that nobody sealed just now: on the clock of their boot.
+fn oldest_row(batches: &[Arc<Sealed>]) -> Option<Boot> {
+    batches.iter().flat_map(|b| &b.frames).flat_map(|f| &f.rows).map(|row| row.at).min()
+}
+
+/// Whom the loss of these concerns, those of one uplink together.
+fn losses(spool: &Spool, taken: &[Taken]) -> Vec<Loss> {
+    let core = spool.lock();
+    let mut all: Vec<Loss> = taken.iter().flat_map(|t| core.losers(t)).collect();
+    all.sort_by(|a, b| a.0.as_ref().map(UplinkId::as_str).cmp(&b.0.as_ref().map(UplinkId::as_str)));
+    all
+}
+
+mod thinning;
+
+fn held() -> rusqlite::Error {
+    rusqlite::Error::SqliteFailure(
+        rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY),
+        Some("another program has been reading spool.db for long and holds its log".into()),
+    )
+}
+
+/// As it is before the segment that goes with it.
+fn meta_of(core: &Core, cursors: Vec<u8>) -> Meta {
+    // All that was ever sealed is either saved or acknowledged, or it says less.
+    let telemetry = core.first_unsaved().map_or(core.last(), |seq| seq - 1);
+    Meta { head: core.ring.head, epoch: core.epoch_of(core.ours()), telemetry, cursors, owes: core.gaps.owes() }
+}
+
+/// The row of a segment that stands for nothing but itself.
+fn write_of<'a>((n, s): &(u64, Segment), epoch: Epoch, body: &'a [u8]) -> Write<'a> {
     Write {
         slot: s.slot,
         n: *n,
         epoch,
-        boot,
+        boot: s.boot,
         at: s.at,
         first: s.first,
         last: s.last(),
-        batches: batches.len(),
-        samples: batches.iter().map(|b| b.samples()).sum(),
+        batches: s.left as usize,
+        samples: u64::from(s.samples),
         body,
+        thinned: None,
     }
 }
 

@@ -106,6 +106,8 @@ pub struct Core {
     gaps_retry_at: Option<Boot>,
     /// The backlog has become empty: worth one commit of the cursor.
     flush_at: Option<Boot>,
+    /// Segments in the writer's hands, in no list for the moment: the lowest number of each.
+    in_hand: BTreeMap<u64, (Epoch, u64)>,
     /// What a cursor lacks of older segments is not what was written last.
     moved: bool,
     pub replacing: replacing::Replacing,
@@ -133,6 +135,7 @@ impl Core {
             retry_at: None,
             gaps_retry_at: None,
             flush_at: None,
+            in_hand: BTreeMap::new(),
             moved: true,
             replacing: replacing::Replacing::default(),
         }
@@ -420,3 +423,4 @@ pub mod cursor;
 pub mod replacing;
 mod rescue;
 pub mod saving;
+mod thinning;

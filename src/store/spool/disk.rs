@@ -2,72 +2,113 @@
 
 use super::{
     codec::{self, Corrupt},
-    core::{
-        Run,
-        cursor::{self, Cursor, Partial},
-    },
-    ring::{Alive, Ring, Segment},
+    core::{Run, cursor::Cursor},
+    gaps::Gap,
+    ring::Ring,
     series::{Dictionary, Series},
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
-    store::{Holder, StoreError, boots::BootRow, db},
+    model::{Boot, BootIndex, Epoch, Sealed},
+    store::{
+        Holder, StoreError,
+        boots::BootRow,
+        db::{self, Page},
+    },
 };
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 use std::{
-    collections::BTreeMap,
+    fs::File,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+mod found;
+mod notes;
+mod room;
 mod salvage;
+
+pub use notes::{Mark, Note};
 pub use salvage::{Salvage, is_whole};
 
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/spool_001.sql"), include_str!("../migrations/spool_002.sql")];
-const PAGE: u64 = 4096;
-/// Of a row's body, what one of its overflow pages holds.
-const PAGE_BODY: u64 = 4092;
-/// A page in the write-ahead log.
-const PAGE_LOGGED: u64 = 4120;
+use notes::settle;
+
+const MIGRATIONS: &[&str] = &[
+    include_str!("../migrations/spool_001.sql"),
+    include_str!("../migrations/spool_002.sql"),
+    include_str!("../migrations/spool_003.sql"),
+];
+/// What a commit may write beside its bodies: trees that grow, the row of the uplinks.
+const BESIDE: u64 = 64 * 1024;
+const LOG_MIN: u64 = 64 * 1024;
 
 /// How the limit on the disk is divided.
 #[derive(Debug, Clone, Copy)]
 pub struct Sizes {
     pub disk_max: u64,
-    pub checkpoint: u32,
+    /// The write-ahead log in bytes of pages, after which it goes back into the file.
+    pub log_bytes: u64,
     pub segment_bytes: usize,
     pub segment_samples: u64,
     pub series: usize,
-    /// Of the file without its log.
-    pub pages_max: u64,
+    /// Windows of the first thinning in milliseconds; 0: nothing is thinned.
+    pub thin_ms: u32,
+    /// The file without its log, in bytes.
+    pub file_max: u64,
+    /// The file system is full: the file stays as large as it is.
+    pub squeezed: bool,
 }
 
 impl Sizes {
     pub fn of(disk_max: u64) -> Sizes {
-        let checkpoint = u32::try_from(disk_max / PAGE / 32).unwrap_or(u32::MAX).clamp(16, db::CHECKPOINT_PAGES);
+        let log_bytes = (disk_max / 32).clamp(LOG_MIN, db::LOG_BYTES);
         let segment_bytes = usize::try_from(disk_max / 32).unwrap_or(usize::MAX).min(limits::SPOOL_SEGMENT_BYTES);
         // The log is emptied by the commit after the one that fills it.
-        let log_pages = u64::from(checkpoint) + 2 * (segment_bytes as u64 / PAGE_BODY) + 16;
-        let pages_max = disk_max.saturating_sub(log_pages * PAGE_LOGGED) / PAGE;
+        let file_max = disk_max.saturating_sub(logged(Page::NEW, log_bytes + 2 * segment_bytes as u64));
         Sizes {
             disk_max,
-            checkpoint,
+            log_bytes,
             segment_bytes,
             segment_samples: limits::SPOOL_SEGMENT_SAMPLES,
             series: limits::SPOOL_SERIES,
-            pages_max,
+            thin_ms: 0,
+            file_max,
+            squeezed: false,
         }
     }
+
+    pub fn thinned_by(self, window: Duration) -> Sizes {
+        Sizes { thin_ms: u32::try_from(window.as_millis()).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// Room that thinning keeps free, so that there is some for what it makes: bytes of bodies.
+    pub fn slack(&self) -> usize {
+        self.segment_bytes + usize::try_from(self.file_max / 64).unwrap_or(0).min(1 << 20)
+    }
+}
+
+/// What such bodies take in the log, with what a commit writes beside them. Smaller pages take more.
+fn logged(page: Page, bodies: u64) -> u64 {
+    (page.overflow(bodies) + page.within(BESIDE).max(16)) * page.logged()
 }
 
 #[derive(Debug)]
 pub struct Disk {
     db: Connection,
+    /// Of the file that is open.
+    page: Page,
     path: PathBuf,
     pub series: Series,
     pub sizes: Sizes,
     /// Names this file, as its counts of writes mean nothing in another one.
     pub file: i64,
+    pub mark: Mark,
+    /// As configured, while `sizes` are squeezed.
+    roomy: Sizes,
+    /// The file itself, to set room aside for it. Never closed before the database: that would drop its locks.
+    file_room: Option<File>,
+    /// So many bytes of the file have their place on the file system.
+    secured: u64,
 }
 
 /// What was found at the start.
@@ -78,6 +119,10 @@ pub struct Found {
     pub cursors: Vec<Cursor>,
     pub runs: Vec<Run>,
     pub boots: Vec<BootRow>,
+    /// Of thinning that a kill interrupted: numbers without content.
+    pub void: Vec<Gap>,
+    /// Announced as gone, but their rows may still be there.
+    pub gone: Vec<u64>,
 }
 
 /// Segments that a gap event has announced but whose rows may still be there: file, then counts of writes.
@@ -94,6 +139,8 @@ pub struct Write<'a> {
     pub batches: usize,
     pub samples: u64,
     pub body: &'a [u8],
+    /// How often it was thinned, and the segments that it stands for.
+    pub thinned: Option<(u8, &'a str)>,
 }
 
 /// The row that says how far each uplink is.
@@ -103,28 +150,44 @@ pub struct Meta {
     pub telemetry: u64,
     /// How far each uplink is.
     pub cursors: Vec<u8>,
+    /// Gap events are owed that state.db has not taken.
+    pub owes: bool,
 }
 
 impl Disk {
     /// `holders`: the uplinks, and at least one. One that is not among them holds nothing any more; one that is new begins
     /// with what is kept.
     pub fn load(path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> Result<Found, StoreError> {
-        let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
-        load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+        let db = db::open(path, MIGRATIONS, sizes.log_bytes)?;
+        found::load(db, path, sizes, new_file, gone, holders).map_err(|source| StoreError::Open { path: path.to_owned(), source })
+    }
+
+    fn of(db: Connection, path: &Path, series: Series, sizes: Sizes, file: i64) -> Disk {
+        let file_room = File::options().write(true).open(path).ok();
+        let page = Page::of(&db).unwrap_or(Page::NEW);
+        Disk { db, page, path: path.to_owned(), series, sizes, file, mark: Mark::None, roomy: sizes, file_room, secured: 0 }
     }
 
     /// One transaction: what is new in the dictionary and the boots, the segment, the meta row where it changed.
     pub fn commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow]) -> rusqlite::Result<()> {
-        let result = self.try_commit(write, meta, boots);
+        let owes = meta.is_none_or(|m| m.owes);
+        let mark = if self.mark == Mark::Void && owes { Mark::None } else { self.mark };
+        let result = self.try_commit(write, meta, boots, mark);
         match result {
-            Ok(()) => self.series.committed(),
+            Ok(()) => {
+                self.series.committed();
+                if mark != Mark::None {
+                    self.mark = Mark::None;
+                }
+            }
             Err(_) => self.series.rolled_back(),
         }
         result
     }
 
-    fn try_commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow]) -> rusqlite::Result<()> {
+    fn try_commit(&mut self, write: Option<&Write>, meta: Option<&Meta>, boots: &[BootRow], mark: Mark) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        settle(&tx, mark)?;
         for b in boots {
             let quality = u8::from(b.clock.is_synchronised());
             tx.prepare_cached("REPLACE INTO boot (id, uuid, offset_ms, quality) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
@@ -156,6 +219,13 @@ impl Disk {
                 w.body.len() as i64,
                 w.body
             ])?;
+            if let Some((level, replaces)) = w.thinned {
+                tx.prepare_cached("REPLACE INTO thinned (n, level, replaces) VALUES (?1, ?2, ?3)")?.execute(params![
+                    w.n.cast_signed(),
+                    level,
+                    replaces
+                ])?;
+            }
         }
         if let Some(meta) = meta {
             tx.prepare_cached("UPDATE meta SET head = ?1, epoch = ?2, telemetry = ?3, cursors = ?4")?.execute(params![
@@ -171,36 +241,20 @@ impl Disk {
     /// Deletes rows that nobody needs; their pages are used again.
     pub fn delete(&mut self, slots: &[u32]) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
+        // A void note must outlive the gap event that it owes; that is seen to by whoever commits.
+        let mark = if self.mark == Mark::Stands { Mark::Stands } else { Mark::None };
+        settle(&tx, mark)?;
         {
             let mut delete = tx.prepare_cached("DELETE FROM segment WHERE slot = ?1")?;
             for slot in slots {
                 delete.execute([slot])?;
             }
         }
-        tx.commit()
-    }
-
-    /// Bytes by which the file would grow over its limit with such a body.
-    pub fn missing(&self, body: usize) -> rusqlite::Result<u64> {
-        let names: usize = self.series.pending().map(|(_, (device, point))| device.as_str().len() + point.as_str().len() + 12).sum();
-        let needed = body as u64 / PAGE_BODY + 8 + names as u64 / PAGE;
-        let (pages, unused) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
-        Ok((pages.saturating_sub(unused) + needed).saturating_sub(self.sizes.pages_max) * PAGE)
-    }
-
-    fn pragma(&self, name: &str) -> rusqlite::Result<u64> {
-        self.db.query_row(&format!("PRAGMA {name}"), [], |r| r.get::<_, i64>(0)).map(i64::cast_unsigned)
-    }
-
-    /// The file with its log.
-    pub fn bytes(&self) -> u64 {
-        let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-        size(&self.path) + size(&PathBuf::from(format!("{}-wal", self.path.display())))
-    }
-
-    /// What a commit of such a body writes, to the log and later from there to the file.
-    pub fn cost(body: usize) -> u64 {
-        (body as u64 / PAGE_BODY + 3) * (PAGE_LOGGED + PAGE)
+        tx.commit()?;
+        if mark == Mark::Stands {
+            self.mark = Mark::None;
+        }
+        Ok(())
     }
 
     /// All of the log into the file, at the end.
@@ -211,207 +265,6 @@ impl Disk {
     pub fn body(&self, slot: u32) -> rusqlite::Result<Vec<u8>> {
         self.db.query_row("SELECT body FROM segment WHERE slot = ?1", [slot], |r| r.get(0))
     }
-}
-
-fn load(db: Connection, path: &Path, sizes: Sizes, new_file: i64, gone: Option<&Gone>, holders: &[Holder]) -> rusqlite::Result<Found> {
-    db.execute("INSERT OR IGNORE INTO meta (id, file, head, epoch, telemetry, alive) VALUES (1, ?1, 0, 0, 0, x'0000')", [new_file])?;
-    let meta = load_meta(&db)?;
-    let gone = gone.filter(|(of, _)| *of == meta.file).map(|(_, n)| n.as_slice()).unwrap_or_default();
-    let boots = boots(&db)?;
-    let series = series(&db, sizes.series)?;
-    let disk = Disk { db, path: path.to_owned(), series, sizes, file: meta.file };
-    let mut found = Found::empty(disk, boots, holders);
-    found.read_segments(&meta.kept(holders), gone)?;
-    found.ring.head = found.ring.head.max(meta.head);
-    found.shrink()?;
-    if let Some(run) = found.runs.iter_mut().find(|r| r.epoch == meta.epoch) {
-        run.highest = run.highest.max(meta.telemetry);
-    } else if meta.telemetry > 0 {
-        found.runs.push(Run { epoch: meta.epoch, boot: BootIndex(0), highest: meta.telemetry });
-    }
-    Ok(found)
-}
-
-/// By name, what each uplink did not have.
-type Kept = Vec<(String, Alive)>;
-
-/// The row of the table `meta`.
-struct MetaRow {
-    file: i64,
-    head: u64,
-    epoch: Epoch,
-    telemetry: u64,
-    alive: Vec<u8>,
-    cursors: Vec<u8>,
-}
-
-impl MetaRow {
-    fn kept(&self, holders: &[Holder]) -> Kept {
-        if self.cursors.is_empty() {
-            // Of a version with one uplink, whose name it did not write: the first one's.
-            return vec![(holders.first().map_or(String::new(), |h| h.id.to_string()), Alive::read(&self.alive).unwrap_or_default())];
-        }
-        // What cannot be read only repeats.
-        cursor::read(&self.cursors).unwrap_or_else(|_| everything())
-    }
-}
-
-fn everything() -> Kept {
-    vec![(String::new(), Alive::default())]
-}
-
-fn load_meta(db: &Connection) -> rusqlite::Result<MetaRow> {
-    db.query_row("SELECT file, head, epoch, telemetry, alive, cursors FROM meta", [], |r| {
-        let (head, epoch, telemetry): (i64, i64, i64) = (r.get(1)?, r.get(2)?, r.get(3)?);
-        let (epoch, telemetry) = (Epoch(epoch.cast_unsigned()), telemetry.cast_unsigned());
-        let head = head.cast_unsigned().min(1 << 62);
-        Ok(MetaRow { file: r.get(0)?, head, epoch, telemetry, alive: r.get(4)?, cursors: r.get(5)? })
-    })
-}
-
-impl Found {
-    /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
-    fn shrink(&mut self) -> rusqlite::Result<()> {
-        if self.ring.left == 0 && self.disk.pragma("page_count")? > self.disk.sizes.pages_max {
-            self.disk.db.execute_batch("DELETE FROM segment; VACUUM")?;
-            let head = self.ring.head;
-            self.ring = Ring::default();
-            self.ring.head = head;
-        }
-        Ok(())
-    }
-}
-
-/// A row of the table `segment`, without its body.
-struct SegmentRow {
-    slot: u32,
-    n: u64,
-    epoch: Epoch,
-    boot: BootIndex,
-    at: Boot,
-    first: u64,
-    last: u64,
-    batches: u32,
-    samples: u32,
-    bytes: u32,
-}
-
-const SEGMENT_ROW: &str = "SELECT slot, n, epoch, boot, at, first_seq, last_seq, batches, samples, bytes FROM segment";
-
-impl SegmentRow {
-    /// Of a damaged file a row may hold anything; counting over such numbers would never end.
-    const fn is_plausible(&self) -> bool {
-        const MOST: u64 = 1 << 62;
-        let span = self.last.saturating_sub(self.first);
-        self.slot < 1 << 28
-            && self.n < MOST
-            && self.last < MOST
-            && self.first <= self.last
-            && span < 1 << 20
-            && self.batches as u64 <= span + 1
-    }
-}
-
-fn segment_row(r: &Row) -> rusqlite::Result<SegmentRow> {
-    let number = |column: usize| r.get::<_, i64>(column).map(i64::cast_unsigned);
-    Ok(SegmentRow {
-        slot: r.get(0)?,
-        n: number(1)?,
-        epoch: Epoch(number(2)?),
-        boot: BootIndex(r.get(3)?),
-        at: Boot(number(4)?),
-        first: number(5)?,
-        last: number(6)?,
-        batches: r.get(7)?,
-        samples: r.get(8)?,
-        bytes: r.get(9)?,
-    })
-}
-
-impl Found {
-    fn empty(disk: Disk, boots: Vec<BootRow>, holders: &[Holder]) -> Found {
-        let cursors = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
-        Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots }
-    }
-
-    fn read_segments(&mut self, kept: &[(String, Alive)], gone: &[u64]) -> rusqlite::Result<()> {
-        let Found { disk, ring, cursors, runs, .. } = self;
-        let mut all = disk.db.prepare(&format!("{SEGMENT_ROW} ORDER BY n"))?;
-        let mut rows = all.query([])?;
-        while let Some(r) = rows.next()? {
-            take_row(&segment_row(r)?, kept, gone, runs, ring, cursors);
-        }
-        Ok(())
-    }
-}
-
-/// Into the ring, or among the free slots.
-fn take_row(row: &SegmentRow, kept: &[(String, Alive)], gone: &[u64], runs: &mut Vec<Run>, ring: &mut Ring, cursors: &mut [Cursor]) {
-    let SegmentRow { slot, n, epoch, boot, at, first, last, batches, samples, bytes } = *row;
-    if !row.is_plausible() {
-        tracing::error!(slot, n, first, last, batches, "a row of spool.db is garbage; it is left out");
-        return;
-    }
-    let run = run_of(runs, epoch, boot);
-    runs[run].highest = runs[run].highest.max(last);
-    let (epoch, span) = (u32::try_from(run).unwrap_or(0), u32::try_from(last - first).unwrap_or(u32::MAX));
-    let mut segment = Segment { at, first, slot, epoch, span, left: batches, samples, bytes, done: 0 };
-    let share = |of: u32| u64::from(samples) * u64::from(of) / u64::from(batches.max(1));
-    let is_kept = kept.iter().any(|(_, alive)| alive.contains(n)) && !gone.contains(&n);
-    let mut parts: Vec<Option<Partial>> = Vec::new();
-    for c in &*cursors {
-        let own = kept.iter().find(|(name, _)| *name == c.holder.id.as_str()).map(|(_, alive)| alive);
-        let seqs = own.and_then(|alive| alive.delivered.get(&n).cloned()).unwrap_or_default();
-        let has = u32::try_from(seqs.len()).unwrap_or(u32::MAX);
-        if !is_kept || own.is_some_and(|alive| !alive.contains(n)) || has >= batches {
-            segment.done |= c.bit;
-        }
-        parts.push(Some(Partial { seqs, samples: share(has) }));
-    }
-    if cursors.iter().all(|c| !c.wants(&segment)) {
-        ring.free(slot, bytes.max(1));
-        return;
-    }
-    // With one uplink the ring itself knows what is delivered of a segment.
-    let delivered = if cursors.len() == 1 { parts.pop().flatten().unwrap_or_default().seqs } else { Default::default() };
-    segment.left = segment.left.saturating_sub(u32::try_from(delivered.len()).unwrap_or(u32::MAX));
-    segment.samples = u32::try_from(share(segment.left)).unwrap_or(samples);
-    parts.resize(cursors.len(), None);
-    cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)).for_each(|(c, part)| c.restore(n, &segment, part));
-    ring.insert(n, segment, delivered);
-}
-
-fn run_of(runs: &mut Vec<Run>, epoch: Epoch, boot: BootIndex) -> usize {
-    if let Some(n) = runs.iter().rposition(|r| r.epoch == epoch) {
-        return n;
-    }
-    runs.push(Run { epoch, boot, highest: 0 });
-    runs.len() - 1
-}
-
-fn boots(db: &Connection) -> rusqlite::Result<Vec<BootRow>> {
-    let mut all = db.prepare("SELECT id, uuid, offset_ms, quality FROM boot ORDER BY id")?;
-    let rows = all.query_map([], |r| {
-        // The whole truth is in state.db; this is for a spool whose state was lost.
-        let of = if r.get::<_, i64>(3)? == 1 { ClockReading::synchronised } else { ClockReading::estimated };
-        Ok(BootRow { id: BootIndex(r.get(0)?), uuid: r.get(1)?, clock: of(r.get(2)?), seen: Boot(0) })
-    })?;
-    rows.collect()
-}
-
-fn series(db: &Connection, max: usize) -> rusqlite::Result<Series> {
-    let mut all = db.prepare("SELECT id, device, point FROM series ORDER BY id")?;
-    let rows = all.query_map([], |r| {
-        let (device, point): (String, String) = (r.get(1)?, r.get(2)?);
-        Ok((r.get::<_, u32>(0)?, DeviceId::parse(&device).ok().zip(PointId::parse(&point).ok())))
-    })?;
-    let mut known: BTreeMap<u32, _> = BTreeMap::new();
-    for row in rows {
-        let (id, name) = row?;
-        known.insert(id, name);
-    }
-    let next = known.last_key_value().map_or(0, |(id, _)| id + 1);
-    Ok(Series::new((0..next).map(|id| known.remove(&id).flatten()).collect(), max))
 }
 
 /// Where a segment is on the disk.

@@ -6,6 +6,7 @@ pub struct Counts {
     pub sealed_samples: u64,
     pub acknowledged_samples: u64,
     pub dropped_samples: u64,
+    pub thinned_samples: u64,
     pub commits: u64,
     /// To the log and from there into the file, in whole pages.
     pub bytes_written: u64,

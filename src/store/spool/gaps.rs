@@ -17,6 +17,8 @@ pub struct Gap {
 
 impl Gap {
     pub const RAM: Cow<'static, str> = Cow::Borrowed("the disk could not be written and the buffer in RAM was full");
+    pub const VOID: Cow<'static, str> = Cow::Borrowed("thinning did not come to its end: nothing was ever sent under these numbers");
+    pub const HAD: Cow<'static, str> = Cow::Borrowed("thinned for other uplinks: this one has what these stand for");
     pub const DAMAGED: Cow<'static, str> = Cow::Borrowed("damaged on the disk");
     pub const UNKNOWN: Cow<'static, str> = Cow::Borrowed("damaged on the disk; how many samples these numbers held is not known");
 
@@ -29,7 +31,7 @@ impl Gap {
     }
 }
 
-/// Neighbours become one. Bounded by that: only the oldest unsaved batches are dropped, one after the other.
+/// Neighbours become one, also those that the same numbers stand for. Bounded by that: only the oldest unsaved batches are dropped, one after the other.
 #[derive(Debug, Default)]
 pub struct Gaps(Vec<Gap>);
 
@@ -41,8 +43,7 @@ impl Gaps {
                     && last.to + 1 == gap.from
                     && last.reason == gap.reason
                     && last.uplink == gap.uplink
-                    && last.replaced_by.is_none()
-                    && gap.replaced_by.is_none() =>
+                    && last.replaced_by == gap.replaced_by =>
             {
                 last.to = gap.to;
                 last.samples += gap.samples;

@@ -16,6 +16,7 @@ mod figures;
 pub mod gaps;
 mod ring;
 mod series;
+mod thin;
 
 use super::{
     boots::Clocks,
@@ -218,7 +219,7 @@ impl Spool {
     /// Of one uplink.
     pub fn figures_of(&self, u: UplinkIndex, now: Boot) -> UplinkSpool {
         let mut core = self.lock();
-        let oldest = core.oldest_for(u).map(|(run, at)| self.age_ms(core.runs[run as usize].boot, at, now));
+        let oldest = core.oldest_for(u).map(|(boot, at)| self.age_ms(boot, at, now));
         let inflow = core.inflow.per_second(now);
         let Some(c) = core.cursors.get_mut(usize::from(u.0)) else {
             return UplinkSpool::default();
@@ -241,10 +242,11 @@ impl Spool {
         SpoolFigures {
             waiting_batches: core.waiting_batches(),
             waiting_samples: core.waiting_samples(),
-            oldest_age_ms: core.oldest().map(|(run, at)| self.age_ms(core.runs[run as usize].boot, at, now)),
+            oldest_age_ms: core.oldest().map(|(boot, at)| self.age_ms(boot, at, now)),
             sealed_samples: counts.sealed_samples,
             acknowledged_samples: counts.acknowledged_samples,
             dropped_samples: counts.dropped_samples,
+            thinned_samples: counts.thinned_samples,
             commits: counts.commits,
             bytes_written: counts.bytes_written,
             disk_bytes: counts.disk_bytes,

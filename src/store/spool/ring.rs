@@ -6,7 +6,7 @@
 //! Absent on purpose: the bodies, SQL.
 
 use super::codec::{Bytes, Corrupt, put};
-use crate::model::Boot;
+use crate::model::{Boot, BootIndex};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// A batch in the order of delivery: the epoch by age, then its number.
@@ -15,7 +15,7 @@ pub type Place = (u32, u64);
 /// 48 bytes: at 512 MiB there may be 100,000.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segment {
-    /// When its oldest batch was sealed, on the clock of its epoch's boot.
+    /// When its oldest batch was sealed, on the clock of its boot.
     pub at: Boot,
     pub first: u64,
     pub slot: u32,
@@ -26,6 +26,10 @@ pub struct Segment {
     pub left: u32,
     pub samples: u32,
     pub bytes: u32,
+    /// Of what it holds, which may be older than its epoch.
+    pub boot: BootIndex,
+    /// How often it was thinned.
+    pub level: u8,
     /// The uplinks that want nothing of it any more, a bit for each.
     pub done: u8,
 }
@@ -36,6 +40,9 @@ impl Segment {
     }
 }
 
+/// So often a segment is thinned before it is dropped.
+pub const LEVELS: usize = 3;
+
 #[derive(Debug, Clone, Default)]
 pub struct Ring {
     segments: BTreeMap<u64, Segment>,
@@ -44,6 +51,10 @@ pub struct Ring {
     /// Oldest freed first, with the bytes of the stale row that still lies in it.
     free: VecDeque<(u32, u32)>,
     slots: u32,
+    /// Thinned segments by level, of which there are few; the others are all in `segments` only.
+    thinned: [BTreeSet<u64>; LEVELS],
+    /// Bytes of bodies by level.
+    bytes: [u64; LEVELS + 1],
     /// The next `n`.
     pub head: u64,
     /// Batches in all segments that are not delivered.
@@ -70,6 +81,11 @@ impl Ring {
         self.head = self.head.max(n + 1);
         if !delivered.is_empty() {
             self.delivered.insert(n, delivered);
+        }
+        let level = usize::from(segment.level).min(LEVELS);
+        self.bytes[level] += u64::from(segment.bytes);
+        if level > 0 {
+            self.thinned[level - 1].insert(n);
         }
         self.segments.insert(n, segment);
     }
@@ -122,7 +138,33 @@ impl Ring {
     pub fn remove(&mut self, n: u64) -> Option<(Segment, BTreeSet<u64>)> {
         let segment = self.segments.remove(&n)?;
         self.left -= u64::from(segment.left);
+        let level = usize::from(segment.level).min(LEVELS);
+        self.bytes[level] -= u64::from(segment.bytes);
+        if level > 0 {
+            self.thinned[level - 1].remove(&n);
+        }
         Some((segment, self.delivered.remove(&n).unwrap_or_default()))
+    }
+
+    /// Of one level, oldest first.
+    pub fn of_level(&self, level: u8) -> Box<dyn Iterator<Item = (u64, &Segment)> + '_> {
+        match usize::from(level).checked_sub(1).and_then(|n| self.thinned.get(n)) {
+            Some(set) => Box::new(set.iter().filter_map(|n| Some((*n, self.segments.get(n)?)))),
+            None => Box::new(self.from(0).filter(|(_, s)| s.level == 0)),
+        }
+    }
+
+    /// The oldest data first: what was thinned most often is older than what was thinned less.
+    pub fn by_age(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        self.thinned_by_age().chain(self.of_level(0))
+    }
+
+    pub fn thinned_by_age(&self) -> impl Iterator<Item = (u64, &Segment)> {
+        (1..=LEVELS).rev().filter_map(|level| u8::try_from(level).ok()).flat_map(move |level| self.of_level(level))
+    }
+
+    pub fn bytes_of(&self, level: usize) -> u64 {
+        self.bytes.get(level).copied().unwrap_or(0)
     }
 
     /// A slot to write to.
@@ -270,7 +312,19 @@ mod tests {
     use super::*;
 
     fn segment(slot: u32, first: u64, count: u32) -> Segment {
-        Segment { at: Boot(0), first, slot, epoch: 0, span: count - 1, left: count, samples: count, bytes: 1, done: 0 }
+        Segment {
+            at: Boot(0),
+            first,
+            slot,
+            epoch: 0,
+            span: count - 1,
+            left: count,
+            samples: count,
+            bytes: 1,
+            boot: BootIndex(1),
+            level: 0,
+            done: 0,
+        }
     }
 
     #[test]

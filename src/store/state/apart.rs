@@ -3,7 +3,7 @@
 
 use super::{Caps, Stamp, Work, apply, apply_change, commands, letters, to_json};
 use crate::{
-    model::{Boot, DeadLetter, Event},
+    model::{Alarm, Boot, DeadLetter, Event},
     store::{
         Accepted, Change,
         db::{self, Trouble},
@@ -71,11 +71,14 @@ fn moment(change: &Change) -> Boot {
     match change {
         Change::Status(status) => status.since,
         Change::Registered { at, .. }
+        | Change::Alarm(Alarm { at, .. })
+        | Change::Attributes { at, .. }
         | Change::CommandPhase { at, .. }
         | Change::CommandDone { at, .. }
         | Change::Learned { at, .. }
         | Change::DeadLetter(DeadLetter { at, .. })
         | Change::Event(Event { at, .. }) => *at,
+        Change::Maintenance { is, .. } => is.as_ref().map_or(Boot(0), |m| m.since),
         // It carries no moment, and none of its rows can be at fault.
         Change::ForgetLetters(_) => Boot(0),
     }

@@ -2,6 +2,7 @@
 
 use super::Stamp;
 use crate::{
+    limits,
     model::{Boot, BootIndex, Cause, DeviceId, DeviceStatus, Evidence, EvidenceKind, LineId, State},
     store::RestoredDevice,
 };
@@ -34,7 +35,7 @@ pub fn status(tx: &Transaction, s: &DeviceStatus, stamp: &Stamp, history: u64) -
         s.missed,
         wall
     ])?;
-    if before.is_some_and(|(was, why)| was == state && why.as_deref() == cause) {
+    if stamp.full || before.is_some_and(|(was, why)| was == state && why.as_deref() == cause) {
         return Ok(());
     }
     tx.prepare_cached(
@@ -54,6 +55,14 @@ pub fn status(tx: &Transaction, s: &DeviceStatus, stamp: &Stamp, history: u64) -
     ])?;
     let oldest = tx.last_insert_rowid().saturating_sub(history.cast_signed());
     tx.prepare_cached("DELETE FROM status_history WHERE id <= ?1")?.execute([oldest])?;
+    // One that flaps for weeks must not push the others' history out.
+    if tx.last_insert_rowid() % 256 == 0 {
+        tx.prepare_cached(
+            "DELETE FROM status_history WHERE device = ?1
+             AND id <= (SELECT id FROM status_history WHERE device = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2)",
+        )?
+        .execute(params![s.device.as_str(), limits::STATUS_HISTORY_OF_ONE])?;
+    }
     Ok(())
 }
 

@@ -145,7 +145,11 @@ pub fn begin_again(db: &mut Connection, begin: &Begin, epoch: Epoch, event: u64)
     }
     let window = i64::try_from(begin.window.as_millis()).unwrap_or(i64::MAX);
     let epoch = epoch.0.cast_signed();
-    tx.execute("INSERT OR IGNORE INTO epoch (epoch, boot, window_ms) VALUES (?1, ?2, ?3)", params![epoch, begin.boot.id.0, window])?;
+    let began = begin.boot.seen.0.cast_signed();
+    tx.execute(
+        "INSERT OR IGNORE INTO epoch (epoch, boot, window_ms, began, seen) VALUES (?1, ?2, ?3, ?4, ?4)",
+        params![epoch, begin.boot.id.0, window, began],
+    )?;
     tx.execute("UPDATE epoch SET event = max(event, ?2) WHERE epoch = ?1", params![epoch, event.cast_signed()])?;
     tx.commit()
 }
@@ -177,8 +181,8 @@ impl State {
         set_clock(&tx, &begin.boot)?;
         let window = i64::try_from(begin.window.as_millis()).unwrap_or(i64::MAX);
         tx.execute(
-            "INSERT INTO epoch (epoch, boot, window_ms) VALUES (?1, ?2, ?3)",
-            params![epoch.cast_signed(), begin.boot.id.0, window],
+            "INSERT INTO epoch (epoch, boot, window_ms, began, seen) VALUES (?1, ?2, ?3, ?4, ?4)",
+            params![epoch.cast_signed(), begin.boot.id.0, window, begin.boot.seen.0.cast_signed()],
         )?;
         tx.execute("DELETE FROM epoch WHERE id <= ?1", [tx.last_insert_rowid() - EPOCHS_KEPT])?;
         tx.commit()?;
@@ -188,12 +192,15 @@ impl State {
     }
 
     /// A clean end: everything is durable. Without it the next run says what may be lost.
-    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64], wear: &Wear) -> rusqlite::Result<()> {
+    pub fn end(&mut self, telemetry: u64, acknowledged: &[i64], wear: &Wear, now: Boot) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         set_wear(&tx, wear)?;
         self.outbox.delete(&tx, acknowledged)?;
         set_marks(&tx, &self.marks)?;
-        tx.execute("UPDATE epoch SET telemetry = ?2, clean = 1 WHERE epoch = ?1", [self.epoch.0.cast_signed(), telemetry.cast_signed()])?;
+        tx.execute(
+            "UPDATE epoch SET telemetry = ?2, event = ?3, clean = 1, seen = max(seen, ?4) WHERE epoch = ?1",
+            [self.epoch.0, telemetry, self.outbox.last_seq(), now.0].map(u64::cast_signed),
+        )?;
         tx.commit()
     }
 }

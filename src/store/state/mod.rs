@@ -10,21 +10,23 @@ mod learned;
 mod letters;
 mod outbox;
 mod salvage;
+mod upkeep;
 
 pub use epochs::Begin;
 pub use learned::all as learned;
 pub use outbox::{Message, read_messages};
 pub use salvage::salvage;
+pub use upkeep::all_attributes as attributes;
 
 use super::{
-    Accepted, Before, Change, RestoredDevice, StoreError,
+    Accepted, Before, Change, RestoredAttribute, RestoredDevice, RestoredMaintenance, StoreError,
     boots::BootRow,
     db::{self, Trouble},
     spool::disk::Gone,
 };
 use crate::{
     limits,
-    model::{BootIndex, ClockReading, Command, Epoch, Event, Learned, Phase, Wear},
+    model::{AlarmKind, BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
@@ -34,12 +36,15 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_001.sql"),
     include_str!("../migrations/state_002.sql"),
     include_str!("../migrations/state_clock.sql"),
+    include_str!("../migrations/state_letters.sql"),
+    include_str!("../migrations/state_watch.sql"),
 ];
 
 /// Row limits that tests make small.
 #[derive(Debug, Clone, Copy)]
 pub struct Caps {
     pub events: u64,
+    pub event_bytes: u64,
     pub dead_letters: u64,
     pub commands: u64,
     pub history: u64,
@@ -49,6 +54,7 @@ impl Default for Caps {
     fn default() -> Caps {
         Caps {
             events: limits::EVENTS,
+            event_bytes: limits::EVENT_BYTES_MAX,
             dead_letters: limits::DEAD_LETTERS,
             commands: limits::COMMANDS_KEPT,
             history: limits::STATUS_HISTORY,
@@ -56,8 +62,17 @@ impl Default for Caps {
     }
 }
 
+impl Caps {
+    /// What goes beside a spool of this size.
+    pub fn beside(disk_max: u64) -> Caps {
+        Caps { event_bytes: (disk_max / 8).clamp(limits::EVENT_BYTES_MIN, limits::EVENT_BYTES_MAX), ..Caps::default() }
+    }
+}
+
 #[derive(Debug)]
 pub struct State {
+    /// The file system is full: history stops, so that the room is for events and commands.
+    pub full: bool,
     db: Connection,
     caps: Caps,
     outbox: Outbox,
@@ -67,6 +82,8 @@ pub struct State {
     marks: Vec<(String, i64)>,
     path: PathBuf,
     begun: Option<Begin>,
+    /// Said, and not written: see [`State::say`].
+    unwritten: Option<Message>,
 }
 
 /// What a transaction is about: the stamp of its rows.
@@ -74,6 +91,7 @@ pub struct State {
 struct Stamp {
     boot: BootIndex,
     clock: ClockReading,
+    full: bool,
 }
 
 /// One thing to do in a group commit.
@@ -103,6 +121,9 @@ pub struct Found {
     pub state: State,
     pub boots: Vec<BootRow>,
     pub devices: Vec<RestoredDevice>,
+    pub alarms: Vec<(DeviceId, AlarmKind)>,
+    pub maintenance: Vec<RestoredMaintenance>,
+    pub attributes: Vec<RestoredAttribute>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
     /// The first event row that an uplink wanted, by its name.
@@ -113,7 +134,7 @@ pub struct Found {
 
 impl State {
     pub fn load(path: &Path, caps: Caps) -> Result<Found, StoreError> {
-        let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
         let mut load = || -> rusqlite::Result<_> {
             epochs::rehearse(&mut db)?;
             let marks = epochs::marks(&db)?;
@@ -127,17 +148,37 @@ impl State {
                 epochs::wear(&db)?,
                 marks,
                 outbox,
+                (upkeep::open_alarms(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, marks, outbox) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes)) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
-        let state = State { db, caps, outbox, epoch: Epoch(0), boot: BootIndex(0), marks: marks_due, path, begun: None };
-        Ok(Found { state, boots, devices, open_commands, gone, marks, learned, wear })
+        let state = State {
+            full: false,
+            db,
+            caps,
+            outbox,
+            epoch: Epoch(0),
+            boot: BootIndex(0),
+            marks: marks_due,
+            path,
+            begun: None,
+            unwritten: None,
+        };
+        Ok(Found { state, boots, devices, alarms, maintenance, attributes, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
         self.marks = marks;
+    }
+
+    /// Numbers an event that reports no change and that the next one replaces. It is written with the next transaction,
+    /// unless the cloud has it by then. A kill takes it along: the next run names the last number that was written.
+    pub fn say(&mut self, event: Event) -> Message {
+        let message = self.outbox.number(self.epoch, self.boot, event);
+        self.unwritten = Some(message.clone());
+        message
     }
 
     /// All of it or nothing, but for what cannot be stored for its own sake: that is put aside, and the rest goes on.
@@ -166,7 +207,7 @@ impl State {
         clock: ClockReading,
         apart: bool,
     ) -> rusqlite::Result<Committed> {
-        let stamp = Stamp { boot: self.boot, clock };
+        let stamp = Stamp { boot: self.boot, clock, full: self.full };
         let mut done = Committed::default();
         let before = self.outbox;
         let mut tx = self.db.transaction()?;
@@ -179,17 +220,23 @@ impl State {
                 }
             }
             self.outbox.delete(&tx, acknowledged)?;
+            if let Some(said) = self.unwritten.as_ref().filter(|said| !acknowledged.contains(&said.id)) {
+                self.outbox.write_numbered(&tx, said)?;
+            }
             epochs::set_marks(&tx, &self.marks)?;
             done.messages = self.outbox.write(&tx, self.epoch, self.boot, events)?;
-            let (dropped, mut gaps) = self.outbox.keep_limit(&tx, self.caps.events, in_flight, &done.messages)?;
+            let (dropped, gaps) = self.outbox.keep_limit(&tx, (self.caps.events, self.caps.event_bytes), in_flight, &done.messages)?;
             done.dropped = dropped;
-            done.messages.append(&mut self.outbox.write(&tx, self.epoch, self.boot, std::mem::take(&mut gaps))?);
+            let mut naming = self.outbox.write(&tx, self.epoch, self.boot, gaps)?;
+            self.outbox.named(&naming);
+            done.messages.append(&mut naming);
             tx.commit()
         })();
         if let Err(e) = result {
             self.outbox = before;
             return Err(e);
         }
+        self.unwritten = None;
         Ok(done)
     }
 
@@ -201,6 +248,16 @@ impl State {
     /// The newest row of the event stream.
     pub fn last_event_row(&self) -> i64 {
         self.outbox.last_id()
+    }
+
+    /// Puts the log into the file, so that the next transaction begins at its start and needs no new room for it.
+    pub fn restart_log(&self) -> rusqlite::Result<()> {
+        db::restart_log(&self.db)
+    }
+
+    /// Free pages in the file, for the day when the file system has none.
+    pub fn stock(&self) -> rusqlite::Result<()> {
+        db::stock(&self.db, limits::FREE_BYTES)
     }
 
     pub fn path(&self) -> &Path {
@@ -222,7 +279,7 @@ impl State {
     /// when this returns.
     pub fn open_again(&mut self) -> Result<(), StoreError> {
         let fail = |source| StoreError::Open { path: self.path.clone(), source };
-        let mut db = db::open(&self.path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+        let mut db = db::open(&self.path, MIGRATIONS, db::LOG_BYTES)?;
         if let Some(begun) = &self.begun {
             epochs::begin_again(&mut db, begun, self.epoch, self.outbox.last_seq()).map_err(fail)?;
         }
@@ -263,6 +320,9 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Registered { device, via, offline_after, quarantined, at } => {
             devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
         }
+        Change::Alarm(alarm) => upkeep::alarm(tx, alarm, stamp),
+        Change::Maintenance { device, is } => upkeep::maintenance(tx, device, is.as_ref(), stamp),
+        Change::Attributes { device, values, at } => upkeep::attributes(tx, device, values, *at, stamp),
         Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
         Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
         Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
@@ -278,7 +338,7 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
 
 /// Dead letters, in a file that nobody has open.
 pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
-    let mut db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let mut db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let mut gone = || {
         let tx = db.transaction()?;
         letters::forget(&tx, ids)?;
@@ -289,7 +349,7 @@ pub fn forget_letters(path: &Path, ids: &[i64]) -> Result<(), StoreError> {
 
 /// All facts about a device or line, in a file that nobody has open.
 pub fn forget(path: &Path, about: &str) -> Result<(), StoreError> {
-    let db = db::open(path, MIGRATIONS, db::CHECKPOINT_PAGES)?;
+    let db = db::open(path, MIGRATIONS, db::LOG_BYTES)?;
     let gone = db.execute("DELETE FROM learned WHERE about = ?1", [about]);
     gone.map(drop).map_err(|source| StoreError::Open { path: path.to_owned(), source })
 }

@@ -100,7 +100,7 @@ impl Harness {
         let dir = dir();
         let mut options = options(dir.path(), Backing::Inline);
         options.epoch_seed = Some(1);
-        let mut of = Tuning::of(options.buffer.disk_max);
+        let mut of = Tuning::of(options.buffer.disk_max, Duration::ZERO);
         tuning(&mut of);
         let (receipt, told) = receipts();
         let mut h = Harness {
@@ -395,7 +395,7 @@ proptest! {
         let mut h = Harness::new(|t| {
             t.sizes.segment_bytes = 120;
             t.sizes.segment_samples = 50;
-            t.sizes.pages_max = 24;
+            t.sizes.file_max = 76 << 10;
             t.sizes.disk_max = 1 << 13;
             t.room = Room { ram_bytes: 100_000, ram_batches: 8 };
         });
@@ -424,7 +424,7 @@ impl Pair {
 
     fn open(dir: &TempDir, of: &[(Name, bool)], tuning: impl Fn(&mut Tuning)) -> Store {
         let o = Options { uplinks: holders(of), ..options(dir.path(), Backing::Inline) };
-        let mut t = Tuning::of(o.buffer.disk_max);
+        let mut t = Tuning::of(o.buffer.disk_max, Duration::ZERO);
         tuning(&mut t);
         open::open(&o, t).unwrap().0
     }
@@ -536,7 +536,7 @@ fn a_spool_of_the_version_with_one_uplink_is_taken_over() {
     let alive = &cursors[4..];
     assert_eq!(cursors[..3], [1, 1, b'a']);
     db.execute("UPDATE meta SET alive = ?1", [alive]).unwrap();
-    db.execute_batch("ALTER TABLE meta DROP COLUMN cursors; PRAGMA user_version = 1").unwrap();
+    db.execute_batch("ALTER TABLE meta DROP COLUMN cursors; DROP TABLE thinned; PRAGMA user_version = 1").unwrap();
     drop(db);
     let p = Pair { store: Pair::open(&dir, CONFIGURATIONS[0], |_| {}), now: Clock::Real.now(), dir };
     assert_eq!(p.take(A), [1, 3, 4, 5]);

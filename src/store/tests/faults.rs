@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     limits,
     model::{ClockReading, DeadLetter, Epoch, StoreState, Stream},
-    store::{health::Db, quarantine::beside},
+    store::{db, health::Db, quarantine::beside},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -146,17 +146,22 @@ fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |m| m.len())
 }
 
+/// Of the files that are damaged.
+const PAGE: u64 = db::Page::NEW.bytes();
+/// Half of one.
+const SECTOR: usize = 512;
+
 type Damage = (&'static str, fn(&Path));
 
 /// Done to a file and to its log.
 const DAMAGES: &[Damage] = &[
-    ("garbage in the middle", |p| garbage(p, size(p) / 2 / 4096 * 4096, 8192)),
-    ("garbage in the second page", |p| garbage(p, 4096, 4096)),
+    ("garbage in the middle", |p| garbage(p, size(p) / 2 / PAGE * PAGE, 8192)),
+    ("garbage in the second page", |p| garbage(p, PAGE, SECTOR * 2)),
     ("garbage at the end", |p| garbage(p, size(p).saturating_sub(9000), 9000)),
-    ("a torn page", |p| garbage(p, size(p) / 3 / 4096 * 4096 + 512, 3584)),
-    ("one sector of zeros in each page", |p| (0..size(p) / 4096).for_each(|page| write_zeros(p, page * 4096 + 1024, 512))),
+    ("a torn page", |p| garbage(p, size(p) / 3 / PAGE * PAGE + PAGE / 2, SECTOR)),
+    ("one sector of zeros in each page", |p| (0..size(p) / PAGE).for_each(|page| write_zeros(p, page * PAGE + PAGE / 2, SECTOR))),
     ("a header of zeros", |p| write_zeros(p, 0, 100)),
-    ("a first page of zeros", |p| write_zeros(p, 0, 4096)),
+    ("a first page of zeros", |p| write_zeros(p, 0, SECTOR * 2)),
     ("cut to half", |p| set_len(p, size(p) / 2)),
     ("cut within a page", |p| set_len(p, size(p) / 2 + 1000)),
     ("cut to nothing", |p| set_len(p, 0)),
@@ -275,8 +280,12 @@ fn good_segments_of_a_damaged_spool_are_delivered_and_the_others_named_to_the_sa
     house.start();
     house.empty_log("spool.db");
     let path = house.path("spool.db");
-    let bodies: i64 = rusqlite::Connection::open(&path).unwrap().query_row("PRAGMA page_count", [], |r| r.get(0)).unwrap();
-    garbage(&path, bodies as u64 / 2 * 4096, 4096);
+    // Free pages lie between those in use.
+    let sql = "SELECT body FROM segment ORDER BY n LIMIT 1 OFFSET (SELECT count(*) / 2 FROM segment)";
+    let body: Vec<u8> = rusqlite::Connection::open(&path).unwrap().query_row(sql, [], |r| r.get(0)).unwrap();
+    let part = &body[body.len() / 2..][..32];
+    let at = std::fs::read(&path).unwrap().windows(part.len()).position(|bytes| bytes == part).expect("the log is empty");
+    garbage(&path, at as u64 / PAGE * PAGE, SECTOR * 2);
     let _ = house.store().spool().reader().open_again();
     house.store().handle.shared.board.suspect(Db::Spool, "told by a test".into(), true);
     house.settle();
@@ -296,7 +305,7 @@ fn a_spool_that_cannot_even_be_opened_for_reading_is_replaced() {
     house.seal(12);
     let path = house.path("spool.db");
     for of in [path.clone(), beside(&path, "-wal")] {
-        garbage(&of, 4096, usize::try_from(size(&of)).unwrap().saturating_sub(4096));
+        garbage(&of, PAGE, usize::try_from(size(&of).saturating_sub(PAGE)).unwrap());
     }
     let mut rest = house.rest();
     house.settle();
@@ -476,7 +485,7 @@ fn wear_is_counted_on_over_a_restart() {
     let mut house = House::new();
     house.seal(10);
     let wear = house.store().wear();
-    assert!(wear.bytes > 10 * 2 * 4096 && wear.syncs >= 10, "{wear:?}");
+    assert!(wear.bytes > 10 * 2 * PAGE && wear.syncs >= 10, "{wear:?}");
     run(house.store().close());
     house.kill();
     house.start();

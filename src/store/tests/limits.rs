@@ -27,7 +27,7 @@ impl Bench {
 
     fn open(dir: &TempDir, tuning: &impl Fn(&mut Tuning)) -> (Store, Restored) {
         let o = options(dir.path(), Backing::Inline);
-        let mut t = Tuning::of(o.buffer.disk_max);
+        let mut t = Tuning::of(o.buffer.disk_max, Duration::ZERO);
         tuning(&mut t);
         open::open(&o, t).unwrap()
     }
@@ -59,16 +59,17 @@ impl Bench {
     }
 }
 
-fn pages(max: u64) -> impl Fn(&mut Tuning) {
+/// A file of so many KiB.
+fn kib(max: u64) -> impl Fn(&mut Tuning) {
     move |t| {
-        t.sizes.pages_max = max;
-        t.sizes.disk_max = max * 4096;
+        t.sizes.file_max = max << 10;
+        t.sizes.disk_max = max << 10;
     }
 }
 
 #[test]
 fn a_full_disk_drops_the_oldest_and_names_exactly_what_went() {
-    let mut b = Bench::new(pages(120));
+    let mut b = Bench::new(kib(400));
     b.seal(3, 2000, true);
     // Of the oldest segment one batch is delivered: it must not be named.
     b.seal(3, 2000, false);
@@ -87,14 +88,49 @@ fn a_full_disk_drops_the_oldest_and_names_exactly_what_went() {
     all.sort_unstable();
     assert_eq!(all, (1..=86).collect::<Vec<_>>(), "each is to come, delivered, or named once");
     let figures = b.store.spool().figures(b.now);
-    assert!(figures.disk_bytes <= 120 * 4096 + 220 * 4120, "{figures:?}");
+    assert!(figures.disk_bytes <= (400 << 10) + (880 << 10), "{figures:?}");
     assert_eq!(figures.dropped_samples, gaps.iter().map(|g| g.2).sum::<u64>());
     assert_eq!(figures.waiting_samples, rest.len() as u64 * 2000);
 }
 
+/// Files of earlier versions have larger pages, and keep them.
+#[test]
+fn a_file_with_other_pages_keeps_its_limit_and_its_data() {
+    for bytes in [512, 4096, 32_768] {
+        let dir = dir();
+        for file in ["spool.db", "state.db"] {
+            let db = rusqlite::Connection::open(dir.path().join(file)).unwrap();
+            let made = format!("PRAGMA page_size = {bytes}; PRAGMA journal_mode = WAL; CREATE TABLE t (a); DROP TABLE t");
+            db.execute_batch(&made).unwrap();
+        }
+        let (store, restored) = Bench::open(&dir, &kib(1200));
+        let mut b = Bench { dir, store, epoch: restored.epoch, now: Clock::Real.now() };
+        let wear = b.store.wear().bytes;
+        b.seal(10, 2000, true);
+        assert!(b.store.wear().bytes - wear >= 10 * bytes, "{bytes}");
+        b.seal(400, 2000, true);
+        let size = |tail: &str| std::fs::metadata(b.dir.path().join(format!("spool.db{tail}"))).unwrap().len();
+        assert!(size("") <= 1200 << 10, "{bytes}: {}", size(""));
+        assert!(size("") + size("-wal") <= (1200 + 1000) << 10, "{bytes}: {}", size("-wal"));
+        for file in ["spool.db", "state.db"] {
+            let found: u64 = b.db(file).query_row("PRAGMA page_size", [], |r| r.get(0)).map(i64::cast_unsigned).unwrap();
+            assert_eq!(found, bytes, "{file}");
+        }
+        let gone: Vec<u64> = gaps(&b.store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        assert!(gone.len() > 10, "{bytes}: {gone:?}");
+        let Bench { dir, store, .. } = b;
+        drop(store);
+        let (store, _) = Bench::open(&dir, &kib(1200));
+        let mut all = gone;
+        all.extend(std::iter::from_fn(|| store.spool().next_backlog(U)).map(|o| o.sealed.key.seq));
+        all.sort_unstable();
+        assert_eq!(all, (1..=410).collect::<Vec<_>>(), "{bytes}: each is there or named once");
+    }
+}
+
 #[test]
 fn what_was_announced_as_gone_does_not_come_back_after_a_kill() {
-    let mut b = Bench::new(pages(120));
+    let mut b = Bench::new(kib(400));
     b.seal(8, 2000, true);
     loop {
         // The spool before the rows went: as if the kill came between the two commits.
@@ -107,7 +143,7 @@ fn what_was_announced_as_gone_does_not_come_back_after_a_kill() {
             std::fs::write(dir.path().join("spool.db"), copy.0).unwrap();
             std::fs::write(dir.path().join("spool.db-wal"), copy.1).unwrap();
             let _ = std::fs::remove_file(dir.path().join("spool.db-shm"));
-            let (store, _) = Bench::open(&dir, &pages(120));
+            let (store, _) = Bench::open(&dir, &kib(400));
             let first = store.spool().next_backlog(U).unwrap().sealed.key.seq;
             assert_eq!(first, announced[0].1 + 1);
             return;
@@ -154,8 +190,91 @@ fn a_failing_disk_keeps_ram_bounded_says_so_and_recovers() {
 }
 
 #[test]
+fn a_long_reader_does_not_let_the_log_grow() {
+    let mut b = Bench::new(|t| t.sizes = crate::store::spool::disk::Sizes::of(2 << 20));
+    b.seal(3, 2000, true);
+    let reader = b.db("spool.db");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM segment").unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM segment", [], |r| r.get(0)).unwrap();
+    for _ in 0..400 {
+        b.seal(1, 2000, true);
+        let figures = b.store.spool().figures(b.now);
+        assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+    }
+    let figures = b.store.spool().figures(b.now);
+    assert!(figures.trouble.contains("holds its log"), "{figures:?}");
+    drop(reader);
+    b.now = b.now + Duration::from_secs(20);
+    b.store.poll(b.now);
+    let figures = b.store.spool().figures(b.now);
+    assert_eq!(figures.trouble, "");
+    assert!(figures.disk_bytes <= 2 << 20, "{figures:?}");
+}
+
+#[test]
+fn events_keep_their_quota_in_bytes() {
+    run(async {
+        let b = Bench::new(|t| t.caps.event_bytes = 20_000);
+        let minor = |n| Event { at: Boot(n), kind: EventKind::Progress { alive: vec![] } };
+        for n in 0..600 {
+            submit(&b.store, vec![Change::Event(if n % 3 == 0 { event(n) } else { minor(n) })]).await.unwrap();
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!((10_000..=21_000).contains(&bytes), "{bytes}");
+        let mut seqs: Vec<u64> = gaps(&b.store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        b.store.events().return_unacknowledged(U);
+        seqs.extend(std::iter::from_fn(|| b.store.events().next(U)).map(|m| m.key.seq));
+        seqs.sort_unstable();
+        assert_eq!(seqs, (1..=*seqs.last().unwrap()).collect::<Vec<_>>(), "each is there or named once");
+    });
+}
+
+#[test]
+fn gaps_of_telemetry_outlive_the_quota_of_events_to_the_sample() {
+    run(async {
+        let mut b = Bench::new(|t| {
+            kib(330)(t);
+            t.caps.event_bytes = 6_000;
+        });
+        for n in 0..40 {
+            b.seal(3, 2000, true);
+            for k in 0..10 {
+                submit(&b.store, vec![Change::Event(event(n * 10 + k))]).await.unwrap();
+            }
+        }
+        let bytes: i64 = b.db("state.db").query_row("SELECT sum(octet_length(body)) FROM event", [], |r| r.get(0)).unwrap();
+        assert!(bytes <= 7_000, "{bytes}");
+        let (told, events): (Vec<_>, Vec<_>) = gaps(&b.store).into_iter().partition(|(key, ..)| key.stream == Stream::Telemetry);
+        assert!(!events.is_empty(), "no event was dropped");
+        let mut all: Vec<u64> = told.iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+        assert!(all.len() > 40, "{told:?}");
+        assert_eq!(told.iter().map(|(.., samples)| samples).sum::<u64>(), all.len() as u64 * 2000);
+        all.extend(b.rest());
+        all.sort_unstable();
+        assert_eq!(all, (1..=120).collect::<Vec<_>>(), "each is to come or named once");
+    });
+}
+
+/// What was on its way held its place on the disk, and so what was sealed last found none.
+#[test]
+fn an_orderly_stop_loses_nothing_without_a_word_though_the_disk_is_full_of_what_is_on_its_way() {
+    let mut b = Bench::new(kib(120));
+    b.seal(12, 2000, true);
+    while b.store.spool().next_backlog(U).or_else(|| b.store.spool().next_live(U)).is_some() {}
+    (0..8).for_each(|n| _ = b.store.spool().append(frames(n, 2000, b.now), vec![], b.now));
+    run(b.store.close());
+    let Bench { dir, store, .. } = b;
+    drop(store);
+    let (store, _) = Bench::open(&dir, &kib(120));
+    let mut all: Vec<u64> = gaps(&store).iter().flat_map(|(key, to, _)| key.seq..=*to).collect();
+    all.extend(std::iter::from_fn(|| store.spool().next_backlog(U)).map(|o| o.sealed.key.seq));
+    all.sort_unstable();
+    assert_eq!(all, (1..=20).collect::<Vec<_>>());
+}
+
+#[test]
 fn a_gap_that_state_db_cannot_take_drops_nothing() {
-    let mut b = Bench::new(pages(100));
+    let mut b = Bench::new(kib(330));
     b.seal(6, 2000, true);
     b.db("state.db").execute_batch("ALTER TABLE event RENAME TO elsewhere").unwrap();
     b.seal(60, 2000, true);

@@ -4,9 +4,12 @@ mod cursors;
 mod faults;
 mod limits;
 mod model;
+mod progress;
 mod replacing;
 mod size;
 mod suite;
+mod thin;
+mod upkeep;
 
 use super::*;
 use crate::{
@@ -31,7 +34,13 @@ fn dir() -> TempDir {
 }
 
 fn options(dir: &Path, backing: Backing) -> Options {
-    let buffer = Buffer { window: WINDOW, ack_within: Duration::from_millis(100), disk_max: 64 << 20, card_endurance: 1 << 42 };
+    let buffer = Buffer {
+        window: WINDOW,
+        ack_within: Duration::from_millis(100),
+        disk_max: 64 << 20,
+        thin_window: Duration::ZERO,
+        card_endurance: 1 << 42,
+    };
     Options { data_dir: dir.to_owned(), buffer, clock: Clock::Real, backing, linger: Duration::ZERO, uplinks: vec![], epoch_seed: None }
 }
 
@@ -43,7 +52,7 @@ fn device(n: usize) -> DeviceId {
 fn frames(tag: u64, points: usize, at: Boot) -> Vec<Frame> {
     let names: Arc<[PointId]> = (0..points).map(|p| PointId::parse(&format!("p{p}")).unwrap()).collect();
     let values = (0..points as u64).map(|p| Value::Uint(tag * 1000 + p)).collect();
-    vec![Frame { device: device(0), points: names, rows: vec![Row { at, values, quality: None }] }]
+    vec![Frame { device: device(0), points: names, rows: vec![Row { at, values, quality: None }], thin: None }]
 }
 
 /// Receipts whose end can be waited for.

@@ -78,7 +78,7 @@ impl Harness {
         let mut options = options(dir.path(), Backing::Inline);
         options.buffer.window = window;
         options.epoch_seed = Some(1);
-        let mut of = Tuning::of(options.buffer.disk_max);
+        let mut of = Tuning::of(options.buffer.disk_max, Duration::ZERO);
         tuning(&mut of);
         let (receipt, told) = receipts();
         let mut h = Harness {
@@ -312,7 +312,7 @@ proptest! {
         let mut h = Harness::new(WINDOW, |t| {
             t.sizes.segment_bytes = 120;
             t.sizes.segment_samples = 50;
-            t.sizes.pages_max = 19;
+            t.sizes.file_max = 56 << 10;
             t.sizes.disk_max = 1 << 17;
             t.room = Room { ram_bytes: 100_000, ram_batches: 6 };
         });

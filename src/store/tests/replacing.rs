@@ -114,7 +114,7 @@ fn split(store: &Store, key: Key, range: std::ops::Range<usize>) -> Vec<Frame> {
     let f = &sealed.frames[0];
     let row = &f.rows[0];
     let rows = vec![Row { at: row.at, values: row.values[range.clone()].to_vec(), quality: None }];
-    vec![Frame { device: f.device.clone(), points: f.points[range].iter().cloned().collect(), rows }]
+    vec![Frame { device: f.device.clone(), points: f.points[range].iter().cloned().collect(), rows, thin: None }]
 }
 
 #[test]

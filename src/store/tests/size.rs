@@ -15,7 +15,12 @@ fn reading(n: u64, at: Boot, names: &[Arc<[PointId]>]) -> Vec<Frame> {
                 _ => Value::Int(((n + p) % 10).cast_signed() - 5),
             };
             let values = (0..100).map(value).collect();
-            Frame { device: device(device_of(n)), points: Arc::clone(&names[device_of(n)]), rows: vec![Row { at, values, quality: None }] }
+            Frame {
+                device: device(device_of(n)),
+                points: Arc::clone(&names[device_of(n)]),
+                rows: vec![Row { at, values, quality: None }],
+                thin: None,
+            }
         })
         .collect()
 }

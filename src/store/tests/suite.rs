@@ -17,6 +17,7 @@ on_both! {
     a_wall_clock_that_jumps_ahead_forgets_no_command => jump_ahead;
     devices_come_back_as_they_were => devices;
     dead_letters_are_readable => dead_letters;
+    the_number_of_a_letter_that_was_thrown_away_is_not_used_again => letters_numbers;
     a_batch_in_time_is_never_written => in_time;
     a_late_batch_survives_a_kill => late;
     an_awaited_receipt_pulls_the_commit => awaited;
@@ -180,6 +181,19 @@ async fn dead_letters(backing: Backing) {
     submit(&store, vec![Change::DeadLetter(letter)]).await.unwrap();
     let rows = store.dead_letters(10).unwrap();
     assert_eq!((rows.len(), rows[0].body.len(), rows[0].reason.as_str()), (1, 4096, "no JSON"));
+}
+
+/// Somebody who still has the old number must not show, replay or purge another letter by it.
+async fn letters_numbers(backing: Backing) {
+    let dir = dir();
+    let (store, _) = open(dir.path(), backing);
+    let letter = |n: u8| DeadLetter { source: "mqtt".into(), topic: "t".into(), reason: "no JSON".into(), body: vec![n], at: Boot(1) };
+    submit(&store, vec![Change::DeadLetter(letter(1))]).await.unwrap();
+    let first = store.dead_letters(10).unwrap()[0].id;
+    submit(&store, vec![Change::ForgetLetters(vec![first])]).await.unwrap();
+    submit(&store, vec![Change::DeadLetter(letter(2))]).await.unwrap();
+    let ids: Vec<i64> = store.dead_letters(10).unwrap().iter().map(|l| l.id).collect();
+    assert_eq!(ids, [first + 1]);
 }
 
 async fn in_time(backing: Backing) {

@@ -223,7 +223,8 @@ impl Writer {
         if self.shared.board.is_held() {
             return Ok(None);
         }
-        let gone: Vec<u64> = salvage.cut.keys().copied().collect();
+        // With what was announced before: its rows may still be in the old file, which a kill would find again.
+        let gone: Vec<u64> = self.saver.gone().iter().chain(salvage.cut.keys()).copied().collect();
         let gaps = {
             let mut core = self.shared.spool.lock();
             let before = core.counts.dropped_samples;
@@ -238,7 +239,7 @@ impl Writer {
             self.owe(gaps, now);
             return Err(e.to_string());
         }
-        let meta = Saver::meta(&mut self.shared.spool.lock());
+        let meta = Saver::meta(&mut self.shared.spool.lock(), &[]);
         salvage.finish(&meta).map_err(|e| e.to_string())?;
         Ok(Some(salvage.path().to_owned()))
     }
@@ -295,7 +296,10 @@ impl Writer {
         let fresh = if gone { None } else { db::reader(&path).ok() };
         let old = fresh.as_ref().unwrap_or(self.state.connection());
         let alive = || shared.inbox.last_turn.store(shared.clock.now().0, std::sync::atomic::Ordering::Relaxed);
-        let saved = state::salvage(old, &new, &held, Some(self.state.last_event_row()), shared.clock, alive)?;
+        let newest = Some(self.state.last_event_row());
+        let saved = self.reserve.with_room(|| state::salvage(old, &new, &held, newest, shared.clock, alive))?;
+        // It may have taken the reserve, and the new file has no free pages.
+        self.refill_at.get_or_insert(shared.clock.now());
         drop(fresh);
         let moved = |source| StoreError::Directory { path: path.clone(), source };
         let read = |source| StoreError::Write { file: "state.db", source };

@@ -2,7 +2,7 @@
 //!
 //! Pure. The envelope names the boot and the offset that turned its moments into wall time, so they come back exact.
 
-use crate::model::{Boot, BootIndex, DeviceId, Frame, PointId, Quality, Row, Value};
+use crate::model::{Boot, BootIndex, DeviceId, Frame, PointId, Quality, Row, Thin, Value};
 use serde_json::Value as Json;
 use std::sync::Arc;
 
@@ -36,7 +36,12 @@ fn frame(device: &DeviceId, table: &Json, offset: i64) -> Option<Frame> {
         let quality = quality.filter(|q| q.iter().any(|q| *q != Quality::Good));
         rows.push(Row { at: Boot::from_ms(u64::try_from(ms).ok()?), values: values?, quality });
     }
-    Some(Frame { device: device.clone(), points: points?, rows })
+    let number = |of: &Json| u32::try_from(of.as_u64()?).ok();
+    let thin = match table.get("thin") {
+        Some(thin) => Some(Thin { window_ms: number(&thin["window_ms"])?, of: number(&thin["of"])? }),
+        None => None,
+    };
+    Some(Frame { device: device.clone(), points: points?, rows, thin })
 }
 
 fn value(json: &Json) -> Option<Value> {
@@ -69,7 +74,12 @@ mod tests {
             Row { at: Boot::from_ms(69_999), values: vec![Value::Int(-1), Value::Null], quality: Some(vec![Quality::Good, Quality::Bad]) },
             Row { at: Boot::from_ms(71_000), values: vec![Value::Float(0.25), Value::Bool(true)], quality: None },
         ];
-        let frames = vec![Frame { device: DeviceId::parse("meter-1").unwrap(), points, rows }];
+        let thinned = Some(Thin { window_ms: 60_000, of: 60 });
+        let device = |id| DeviceId::parse(id).unwrap();
+        let frames = vec![
+            Frame { device: device("meter-1"), points: Arc::clone(&points), rows: rows.clone(), thin: None },
+            Frame { device: device("meter-2"), points, rows, thin: thinned },
+        ];
         let key = Key { epoch: Epoch(1), stream: Stream::Telemetry, seq: 3 };
         let sealed = Sealed { key, boot: BootIndex(5), frames };
         let mut native = Native::new(GatewayId::parse("plant-7").unwrap(), "0.1.0", "p");

@@ -17,6 +17,9 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Status { .. } => "status",
         EventKind::Line { .. } => "line",
         EventKind::Registered { .. } => "registered",
+        EventKind::Changed { .. } => "changed",
+        EventKind::Alarm { .. } => "alarm",
+        EventKind::Maintenance { .. } => "maintenance",
         EventKind::Command { .. } => "command",
         EventKind::RefreshStopped { .. } => "refresh_stopped",
         EventKind::Gap { .. } => "gap",
@@ -49,6 +52,28 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         }
         EventKind::Registered { device, via } => {
             o.word("device", device.as_str()).text("via", via);
+        }
+        EventKind::Changed { device, attributes } => {
+            let mut values = Object::begin(o.word("device", device.as_str()).key("attributes"));
+            for (name, now) in attributes {
+                match now {
+                    Some(text) => values.text(name.as_str(), text),
+                    None => values.null(name.as_str()),
+                };
+            }
+            values.end();
+        }
+        EventKind::Alarm { device, alarm, raised, reason } => {
+            o.word("device", device.as_str()).word("alarm", alarm.word()).word("state", if *raised { "raised" } else { "cleared" });
+            o.word("severity", alarm.severity()).text("reason", reason);
+        }
+        EventKind::Maintenance { device, on, until, by, reason } => {
+            o.word("device", device.as_str()).flag("on", *on);
+            match until {
+                Some(until) => o.number("until", wall(clock, *until)),
+                None => o.null("until"),
+            };
+            o.text("by", by).text("reason", reason);
         }
         EventKind::Command { id, device, phase, reason, values } => {
             o.text("id", id.as_str()).word("device", device.as_str()).word("phase", phase.word()).text("reason", reason);

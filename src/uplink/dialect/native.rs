@@ -11,7 +11,9 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed, WallMs},
+    model::{
+        Boot, BootIndex, ClockReading, DeviceCard, DeviceId, Epoch, Event, Frame, GatewayId, Key, PointCard, Quality, Sealed, Thin, WallMs,
+    },
 };
 use std::{cmp::Ordering, fmt::Write as _};
 
@@ -158,7 +160,8 @@ fn by_device(a: &DeviceId, b: &DeviceId) -> Ordering {
     if std::ptr::eq(a.as_str(), b.as_str()) { Ordering::Equal } else { a.cmp(b) }
 }
 
-/// `{"at":…,"dt":[…],"v":{point:[…]},"q":{point:[…]}}`, one item per row; `q` only where something is not good.
+/// `{"at":…,"dt":[…],"v":{point:[…]},"q":{point:[…]},"thin":{…}}`, one item per row; `q` only where something is not
+/// good, `thin` only where rows were left out.
 fn frame(out: &mut Vec<u8>, frame: &Frame, clock: ClockReading) {
     let Some(first) = frame.rows.first() else {
         // A frame is never empty; if one were, it must still be JSON.
@@ -178,6 +181,11 @@ fn frame(out: &mut Vec<u8>, frame: &Frame, clock: ClockReading) {
     points.end();
     if frame.rows.iter().any(|row| row.quality.is_some()) {
         qualities(&mut object, frame);
+    }
+    if let Some(Thin { window_ms, of }) = frame.thin {
+        let mut thin = Object::begin(object.key("thin"));
+        thin.number("window_ms", window_ms).number("of", of);
+        thin.end();
     }
     object.end();
 }

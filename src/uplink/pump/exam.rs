@@ -34,9 +34,10 @@ pub enum Held {
 }
 
 impl Held {
+    /// That it can be parted into. What thinning left out is in none of them.
     fn samples(&self) -> u64 {
         match self {
-            Held::Batch(sealed) => sealed.samples(),
+            Held::Batch(sealed) => parting::samples(&sealed.frames) as u64,
             // A message of events has one number, so it goes or stays as a whole.
             Held::Events(_) => 1,
         }
@@ -267,6 +268,8 @@ impl<B: Broker> Session<'_, B> {
             }
         }
         let (store, of) = (self.pump.store.clone(), self.pump.index);
+        // One that thinning left stands for others, which go with it.
+        let lost = if let Held::Batch(sealed) = held { sealed.samples() } else { 1 };
         // Not awaited: the pump must not wait for the disk. At most as many as there are suspects.
         tokio::spawn(async move {
             let after = store.clone();
@@ -274,7 +277,7 @@ impl<B: Broker> Session<'_, B> {
                 let kept = result.is_ok();
                 match key.stream {
                     Stream::Telemetry if kept => {
-                        _ = after.spool().replace(of, key, Vec::new(), 1, "put aside as a dead letter".into(), now)
+                        _ = after.spool().replace(of, key, Vec::new(), lost, "put aside as a dead letter".into(), now)
                     }
                     Stream::Telemetry => after.spool().put_back(of, key),
                     Stream::Event if kept => after.events().acknowledged(of, key),

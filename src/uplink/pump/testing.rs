@@ -87,8 +87,13 @@ impl Rig {
 
     pub fn with<B: Broker + 'static>(config: Uplink, link: B, broker: Simulated, clock: Clock) -> Rig {
         let dir = tempfile::tempdir().unwrap();
-        let buffer =
-            Buffer { window: Duration::from_secs(1), ack_within: Duration::from_millis(100), disk_max: 64 << 20, card_endurance: 1 << 42 };
+        let buffer = Buffer {
+            window: Duration::from_secs(1),
+            ack_within: Duration::from_millis(100),
+            disk_max: 64 << 20,
+            thin_window: Duration::ZERO,
+            card_endurance: 1 << 42,
+        };
         let options = Options {
             data_dir: dir.path().into(),
             buffer,
@@ -127,6 +132,7 @@ impl Rig {
             device: DeviceId::parse("meter-1").unwrap(),
             points: Arc::from([PointId::parse("power").unwrap()]),
             rows: vec![Row { at: now, values: vec![Value::Int(value)], quality: None }],
+            thin: None,
         };
         self.store.spool().append(vec![frame], vec![], now)
     }

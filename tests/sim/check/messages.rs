@@ -19,6 +19,8 @@ pub struct Received {
     /// In order of key; times in milliseconds of the boot clock.
     pub events: BTreeMap<Key, Vec<Json>>,
     telemetry: BTreeMap<Key, String>,
+    /// By telemetry message: samples that it stands for, and those of them that it left out.
+    stands: BTreeMap<Key, (u64, u64)>,
     /// Where each message is among the arrivals, with its stream.
     places: BTreeMap<(bool, Key), Vec<usize>>,
     /// First arrivals of event messages, in order of arrival.
@@ -56,7 +58,8 @@ impl Received {
                 let events = content.as_array().cloned().unwrap_or_default();
                 out.events.insert(key, events).map(|e| Json::Array(e).to_string())
             } else {
-                out.take_samples(&content);
+                let stands = out.take_samples(&content);
+                out.stands.insert(key, stands);
                 out.telemetry.insert(key, text.clone())
             };
             if before.is_some_and(|b| b != text) {
@@ -66,10 +69,14 @@ impl Received {
         out
     }
 
-    fn take_samples(&mut self, devices: &Json) {
+    fn take_samples(&mut self, devices: &Json) -> (u64, u64) {
+        let (mut all, mut left_out) = (0, 0);
         for (device, frames) in devices.as_object().into_iter().flatten() {
             for frame in frames.as_array().into_iter().flatten() {
                 let at = frame["at"].as_i64().unwrap_or_default();
+                let held = frame["dt"].as_array().map_or(0, Vec::len) * frame["v"].as_object().map_or(0, serde_json::Map::len);
+                let of = frame["thin"]["of"].as_u64().unwrap_or(held as u64);
+                (all, left_out) = (all + of, left_out + of.saturating_sub(held as u64));
                 for (point, values) in frame["v"].as_object().into_iter().flatten() {
                     for (row, value) in values.as_array().into_iter().flatten().enumerate() {
                         let at = at + frame["dt"][row].as_i64().unwrap_or_default();
@@ -79,6 +86,7 @@ impl Received {
                 }
             }
         }
+        (all, left_out)
     }
 
     pub fn all_events(&self) -> impl Iterator<Item = (Key, &Json)> {
@@ -94,16 +102,42 @@ impl Received {
         self.events.get(&(life, 1)).and_then(|e| e.first()).filter(|e| e["type"] == "epoch")
     }
 
-    /// Samples that gap events gave up, by life.
-    pub fn gapped(&self, epochs: &[String]) -> BTreeMap<usize, u64> {
-        let mut out = BTreeMap::new();
-        for (_, gap) in self.of_type("gap").filter(|(_, g)| g["stream"] == "telemetry" && is_ours(g)) {
-            if let Some(life) = epochs.iter().position(|e| gap["epoch"] == e.as_str()) {
-                *out.entry(life).or_default() += gap["samples"].as_u64().unwrap_or(0);
+    /// As the protocol says that samples are to be counted. An event message that a gap names tells nothing itself: what
+    /// its gaps said is said again.
+    pub fn account(&self, epochs: &[String]) -> Account {
+        let mut out = Account::default();
+        let named = |wanted: bool| {
+            let gaps = self.of_type("gap").filter(move |(_, g)| (g["stream"] == "event") == wanted && is_ours(g));
+            gaps.flat_map(|(_, gap)| numbers(gap, epochs)).collect::<BTreeSet<Key>>()
+        };
+        let (telemetry, events) = (named(false), named(true));
+        for (of, left_out) in self.stands.iter().filter(|(key, _)| !telemetry.contains(key)).map(|(_, stands)| *stands) {
+            out.arrived += of;
+            out.left_out += left_out;
+        }
+        for (_, gap) in self.of_type("gap").filter(|(key, g)| g["stream"] == "telemetry" && is_ours(g) && !events.contains(key)) {
+            if gap["replaced_by"].is_null() {
+                out.gapped += gap["samples"].as_u64().unwrap_or(0);
             }
         }
         out
     }
+}
+
+/// Samples by what became of them.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Account {
+    /// That messages stand for, and those of them that thinning left out.
+    pub arrived: u64,
+    pub left_out: u64,
+    /// That gap events gave up.
+    pub gapped: u64,
+}
+
+fn numbers(gap: &Json, epochs: &[String]) -> Vec<Key> {
+    let life = epochs.iter().position(|e| gap["epoch"] == e.as_str());
+    let (from, to) = (gap["from"].as_u64().unwrap_or(1), gap["to"].as_u64().unwrap_or(0));
+    life.into_iter().flat_map(|life| (from..=to).map(move |seq| (life, seq))).collect()
 }
 
 fn take_offset_off(json: &mut Json, offset: i64) {
@@ -111,7 +145,7 @@ fn take_offset_off(json: &mut Json, offset: i64) {
         Json::Object(members) => {
             for (key, value) in members {
                 match value.as_i64() {
-                    Some(at) if matches!(key.as_str(), "at" | "since" | "evidence_at") => *value = (at - offset).into(),
+                    Some(at) if matches!(key.as_str(), "at" | "since" | "evidence_at" | "until") => *value = (at - offset).into(),
                     _ => take_offset_off(value, offset),
                 }
             }
@@ -162,9 +196,7 @@ fn is_ours(gap: &Json) -> bool {
 fn epochs(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String>) {
     let mut gaps: BTreeSet<(bool, Key)> = BTreeSet::new();
     for (_, gap) in received.of_type("gap").filter(|(_, g)| is_ours(g)) {
-        let Some(life) = log.epochs.iter().position(|e| gap["epoch"] == e.as_str()) else { continue };
-        let (from, to) = (gap["from"].as_u64().unwrap_or(1), gap["to"].as_u64().unwrap_or(0));
-        gaps.extend((from..=to).map(|seq| (gap["stream"] == "event", (life, seq))));
+        gaps.extend(numbers(gap, &log.epochs).into_iter().map(|key| (gap["stream"] == "event", key)));
     }
     let here = |is_event: bool, key: Key| received.places.contains_key(&(is_event, key)) || gaps.contains(&(is_event, key));
     let missing = |life: usize, highest: [u64; 2], wrong: &mut Vec<String>| {

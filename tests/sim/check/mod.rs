@@ -15,6 +15,11 @@ pub struct Figures {
     pub lives: usize,
     pub samples: usize,
     pub lost_by_kills: usize,
+    /// By the last life.
+    pub sealed: u64,
+    /// That messages stand for, with those that thinning left out.
+    pub arrived: u64,
+    pub thinned: u64,
     pub gapped: u64,
     pub publications: usize,
     pub messages: usize,
@@ -26,10 +31,11 @@ pub struct Figures {
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { lives, samples, lost_by_kills, gapped, publications, messages, repeated, status, commands, written } = self;
+        let Figures { lives, samples, lost_by_kills, thinned, gapped, publications, messages, repeated, status, commands, written, .. } =
+            self;
         write!(
             f,
-            "{lives} lives, {messages} messages ({repeated} again), {samples} samples ({lost_by_kills} lost by kills, {gapped} by gaps), "
+            "{lives} lives, {messages} messages ({repeated} again), {samples} samples ({lost_by_kills} lost by kills, {thinned} thinned, {gapped} in gaps), "
         )?;
         write!(f, "{publications} publications, {status} changes of status, {commands} commands ({written} written)")
     }

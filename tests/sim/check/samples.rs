@@ -13,8 +13,11 @@ pub fn check(log: &Log, received: &Received, figures: &mut Figures, wrong: &mut 
         }
     }
     figures.samples = received.samples.len();
-    let mut gapped = received.gapped(&log.epochs);
-    figures.gapped = gapped.values().sum();
+    let account = received.account(&log.epochs);
+    (figures.arrived, figures.thinned, figures.gapped) = (account.arrived, account.left_out, account.gapped);
+    // What was thinned has a number of another life when that is dropped.
+    let mut told = account.left_out + account.gapped;
+    figures.sealed = log.sealed;
     let lost = may_have_lost(log, received);
     for (name, taken) in &log.taken {
         if received.samples.contains_key(name) {
@@ -30,8 +33,8 @@ pub fn check(log: &Log, received: &Received, figures: &mut Figures, wrong: &mut 
             figures.lost_by_kills += 1;
             continue;
         }
-        match gapped.get_mut(&taken.life).filter(|left| **left > 0) {
-            Some(left) => *left -= 1,
+        match told.checked_sub(1) {
+            Some(left) => told = left,
             None => missing(log, name, taken, kept, &lost, wrong),
         }
     }

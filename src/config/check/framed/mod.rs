@@ -9,6 +9,7 @@ mod tests;
 use super::{
     Desk,
     line::{self, Lines},
+    watching,
 };
 use crate::{
     config::{
@@ -36,6 +37,7 @@ const KEYS: &[&str] = &[
     "checksum",
     "pattern",
     "offline_after",
+    "alarm_after",
     "timeout",
     "retries",
     "min_gap",
@@ -64,6 +66,7 @@ pub fn check(
     let has_checksum = frame.as_ref().is_none_or(|f| f.checksum.is_some());
     let asked = asked(&keys, unit.as_deref(), has_checksum, desk);
     let (poll, offline_after) = times(&keys, asked == Some(None), desk);
+    let alarm_after = watching::alarm_after(&keys, desk);
     let (patterns, is_addressed) = patterns(&keys, unit.as_deref(), desk);
     let out = &mut desk.out;
     let timeout = keys.duration("timeout", line::TIMEOUT, out);
@@ -77,6 +80,7 @@ pub fn check(
         request,
         poll,
         offline_after,
+        alarm_after,
         timeout,
         retries,
         min_gap,

@@ -1,7 +1,7 @@
 //! Bytes to the same batches.
 
-use super::{Corrupt, Names, SAMPLES_MAX, VERSION, bytes::Bytes, column, crc::crc32};
-use crate::model::{Boot, BootIndex, DeviceId, Epoch, Frame, Key, PointId, Quality, Row, Sealed, Stream};
+use super::{Corrupt, Names, SAMPLES_MAX, VERSION, VERSION_THIN, bytes::Bytes, column, crc::crc32};
+use crate::model::{Boot, BootIndex, DeviceId, Epoch, Frame, Key, PointId, Quality, Row, Sealed, Stream, Thin};
 use std::sync::Arc;
 
 /// What a segment holds, without its values: number and samples of each batch.
@@ -16,7 +16,7 @@ struct Shape {
 struct Listed {
     seq: u64,
     /// Shape and rows.
-    frames: Vec<(usize, usize)>,
+    frames: Vec<(usize, usize, Option<Thin>)>,
 }
 
 struct Head<'a> {
@@ -38,20 +38,24 @@ pub fn decode(body: &[u8], epoch: Epoch, names: &impl Names) -> Result<Vec<Seale
         return Err(Corrupt("it goes on behind its end"));
     }
     let sealed = |b: Listed| {
-        let frames = b.frames.into_iter().map(|(shape, count)| Frame {
+        let frames = b.frames.into_iter().map(|(shape, count, thin)| Frame {
             device: shapes[shape].device.clone(),
             points: Arc::clone(&shapes[shape].points),
             rows: rows[shape].by_ref().take(count).collect(),
+            thin,
         });
         Sealed { key: Key { epoch, stream: Stream::Telemetry, seq: b.seq }, boot, frames: frames.collect() }
     };
     Ok(batches.into_iter().map(sealed).collect())
 }
 
-/// Which batches a body holds. Needs no dictionary.
+/// Which batches a body holds, and how many samples each stands for. Needs no dictionary.
 pub fn directory(body: &[u8]) -> Result<Contents, Corrupt> {
     let head = head::<NoNames>(body, None)?;
-    let samples = |b: &Listed| b.frames.iter().map(|(shape, rows)| (head.shapes[*shape].points.len() * rows) as u64).sum();
+    let of = |(shape, rows, thin): &(usize, usize, Option<Thin>)| {
+        thin.map_or((head.shapes[*shape].points.len() * rows) as u64, |thin| u64::from(thin.of))
+    };
+    let samples = |b: &Listed| b.frames.iter().map(of).sum();
     Ok(head.batches.iter().map(|b| (b.seq, samples(b))).collect())
 }
 
@@ -69,20 +73,22 @@ fn head<'a, N: Names>(body: &'a [u8], names: Option<&N>) -> Result<Head<'a>, Cor
         return Err(Corrupt("its checksum is wrong"));
     }
     let mut from = Bytes(content);
-    if from.byte()? != VERSION {
-        return Err(Corrupt("it was written by another version"));
-    }
+    let thin = match from.byte()? {
+        VERSION => false,
+        VERSION_THIN => true,
+        _ => return Err(Corrupt("it was written by another version")),
+    };
     let boot = BootIndex(u32::try_from(from.get()?).map_err(|_| Corrupt("its boot is no boot"))?);
     let base = from.get()?;
     let mut shapes = Vec::new();
     for _ in 0..from.count()? {
         shapes.push(read_shape(&mut from, names)?);
     }
-    let batches = read_listing(&mut from, &mut shapes)?;
+    let batches = read_listing(&mut from, &mut shapes, thin)?;
     Ok(Head { boot, base, shapes, batches, rest: from })
 }
 
-fn read_listing(from: &mut Bytes<'_>, shapes: &mut [Shape]) -> Result<Vec<Listed>, Corrupt> {
+fn read_listing(from: &mut Bytes<'_>, shapes: &mut [Shape], thin: bool) -> Result<Vec<Listed>, Corrupt> {
     let mut batches = Vec::new();
     let count = from.count()?;
     let mut seq = from.get()?;
@@ -100,11 +106,17 @@ fn read_listing(from: &mut Bytes<'_>, shapes: &mut [Shape]) -> Result<Vec<Listed
             if samples > SAMPLES_MAX || rows_all > from.0.len() {
                 return Err(Corrupt("it claims too many rows"));
             }
-            frames.push((shape, rows));
+            frames.push((shape, rows, if thin { read_thin(from)? } else { None }));
         }
         batches.push(Listed { seq, frames });
     }
     Ok(batches)
+}
+
+fn read_thin(from: &mut Bytes<'_>) -> Result<Option<Thin>, Corrupt> {
+    let narrow = |v: u64| u32::try_from(v).map_err(|_| Corrupt("a count is too large"));
+    let of = narrow(from.get()?)?;
+    if of == 0 { Ok(None) } else { Ok(Some(Thin { window_ms: narrow(from.get()?)?, of })) }
 }
 
 fn read_shape<N: Names>(from: &mut Bytes<'_>, names: Option<&N>) -> Result<Shape, Corrupt> {

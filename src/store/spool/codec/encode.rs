@@ -1,12 +1,12 @@
 //! Batches to bytes.
 
 use super::{
-    Shape, VERSION,
+    Shape, VERSION, VERSION_THIN,
     bytes::{put, put_signed, put_text},
     column,
     crc::crc32,
 };
-use crate::model::{DeviceId, Frame, Quality, Row, Sealed};
+use crate::model::{DeviceId, Frame, Quality, Row, Sealed, Thin};
 use std::{collections::HashMap, sync::Arc};
 
 struct Shaped<'a> {
@@ -20,6 +20,7 @@ pub fn encode(batches: &[Arc<Sealed>], mut shape: impl FnMut(&Frame) -> Shape) -
     let mut shapes: Vec<Shaped> = Vec::new();
     let mut index: HashMap<(&DeviceId, *const (), usize), usize> = HashMap::new();
     let mut listing = Vec::with_capacity(256);
+    let thin = batches.iter().flat_map(|b| &b.frames).any(|f| f.thin.is_some());
     let mut seq = batches.first().map_or(0, |b| b.key.seq);
     put(&mut listing, batches.len() as u64);
     put(&mut listing, seq);
@@ -37,11 +38,19 @@ pub fn encode(batches: &[Arc<Sealed>], mut shape: impl FnMut(&Frame) -> Shape) -
             shapes[n].rows.extend(&frame.rows);
             put(&mut listing, n as u64);
             put(&mut listing, frame.rows.len() as u64);
+            match frame.thin {
+                Some(Thin { window_ms, of }) => {
+                    put(&mut listing, u64::from(of));
+                    put(&mut listing, u64::from(window_ms));
+                }
+                None if thin => put(&mut listing, 0),
+                None => {}
+            }
         }
     }
     let base = shapes.first().and_then(|s| s.rows.first()).map_or(0, |r| r.at.ms());
     let mut out = Vec::with_capacity(4096);
-    out.push(VERSION);
+    out.push(if thin { VERSION_THIN } else { VERSION });
     put(&mut out, batches.first().map_or(0, |b| u64::from(b.boot.0)));
     put(&mut out, base);
     put(&mut out, shapes.len() as u64);

@@ -3,7 +3,7 @@
 //! ```text
 //! version, boot, base time
 //! shapes      a device with its points, as runs of series ids (or names, where the dictionary is full)
-//! batches     number, frames; a frame is a shape and a count of rows
+//! batches     number, frames; a frame is a shape and a count of rows, in version 2 with what thinning left out
 //! per shape   row times (delta of delta), qualities where not good, then one column per point over ALL rows of the
 //!             shape in this segment: integers and decimals as zigzag deltas, other floats raw, booleans as bits
 //! crc32       of all before
@@ -27,6 +27,8 @@ use crate::model::{DeviceId, PointId};
 use std::sync::Arc;
 
 const VERSION: u8 = 1;
+/// The same, and behind the rows of each frame how many samples it stands for (0: those that are there), then the window.
+const VERSION_THIN: u8 = 2;
 /// Rows times points that one body may claim: far above what a commit packs, far below what would exhaust memory.
 const SAMPLES_MAX: u64 = 4_000_000;
 

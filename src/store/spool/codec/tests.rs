@@ -65,6 +65,7 @@ fn frame() -> impl Strategy<Value = Frame> {
             device: DeviceId::parse(&format!("d{device}")).unwrap(),
             points: Arc::clone(&ids),
             rows,
+            thin: None,
         })
     })
 }
@@ -135,6 +136,25 @@ proptest! {
         let crc = crc::crc32(&body);
         body.extend_from_slice(&crc.to_le_bytes());
         let _ = decode(&body, EPOCH, &dictionary);
+    }
+}
+
+#[test]
+fn what_a_thinned_frame_stands_for_comes_back_and_others_are_written_as_before() {
+    let points: Arc<[PointId]> = vec![PointId::parse("p0").unwrap()].into();
+    let row = |ms| Row { at: Boot::from_ms(ms), values: vec![Value::Int(1)], quality: None };
+    let frame = |thin| Frame { device: DeviceId::parse("d0").unwrap(), points: Arc::clone(&points), rows: vec![row(5), row(9)], thin };
+    let thin = |of| Some(crate::model::Thin { window_ms: 60_000, of });
+    let batch = |seq, frames| Arc::new(Sealed { key: Key { epoch: EPOCH, stream: Stream::Telemetry, seq }, boot: BootIndex(3), frames });
+    let plain = vec![batch(1, vec![frame(None)])];
+    let thinned = vec![batch(1, vec![frame(thin(60)), frame(None)]), batch(4, vec![frame(thin(u32::MAX))])];
+    for (batches, version, contents) in [(plain, VERSION, vec![(1, 2)]), (thinned, VERSION_THIN, vec![(1, 62), (4, u64::from(u32::MAX))])] {
+        let dictionary = Dictionary { room: 100, ..Dictionary::default() };
+        let body = encode(&batches, |f| dictionary.shape(f));
+        assert_eq!(body[0], version);
+        let back = decode(&body, EPOCH, &dictionary).unwrap();
+        assert_eq!(print(&back), print(&batches.iter().map(|b| Sealed::clone(b)).collect::<Vec<_>>()));
+        assert_eq!(directory(&body).unwrap(), contents);
     }
 }
 

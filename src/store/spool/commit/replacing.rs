@@ -8,11 +8,7 @@ use crate::{
     model::{Boot, Receipt},
     store::{
         boots::Clocks,
-        spool::{
-            codec,
-            core::replacing::Reserved,
-            disk::{Disk, Meta},
-        },
+        spool::{codec, core::replacing::Reserved},
     },
 };
 
@@ -44,20 +40,19 @@ impl Saver {
 
     fn write_parts(&mut self, spool: &Spool, clocks: &Clocks, now: Boot, of: &mut Reserved, announce: Announce) -> rusqlite::Result<()> {
         let body = if of.parts.is_empty() { Vec::new() } else { codec::encode(&of.parts, |frame| self.disk.series.shape(frame)) };
-        self.make_room(spool, now, body.len(), announce)?;
-        let (boot, boots) = self.boots(clocks);
+        self.make_room(spool, body.len(), announce)?;
+        let boots = self.boots(clocks);
         let (segment, mut meta) = {
             let mut core = spool.lock();
             let segment = (!of.parts.is_empty()).then(|| super::prepare(&mut core, &of.parts, &body, now));
-            let run = *core.runs.last().expect("our own run is always there");
-            let telemetry = core.first_unsaved().map_or(run.highest, |seq| seq - 1);
             let cursors = core.written_with(of, segment.as_ref());
-            (segment, Meta { head: core.ring.head, epoch: run.epoch, telemetry, cursors })
+            let meta = super::meta_of(&core, cursors);
+            (segment, meta)
         };
         let write = segment.as_ref().map(|new @ (n, s)| {
             meta.head = n + 1;
             meta.telemetry = meta.telemetry.max(s.last());
-            super::write_of(new, meta.epoch, boot, &of.parts, &body)
+            super::write_of(new, meta.epoch, &body)
         });
         let result = self.disk.commit(write.as_ref(), Some(&meta), &boots);
         let mut core = spool.lock();
@@ -67,10 +62,7 @@ impl Saver {
             }
             return Err(e);
         }
-        self.clock = boots.into_iter().next().or(self.clock.take());
-        self.gone.clear();
-        core.counts.commits += 1;
-        core.counts.bytes_written += Disk::cost(body.len());
+        self.committed(&mut core, boots, body.len());
         let receipts = core.replaced(of, segment, now);
         drop(core);
         receipts.into_iter().for_each(Receipt::keep);

@@ -5,7 +5,7 @@
 
 use super::{Core, Place};
 use crate::{
-    model::{Boot, Sealed, UplinkIndex},
+    model::{Boot, BootIndex, Sealed, UplinkIndex},
     store::{
         Holder,
         spool::{
@@ -129,7 +129,7 @@ impl Core {
     }
 
     /// The cursors as they are written with a commit.
-    pub fn written(&mut self) -> Vec<u8> {
+    pub(super) fn written(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         for c in &mut self.cursors {
             c.low = self.ring.from(c.low).find(|(_, s)| s.done & c.bit == 0).map_or(self.ring.head, |(n, _)| n);
@@ -270,16 +270,18 @@ impl Core {
         }
     }
 
-    /// When the oldest that waits for it was sealed, and on which run's clock.
-    pub fn oldest_for(&mut self, u: UplinkIndex) -> Option<(u32, Boot)> {
+    /// When the oldest that waits for it was sealed, and on which boot's clock.
+    pub fn oldest_for(&mut self, u: UplinkIndex) -> Option<(BootIndex, Boot)> {
         let cursor = self.cursors.get_mut(usize::from(u.0))?;
-        let first = self.ring.from(cursor.low).find(|(_, s)| s.done & cursor.bit == 0).map(|(n, s)| (n, (s.epoch, s.at)));
+        let first = self.ring.from(cursor.low).find(|(_, s)| s.done & cursor.bit == 0);
         cursor.low = first.map_or(self.ring.head, |(n, _)| n);
         let bit = cursor.bit;
-        let ours = self.ours();
+        // What was thinned is older than what lies before it.
+        let oldest = self.ring.thinned_by_age().find(|(_, s)| s.done & bit == 0).or(first).map(|(_, s)| (s.boot, s.at));
+        let (ours, boot) = (self.ours(), self.our_boot());
         let unsaved = || self.unsaved.iter().filter_map(|seq| self.batches.get(&(ours, *seq)));
-        let unsaved = unsaved().find(|b| b.owed & bit != 0).map(|b| (ours, b.at));
-        [first.map(|(_, at)| at), unsaved].into_iter().flatten().min()
+        let unsaved = unsaved().find(|b| b.owed & bit != 0).map(|b| (boot, b.at));
+        [oldest, unsaved].into_iter().flatten().min()
     }
 }
 

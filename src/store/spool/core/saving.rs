@@ -5,7 +5,7 @@ use super::{
     cursor::{Cursor, Partial},
 };
 use crate::{
-    model::{Boot, Epoch, Receipt, Sealed, Stream, UplinkId, event::Alive},
+    model::{Boot, BootIndex, Epoch, Receipt, Sealed, Stream, UplinkId, event::Alive},
     store::spool::{gaps::Gap, ring::Segment},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -18,7 +18,7 @@ pub struct Taken {
     /// To all uplinks.
     pub delivered: BTreeSet<u64>,
     /// By uplink: what else it has.
-    parts: Vec<Option<Partial>>,
+    pub(super) parts: Vec<Option<Partial>>,
 }
 
 impl Taken {
@@ -160,15 +160,12 @@ impl Core {
     pub fn take_oldest(&mut self, bytes: u64) -> Vec<Taken> {
         let mut sum = 0u64;
         let mut chosen = BTreeSet::new();
-        let spare = |s: &Segment| s.done & self.required == self.required;
-        let any_spare = self.all != self.required;
         for pass in [true, false] {
-            for (n, s) in self.ring.from(0).filter(|(_, s)| (any_spare && spare(s)) == pass) {
+            for (n, s) in self.ring.by_age().filter(|(_, s)| self.is_spare(s) == pass) {
                 if sum >= bytes {
                     break;
                 }
-                let in_flight = |b: &super::Batch| b.segment == Some(n) && b.flight != 0;
-                if self.batches.range((s.epoch, s.first)..=(s.epoch, s.last())).any(|(_, b)| in_flight(b)) {
+                if self.is_in_flight(n, s) {
                     continue;
                 }
                 sum += u64::from(s.bytes) + 512;
@@ -189,12 +186,14 @@ impl Core {
         for place in places {
             self.forget(place);
         }
+        self.hold(n, &segment);
         Some(Taken { n, segment, delivered, parts })
     }
 
     /// Their gap could not be written, so they stay.
     pub fn put_back(&mut self, taken: Vec<Taken>) {
         for Taken { n, segment, delivered, parts } in taken {
+            self.unhold(n);
             for (cursor, part) in self.cursors.iter_mut().zip(parts).filter(|(c, _)| c.wants(&segment)) {
                 // What was loaded is read again, after them.
                 let loaded = cursor.loaded.iter().map(|(_, of, _)| *of).min();
@@ -204,6 +203,7 @@ impl Core {
             }
             self.ring.insert(n, segment, delivered);
         }
+        self.moved = true;
     }
 
     /// These are given up for good: their gaps are committed. Their rows may go.
@@ -214,6 +214,7 @@ impl Core {
             let required = self.cursors.iter().zip(&lost).filter(|(c, _)| c.holder.required).map(|(_, lost)| *lost).max();
             self.drop_samples(required.unwrap_or(0));
             self.ring.free(t.segment.slot, t.segment.bytes);
+            self.unhold(t.n);
         }
     }
 
@@ -283,10 +284,11 @@ impl Core {
         self.runs.get(run as usize).map_or(Epoch(0), |r| r.epoch)
     }
 
-    /// When the oldest that waits was sealed, and on which run's clock.
-    pub fn oldest(&self) -> Option<(u32, Boot)> {
-        let saved = self.ring.from(0).next().map(|(_, s)| (s.epoch, s.at));
-        let unsaved = self.unsaved.first().and_then(|seq| self.batches.get(&(self.ours(), *seq))).map(|b| (self.ours(), b.at));
+    /// When the oldest that waits was sealed, and on which boot's clock.
+    pub fn oldest(&self) -> Option<(BootIndex, Boot)> {
+        let boot = self.our_boot();
+        let saved = self.ring.by_age().next().map(|(_, s)| (s.boot, s.at));
+        let unsaved = self.unsaved.first().and_then(|seq| self.batches.get(&(self.ours(), *seq))).map(|b| (boot, b.at));
         [saved, unsaved].into_iter().flatten().min()
     }
 
@@ -315,6 +317,15 @@ impl Core {
         match out.last_mut() {
             Some(a) if a.epoch == epoch => a.lowest = a.lowest.min(unsaved),
             _ => out.push(Alive { epoch, stream: Stream::Telemetry, lowest: unsaved, highest: self.last() }),
+        }
+        for (epoch, lowest) in self.in_hand.values() {
+            match out.iter_mut().find(|a| a.epoch == *epoch) {
+                Some(a) => a.lowest = a.lowest.min(*lowest),
+                None => {
+                    let highest = self.runs.iter().find(|r| r.epoch == *epoch).map_or(*lowest, |r| r.highest);
+                    out.insert(0, Alive { epoch: *epoch, stream: Stream::Telemetry, lowest: *lowest, highest });
+                }
+            }
         }
         out
     }

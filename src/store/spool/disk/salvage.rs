@@ -4,14 +4,18 @@
 //! written to the old file meanwhile: telemetry waits in RAM, where it is sent from. So no series gets a number that a
 //! segment of the old file uses for another one: segments are carried over only if the dictionary names all of theirs.
 
-use super::{Disk, Found, MIGRATIONS, Meta, Reader, Sizes, Unread, load_meta, run_of};
+use super::{
+    Disk, Found, MIGRATIONS, Meta, Reader, Sizes, Unread,
+    found::{self, MetaRow, SegmentRow, load_meta, run_of, take_row},
+    notes::Thinned,
+};
 use crate::{
     limits,
     model::{Boot, BootIndex, ClockReading, DeviceId, Epoch, PointId, Sealed},
     store::{
         Holder, StoreError,
         boots::BootRow,
-        db,
+        db::{self, Page},
         quarantine::{self, beside},
         spool::{Spool, codec, core::Run, gaps::Gap, ring::Segment, series::Series},
     },
@@ -19,8 +23,13 @@ use crate::{
 use rusqlite::{Connection, OptionalExtension, params};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    fs::File,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
+
+/// Of a file, for each of its slots at least, on an average.
+const SLOT_BYTES: u64 = 512;
 
 type Name = Option<(DeviceId, PointId)>;
 
@@ -51,7 +60,7 @@ impl Salvage {
         quarantine::remove(&path).map_err(|source| StoreError::Directory { path: path.clone(), source })?;
         // Where not even that works, the writer's own connection may have something in its cache.
         let old = if gone { None } else { db::reader(&disk.path).ok() };
-        let new = db::open(&path, MIGRATIONS, disk.sizes.checkpoint)?;
+        let new = db::open(&path, MIGRATIONS, disk.sizes.log_bytes)?;
         let todo = spool.lock().ring.from(0).map(|(n, _)| n).collect();
         let salvage = Salvage { old, new, path, file, todo, again: VecDeque::new(), cut: BTreeMap::new(), whole: 0 };
         salvage.names(disk).map_err(|source| StoreError::Write { file: "spool.db", source })?;
@@ -164,7 +173,7 @@ impl Salvage {
             s.slot,
             n.cast_signed(),
             run.epoch.0.cast_signed(),
-            run.boot.0,
+            s.boot.0,
             s.at.0.cast_signed(),
             s.first.cast_signed(),
             s.last().cast_signed(),
@@ -173,6 +182,10 @@ impl Salvage {
             body.len() as i64,
             body
         ])?;
+        if s.level > 0 {
+            let sql = "REPLACE INTO thinned (n, level, replaces) VALUES (?1, ?2, NULL)";
+            self.new.prepare_cached(sql)?.execute(params![n.cast_signed(), s.level])?;
+        }
         Ok(())
     }
 
@@ -218,15 +231,24 @@ impl Disk {
     /// Leaves the file, whatever state it is in. Every write fails until it is opened again.
     pub fn let_go(&mut self) -> rusqlite::Result<()> {
         self.db = Connection::open_in_memory()?;
+        // After the database, whose locks it would drop.
+        self.file_room = None;
         Ok(())
     }
 
     /// A fresh connection: to the same file after an error, or to the one that has taken its place.
     pub fn open_again(&mut self) -> Result<(), StoreError> {
         let fail = |source| StoreError::Open { path: self.path.clone(), source };
-        let db = db::open(&self.path, MIGRATIONS, self.sizes.checkpoint)?;
+        let db = db::open(&self.path, MIGRATIONS, self.roomy.log_bytes)?;
         self.file = db.query_row("SELECT file FROM meta", [], |r| r.get(0)).map_err(fail)?;
+        self.page = Page::of(&db).map_err(fail)?;
         self.db = db;
+        // Closed while the same file is open it would drop the locks of the database.
+        let known = self.file_room.as_ref().and_then(|file| file.metadata().ok()).map(|m| (m.dev(), m.ino()));
+        if known.is_none() || known != quarantine::identity(&self.path) {
+            self.file_room = File::options().write(true).open(&self.path).ok();
+        }
+        (self.sizes, self.secured) = (self.roomy, 0);
         Ok(())
     }
 
@@ -244,7 +266,7 @@ impl Disk {
         holders: &[Holder],
     ) -> Result<(Found, Vec<Gap>), StoreError> {
         let fail = |source| StoreError::Open { path: path.to_owned(), source };
-        let db = db::open(path, MIGRATIONS, sizes.checkpoint)?;
+        let db = db::open(path, MIGRATIONS, sizes.log_bytes)?;
         let meta = load_meta(&db).ok();
         let file = meta.as_ref().map_or_else(|| gone.map_or(new_file, |(of, _)| *of), |m| m.file);
         let gone = gone.filter(|(of, _)| *of == file).map(|(_, n)| n.as_slice()).unwrap_or_default();
@@ -257,11 +279,13 @@ impl Disk {
         let boots = boots.collect();
         let series = Series::new(readable_names(&db, sizes.series), sizes.series);
         let rows = readable_rows(&db, path);
-        let kept = meta.as_ref().map_or_else(super::everything, |m| m.kept(holders));
-        let mut found = Found::empty(Disk { db, path: path.to_owned(), series, sizes, file }, boots, holders);
+        let kept = meta.as_ref().map_or_else(found::everything, |m| m.kept(holders));
+        let thinned = Thinned::readable(&db, gone);
+        let mut found = Found::empty(Disk::of(db, path, series, sizes, file), boots, holders, gone);
         for row in rows.values() {
-            super::take_row(row, &kept, gone, &mut found.runs, &mut found.ring, &mut found.cursors);
+            take_row(row, &kept, gone, &thinned, &mut found.runs, &mut found.ring, &mut found.cursors);
         }
+        found.settle(thinned);
         let mut gaps = Vec::new();
         if let Some(meta) = &meta {
             found.ring.head = found.ring.head.max(meta.head);
@@ -278,7 +302,7 @@ impl Disk {
 
 /// Numbers of segments of which nothing can be read: what lies between their neighbours. How many samples they held is not
 /// known.
-fn holes(rows: &BTreeMap<u64, super::SegmentRow>, lost: &[u64], meta: &super::MetaRow) -> Vec<Gap> {
+fn holes(rows: &BTreeMap<u64, SegmentRow>, lost: &[u64], meta: &MetaRow) -> Vec<Gap> {
     let mut gaps: Vec<Gap> = Vec::new();
     for n in lost {
         let before = rows.range(..n).next_back().map(|(_, r)| r);
@@ -321,16 +345,16 @@ fn readable_names(db: &Connection, max: usize) -> Vec<Name> {
     names
 }
 
-/// By `n`. Slots are given without holes, and each takes a page at least.
-fn readable_rows(db: &Connection, path: &Path) -> BTreeMap<u64, super::SegmentRow> {
+/// By `n`. Slots are given without holes.
+fn readable_rows(db: &Connection, path: &Path) -> BTreeMap<u64, SegmentRow> {
     let mut rows = BTreeMap::new();
     let size = |path: &Path| std::fs::metadata(path).map_or(0, |m| m.len());
-    let most = (size(path) + size(&beside(path, "-wal"))) / super::PAGE * 8;
-    let sql = format!("{} WHERE slot = ?1", super::SEGMENT_ROW);
+    let most = (size(path) + size(&beside(path, "-wal"))) / SLOT_BYTES;
+    let sql = format!("{} WHERE slot = ?1", found::SEGMENT_ROW);
     let Ok(mut one) = db.prepare(&sql) else { return rows };
     let mut misses = 0;
     for slot in 0..most.min(u64::from(u32::MAX)) {
-        match one.query_row([slot.cast_signed()], super::segment_row).optional() {
+        match one.query_row([slot.cast_signed()], found::segment_row).optional() {
             Ok(Some(row)) => {
                 rows.insert(row.n, row);
                 misses = 0;

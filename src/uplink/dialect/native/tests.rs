@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::model::{
-    Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId, Replaced, Row,
-    State, Stream, Value, event::Alive,
+    AlarmKind, Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId,
+    Replaced, Row, State, Stream, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn sealed(seq: u64, frames: Vec<Frame>) -> Sealed {
 }
 
 fn telemetry_example() -> Sealed {
-    let meter = |points, rows| Frame { device: device_id("meter-1"), points, rows };
+    let meter = |points, rows| Frame { device: device_id("meter-1"), points, rows, thin: None };
     let (one, three) = (points(&["power", "voltage"]), points(&["energy", "relay", "mode"]));
     sealed(
         412,
@@ -45,7 +45,12 @@ fn telemetry_example() -> Sealed {
                     row(1_002_004, &[Value::Float(64.0), Value::Int(-1)], None),
                 ],
             ),
-            Frame { device: device_id("boiler"), points: points(&["flow_temp"]), rows: vec![row(1_000_500, &[Value::Float(0.1)], None)] },
+            Frame {
+                device: device_id("boiler"),
+                points: points(&["flow_temp"]),
+                rows: vec![row(1_000_500, &[Value::Float(0.1)], None)],
+                thin: None,
+            },
             meter(three, vec![row(1_002_100, &[Value::Uint(u64::MAX), Value::Bool(true), Value::Text("auto \"2\"".into())], None)]),
         ],
     )
@@ -320,6 +325,21 @@ fn a_long_device_list_is_cut_between_devices() {
     assert_eq!((seen, parts[1].topic.as_str()), (500, "fieldgate/plant-7/devices/2"));
 }
 
+const THINNED: &str = r#"{"at":1795255200000,"dt":[0,24000,59000],"v":{"power":[64.2,11.5,64.0]},"thin":{"window_ms":60000,"of":60}}"#;
+
+#[test]
+fn a_thinned_frame_exactly() {
+    let rows = [(0, 64.2), (24_000, 11.5), (59_000, 64.0)].map(|(after, v)| row(1_000_000 + after, &[Value::Float(v)], None));
+    let thin = Some(crate::model::Thin { window_ms: 60_000, of: 60 });
+    let frame = Frame { device: device_id("meter-1"), points: points(&["power"]), rows: rows.into(), thin };
+    let sealed = sealed(1, vec![frame]);
+    assert_eq!(sealed.samples(), 60);
+    let mut out = Vec::new();
+    native().telemetry(&sealed, true, CLOCK, &mut out);
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains(THINNED), "{text}");
+}
+
 #[test]
 fn the_protocol_document_shows_exact_output() {
     let document = include_str!("../../../../docs/protocol.md");
@@ -334,6 +354,8 @@ fn the_protocol_document_shows_exact_output() {
         String::from_utf8(devices.body).unwrap(),
         command,
         GAP.into(),
+        GAP_REPLACED.into(),
+        THINNED.into(),
         EPOCH_EVENT.into(),
         PROGRESS.into(),
         CLOCK_EVENT.into(),
@@ -386,6 +408,7 @@ fn any_frame() -> impl Strategy<Value = Frame> {
             device: device_id(&format!("d{device}")),
             points: (0..width).map(|n| PointId::parse(&format!("p{n}")).unwrap()).collect(),
             rows: rows.into_iter().map(|(at, values, quality)| Row { at: Boot(at), values, quality }).collect(),
+            thin: None,
         })
     })
 }
@@ -435,7 +458,7 @@ proptest! {
 fn nanoseconds_per_sample() {
     let frames = |n| {
         let rows = (0..10).map(|r| row(1_000_000 + r * 1000, &[Value::Float(64.2), Value::Int(231), Value::Uint(7)], None)).collect();
-        Frame { device: device_id(&format!("meter-{n}")), points: points(&["power", "voltage", "count"]), rows }
+        Frame { device: device_id(&format!("meter-{n}")), points: points(&["power", "voltage", "count"]), rows, thin: None }
     };
     let sealed = sealed(1, (0..100).map(frames).collect());
     let (mut native, mut out) = (native(), Vec::new());
@@ -446,4 +469,36 @@ fn nanoseconds_per_sample() {
     }
     let each = began.elapsed().as_nanos() as f64 / (1000 * sealed.samples()) as f64;
     println!("{each:.1} ns and {:.1} bytes per sample", out.len() as f64 / sealed.samples() as f64);
+}
+
+#[test]
+fn alarms_maintenance_and_attributes_exactly() {
+    let check = |kind: EventKind, want: &str| {
+        let sent = events_text(9, &[event(kind)]);
+        assert!(sent.ends_with(&format!("\"events\":[{want}]}}")), "{sent}");
+    };
+    let device = || device_id("meter-4");
+    check(
+        EventKind::Alarm { device: device(), alarm: AlarmKind::Flapping, raised: true, reason: "more than 10 changes in 600 s".into() },
+        r#"{"type":"alarm","at":1795255200000,"device":"meter-4","alarm":"flapping","state":"raised","severity":"warning","reason":"more than 10 changes in 600 s"}"#,
+    );
+    check(
+        EventKind::Maintenance {
+            device: device(),
+            on: true,
+            until: Some(Boot::from_ms(1_060_000)),
+            by: "anna".into(),
+            reason: "a \"b\"".into(),
+        },
+        r#"{"type":"maintenance","at":1795255200000,"device":"meter-4","on":true,"until":1795255260000,"by":"anna","reason":"a \"b\""}"#,
+    );
+    check(
+        EventKind::Maintenance { device: device(), on: false, until: None, by: "anna".into(), reason: String::new() },
+        r#"{"type":"maintenance","at":1795255200000,"device":"meter-4","on":false,"until":null,"by":"anna","reason":""}"#,
+    );
+    let attributes = [("fw", Some("1.3".to_owned())), ("ip", None)].map(|(name, value)| (PointId::parse(name).unwrap(), value));
+    check(
+        EventKind::Changed { device: device(), attributes: attributes.into() },
+        r#"{"type":"changed","at":1795255200000,"device":"meter-4","attributes":{"fw":"1.3","ip":null}}"#,
+    );
 }

@@ -23,6 +23,7 @@ fn seal(rig: &Rig, values: &[i64], points: usize) {
         device: DeviceId::parse(&format!("meter-{n}")).unwrap(),
         points: (0..values.len()).map(|p| PointId::parse(&format!("p{p}")).unwrap()).collect(),
         rows: vec![Row { at: now, values: values.iter().map(|v| Value::Int(*v)).collect(), quality: None }],
+        thin: None,
     };
     rig.store.spool().append(values.chunks(points).enumerate().map(frame).collect(), vec![], now);
 }

@@ -1,0 +1,281 @@
+//! What is kept of devices beside their state: alarms, maintenance, and what they say of themselves.
+
+use super::{Engine, setup::Way};
+use crate::{
+    config::Route,
+    limits,
+    logic::registry::Effect,
+    model::{Alarm, AlarmKind, Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt, Settled},
+    store::{Change, Restored},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+use tokio::sync::oneshot;
+
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// With the boot whose clock its moments are on.
+    maintenance: BTreeMap<DeviceId, (Maintenance, BootIndex)>,
+    boot: Option<BootIndex>,
+    said: BTreeMap<DeviceId, Said>,
+    /// Devices with something to be written, and when it may be.
+    waiting: BTreeSet<(Boot, DeviceId)>,
+}
+
+#[derive(Debug, Default)]
+struct Said {
+    now: BTreeMap<PointId, String>,
+    /// Not written yet.
+    next: BTreeMap<PointId, Option<String>>,
+    written: Option<Boot>,
+}
+
+/// What somebody wants of a device's maintenance.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Maintain {
+    pub device: DeviceId,
+    /// `false`: it is to be judged again.
+    pub on: bool,
+    /// `None`: until somebody ends it.
+    pub lasts: Option<Duration>,
+    pub by: String,
+    pub reason: String,
+}
+
+/// Why it was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum MaintainError {
+    #[error("there is no device {0} here")]
+    Unknown(DeviceId),
+    #[error("the disk does not take it, so it would not outlive a restart; fieldgate status says what is wrong")]
+    NotStored,
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
+/// The answer, once it is durable: how it is now. `None`: the device is judged.
+pub(super) type Maintained = oneshot::Sender<Result<Option<Maintenance>, MaintainError>>;
+
+impl Upkeep {
+    pub fn due(&self) -> Option<Boot> {
+        self.waiting.first().map(|(at, _)| *at)
+    }
+
+    pub fn maintenance(&self) -> impl Iterator<Item = &Maintenance> {
+        self.maintenance.values().map(|(m, _)| m)
+    }
+}
+
+impl Said {
+    fn remember(&mut self, values: BTreeMap<PointId, Option<String>>) {
+        for (name, value) in values {
+            let known = self.now.contains_key(&name) || self.next.contains_key(&name);
+            if !known && self.now.len() + self.next.len() >= limits::ATTRIBUTES {
+                continue;
+            }
+            let value = value.map(|text| cut(text, limits::ATTRIBUTE_BYTES));
+            if self.now.get(&name) == value.as_ref() {
+                self.next.remove(&name);
+            } else {
+                self.next.insert(name, value);
+            }
+        }
+    }
+
+    fn written(&mut self, at: Boot) -> BTreeMap<PointId, Option<String>> {
+        self.written = Some(at);
+        let news = std::mem::take(&mut self.next);
+        for (name, value) in &news {
+            match value {
+                Some(value) => drop(self.now.insert(name.clone(), value.clone())),
+                None => drop(self.now.remove(name)),
+            }
+        }
+        news
+    }
+}
+
+impl Engine {
+    /// After the devices: what is remembered of them. Gives what is to be stored.
+    pub(super) fn restore_upkeep(&mut self, restored: &Restored, now: Boot) -> Vec<Change> {
+        let mut changes = Vec::new();
+        self.upkeep.boot = Some(restored.boot);
+        for row in &restored.attributes {
+            self.upkeep.said.entry(row.device.clone()).or_default().now.insert(row.name.clone(), row.value.clone());
+        }
+        for (device, kind) in &restored.alarms {
+            if self.registry.contains(device) {
+                self.registry.remember(device, *kind, now);
+            } else {
+                let reason = "the device is not configured any more".to_owned();
+                let alarm = Alarm { device: device.clone(), kind: *kind, raised: false, at: now, reason };
+                changes.extend(alarm_changes(alarm, true));
+            }
+        }
+        for row in &restored.maintenance {
+            let device = row.is.device.clone();
+            if self.registry.contains(&device) {
+                self.upkeep.maintenance.insert(device, (row.is.clone(), row.boot));
+            } else {
+                changes.push(Change::Maintenance { device, is: None });
+            }
+        }
+        self.settle_maintenance(now);
+        // The cloud knows it since it began. An alarm that is over by it is news.
+        for effect in std::mem::take(&mut self.moves) {
+            if let Effect::Alarm(alarm) = effect {
+                changes.extend(self.alarm(alarm));
+            }
+        }
+        changes
+    }
+
+    /// When those of earlier boots end on this boot's clock, as well as that is known today.
+    pub(super) fn settle_maintenance(&mut self, now: Boot) {
+        let (here, _) = self.store.clock();
+        for (device, (m, boot)) in &self.upkeep.maintenance {
+            let until = match m.until {
+                Some(until) if self.upkeep.boot != Some(*boot) => {
+                    let left = self.store.clock_of(*boot).wall(until).0.saturating_sub(here.wall(now).0);
+                    // A clock that is far behind must not make it longer than it was meant.
+                    Some(now + Duration::from_millis(u64::try_from(left).unwrap_or(0)).min(until - m.since))
+                }
+                until => until,
+            };
+            self.registry.maintain(device, until, now, &mut self.moves);
+        }
+    }
+
+    pub(super) async fn maintain(&mut self, asked: Maintain, answer: Maintained) {
+        let now = self.clock.now();
+        let Maintain { device, on, lasts, by, reason } = asked;
+        if !self.registry.contains(&device) {
+            drop(answer.send(Err(MaintainError::Unknown(device))));
+            return;
+        }
+        let (by, reason) = (cut(by, limits::MAINTENANCE_TEXT), cut(reason, limits::MAINTENANCE_TEXT));
+        let mut changes = Vec::new();
+        let mut is = None;
+        if on {
+            let since =
+                self.upkeep.maintenance.get(&device).filter(|(_, boot)| self.upkeep.boot == Some(*boot)).map_or(now, |(m, _)| m.since);
+            let m = Maintenance { device: device.clone(), by, reason, since, until: lasts.map(|lasts| now + lasts) };
+            tracing::info!(%device, by = %m.by, reason = %m.reason, lasts_s = lasts.map(|l| l.as_secs()), "device in maintenance");
+            self.registry.maintain(&device, m.until, now, &mut self.moves);
+            changes.extend(self.maintenance_changes(&device, Some(&m), &m.by, &m.reason, now));
+            self.upkeep.maintenance.insert(device, (m.clone(), self.upkeep.boot.unwrap_or(BootIndex(0))));
+            is = Some(m);
+        } else if self.upkeep.maintenance.remove(&device).is_some() {
+            tracing::info!(%device, %by, %reason, "maintenance ended");
+            self.registry.resume(&device, now, &mut self.moves);
+            changes.extend(self.maintenance_changes(&device, None, &by, &reason, now));
+        }
+        let answer = Mutex::new(Some(answer));
+        let tell = move |_, how| {
+            if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                drop(answer.send(if how == Settled::Kept { Ok(is.clone()) } else { Err(MaintainError::NotStored) }));
+            }
+        };
+        self.carry_moves(changes, Receipt::new(0, Arc::new(tell))).await;
+    }
+
+    fn maintenance_changes(&self, device: &DeviceId, is: Option<&Maintenance>, by: &str, reason: &str, at: Boot) -> Vec<Change> {
+        let until = is.and_then(|m| m.until);
+        let kind = EventKind::Maintenance { device: device.clone(), on: is.is_some(), until, by: by.into(), reason: reason.into() };
+        let told = (!self.guests.is_quarantined(device)).then_some(Change::Event(Event { at, kind }));
+        [Change::Maintenance { device: device.clone(), is: is.cloned() }].into_iter().chain(told).collect()
+    }
+
+    /// Its time was over by itself.
+    pub(super) fn maintenance_over(&mut self, device: &DeviceId, at: Boot) -> Vec<Change> {
+        let Some((m, _)) = self.upkeep.maintenance.remove(device) else { return Vec::new() };
+        tracing::info!(%device, by = %m.by, "maintenance is over");
+        self.maintenance_changes(device, None, &m.by, "its time is over", at)
+    }
+
+    /// A device flaps, is offline for too long, or not any more.
+    pub(super) fn alarm(&self, alarm: Alarm) -> Vec<Change> {
+        let Alarm { device, kind, raised, reason, .. } = &alarm;
+        match (kind, raised) {
+            (_, false) => tracing::info!(%device, alarm = kind.word(), %reason, "alarm cleared"),
+            (AlarmKind::Flapping, true) => {
+                tracing::warn!(%device, alarm = kind.word(), %reason, "device flaps; its changes are kept, not told")
+            }
+            (AlarmKind::Offline, true) => tracing::error!(%device, alarm = kind.word(), %reason, "device offline for too long"),
+        }
+        let told = !self.guests.is_quarantined(device);
+        alarm_changes(alarm, told)
+    }
+
+    /// Asks a silent device by its route whether it is there.
+    pub(super) fn ping(&self, device: &DeviceId) {
+        let (Some(Way::Route(Route { ping: Some(ping), .. })), Some(tell)) = (self.guests.way(device, &self.config), &self.ping_mqtt)
+        else {
+            return;
+        };
+        let topic = ping.topic.replace("{device}", device.as_str());
+        // Nobody there: then it is silent, which is what is to be found out.
+        let _told = tell(LocalMessage { topic, body: ping.payload.clone().into_bytes(), retain: false });
+    }
+
+    /// What of it is news is written; what comes too often waits, and its receipt does not: the device says it again.
+    pub(super) async fn on_attributes(&mut self, device: DeviceId, values: BTreeMap<PointId, Option<String>>, at: Boot, receipt: Receipt) {
+        // Refused: its status has become a dead letter with the reason.
+        if !self.registry.contains(&device) {
+            return receipt.keep();
+        }
+        let now = self.clock.now();
+        let said = self.upkeep.said.entry(device.clone()).or_default();
+        said.remember(values);
+        if said.next.is_empty() {
+            return receipt.keep();
+        }
+        match said.written.map(|at| at + limits::ATTRIBUTES_EVERY).filter(|due| *due > now) {
+            Some(due) => {
+                self.upkeep.waiting.insert((due, device));
+                receipt.keep();
+            }
+            None => {
+                let changes = self.attribute_changes(&device, at);
+                self.submit(changes, receipt).await;
+            }
+        }
+    }
+
+    pub(super) async fn write_attributes(&mut self, now: Boot) {
+        let mut changes = Vec::new();
+        while self.upkeep.due().is_some_and(|at| at <= now) && changes.len() < limits::STORE_GROUP {
+            let Some((_, device)) = self.upkeep.waiting.pop_first() else { break };
+            changes.extend(self.attribute_changes(&device, now));
+        }
+        if !changes.is_empty() {
+            self.submit(changes, Receipt::none()).await;
+        }
+    }
+
+    fn attribute_changes(&mut self, device: &DeviceId, at: Boot) -> Vec<Change> {
+        let Some(said) = self.upkeep.said.get_mut(device) else { return Vec::new() };
+        let values = said.written(at);
+        if values.is_empty() {
+            return Vec::new();
+        }
+        let kind = EventKind::Changed { device: device.clone(), attributes: values.clone() };
+        let told = (!self.guests.is_quarantined(device)).then_some(Change::Event(Event { at, kind }));
+        [Change::Attributes { device: device.clone(), values, at }].into_iter().chain(told).collect()
+    }
+}
+
+fn alarm_changes(alarm: Alarm, told: bool) -> Vec<Change> {
+    let Alarm { device, kind, raised, at, reason } = alarm.clone();
+    let event = Event { at, kind: EventKind::Alarm { device, alarm: kind, raised, reason } };
+    [Change::Alarm(alarm)].into_iter().chain(told.then_some(Change::Event(event))).collect()
+}
+
+/// At a character's edge.
+fn cut(mut text: String, most: usize) -> String {
+    text.truncate((0..=most.min(text.len())).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0));
+    text
+}

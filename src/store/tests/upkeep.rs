@@ -1,0 +1,92 @@
+//! Alarms, maintenance, attributes and when somebody looked, over a restart.
+
+use super::*;
+use crate::model::{Alarm, AlarmKind, BootIndex, DeviceStatus, Maintenance, State, WallMs};
+use std::collections::BTreeMap;
+
+fn open(dir: &Path) -> (Store, Restored) {
+    Store::open(options(dir, Backing::Inline)).unwrap()
+}
+
+fn alarm(n: usize, raised: bool, at: u64) -> Change {
+    Change::Alarm(Alarm { device: device(n), kind: AlarmKind::Offline, raised, at: Boot(at), reason: "offline for 9 s".into() })
+}
+
+#[tokio::test]
+async fn what_is_kept_of_devices_is_there_after_a_restart() {
+    let dir = dir();
+    let (store, restored) = open(dir.path());
+    assert!(restored.alarms.is_empty() && restored.maintenance.is_empty() && restored.attributes.is_empty());
+    let is = |n, until| Maintenance { device: device(n), by: "anna".into(), reason: "cable".into(), since: Boot(3), until };
+    let name = |name: &str| PointId::parse(name).unwrap();
+    let said = |values: &[(&str, Option<&str>)]| Change::Attributes {
+        device: device(1),
+        values: values.iter().map(|(n, v)| (name(n), v.map(str::to_owned))).collect::<BTreeMap<_, _>>(),
+        at: Boot(4),
+    };
+    let changes = vec![
+        alarm(1, true, 5),
+        alarm(1, true, 6),
+        alarm(2, true, 7),
+        alarm(2, false, 8),
+        Change::Maintenance { device: device(1), is: Some(is(1, None)) },
+        Change::Maintenance { device: device(2), is: Some(is(2, Some(Boot(9)))) },
+        Change::Maintenance { device: device(1), is: None },
+        said(&[("fw", Some("1.2")), ("ip", Some("x"))]),
+        said(&[("fw", Some("1.3")), ("ip", None)]),
+    ];
+    submit(&store, changes).await.unwrap();
+    assert_eq!(store.alarms(None, false, 10).unwrap().len(), 2, "raised twice is raised once");
+    store.close().await;
+    drop(store);
+    let (store, restored) = open(dir.path());
+    assert_eq!(restored.alarms, [(device(1), AlarmKind::Offline)]);
+    assert_eq!(restored.maintenance.iter().map(|m| m.is.clone()).collect::<Vec<_>>(), [is(2, Some(Boot(9)))]);
+    let attributes = |of: &[RestoredAttribute]| of.iter().map(|a| format!("{}={}", a.name, a.value)).collect::<Vec<_>>();
+    assert_eq!(attributes(&restored.attributes), ["fw=1.3"]);
+    assert_eq!(attributes(&store.attributes(&device(1)).unwrap()), ["fw=1.3"]);
+    let cleared = store.alarms(Some(&device(2)), false, 10).unwrap();
+    assert_eq!(cleared.iter().map(|a| (a.at, a.cleared.map(|c| c.1))).collect::<Vec<_>>(), [(Boot(7), Some(Boot(8)))]);
+}
+
+#[tokio::test]
+async fn a_run_says_from_when_to_when_it_looked() {
+    let dir = dir();
+    let begun = Clock::Real.now();
+    let (store, _) = open(dir.path());
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    store.close().await;
+    drop(store);
+    let ended = Clock::Real.now();
+    // Killed: it looked until its last event.
+    let (store, _) = open(dir.path());
+    let at = Clock::Real.now() + Duration::from_secs(5);
+    submit(&store, vec![Change::Event(Event { at, ..event(0) })]).await.unwrap();
+    drop(store);
+    let (store, _) = open(dir.path());
+    let runs = store.runs().unwrap();
+    assert_eq!(runs.len(), 3);
+    assert!(begun <= runs[0].began && runs[0].seen <= ended && runs[0].seen - runs[0].began >= Duration::from_millis(20), "{runs:?}");
+    assert_eq!(runs[1].seen, at);
+}
+
+#[tokio::test]
+async fn one_device_that_flaps_leaves_the_others_their_past() {
+    let dir = dir();
+    let (store, _) = open(dir.path());
+    let status = |n: usize, state, at: u64| {
+        let (cause, since) = ((state != State::Online).then_some(crate::model::Cause::Said), Boot(at));
+        Change::Status(DeviceStatus { device: device(n), line: None, state, cause, since, evidence: None, missed: 0 })
+    };
+    submit(&store, vec![status(2, State::Online, 1)]).await.unwrap();
+    let most = u64::from(crate::limits::STATUS_HISTORY_OF_ONE);
+    for group in (0..most + 600).collect::<Vec<_>>().chunks(2000) {
+        let changes = group.iter().map(|n| status(1, if n % 2 == 0 { State::Online } else { State::Offline }, n + 10)).collect();
+        submit(&store, changes).await.unwrap();
+    }
+    let kept = store.history(&device(1), u32::MAX).unwrap().len() as u64;
+    assert!((most..=most + 256).contains(&kept), "{kept}");
+    assert_eq!(store.history_since(&device(2), WallMs(i64::MAX)).unwrap().len(), 1);
+    assert_eq!(store.history_since(&device(2), WallMs(i64::MIN)).unwrap()[0].boot, BootIndex(1));
+    assert_eq!(store.history_since(&device(3), WallMs(0)).unwrap(), []);
+}

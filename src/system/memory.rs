@@ -1,0 +1,18 @@
+//! What the allocator keeps. It is told by its environment, which it reads only when a program starts.
+
+use std::{env, os::unix::process::CommandExt, process::Command};
+
+/// Free memory beyond this at the end of the heap goes back to the system. Left alone, glibc raises it to twice the largest
+/// block that was ever given back, which is a configuration (docs/decisions/0041-resident-memory.md).
+const SETTING: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "131072");
+
+/// Starts this program over under the setting, in the same process, unless whoever started it has set it. To be called
+/// before anything else: it returns only if there is nothing to do or it cannot be done, and then memory is all it costs.
+pub fn give_back_what_is_free() {
+    if !cfg!(target_env = "gnu") || env::var_os(SETTING.0).is_some() {
+        return;
+    }
+    let mut args = env::args_os();
+    let (Ok(me), Some(name)) = (env::current_exe(), args.next()) else { return };
+    let _ = Command::new(me).arg0(name).args(args).env(SETTING.0, SETTING.1).exec();
+}
