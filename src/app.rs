@@ -13,7 +13,7 @@ use crate::{
     engine::{self, Engine},
     limits,
     model::{Boot, DeviceId, LineId, LineState, PushPort, UplinkFigures, UplinkIndex, Urgent},
-    store::{Backing, Holder, Options, Store},
+    store::{Backing, Holder, Options, Store, samples::Samples},
     system::{clock::Clock, notify},
     uplink,
 };
@@ -91,6 +91,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         let offsets = store.clone();
         push::start(doors.clone(), clock, Arc::new(move || offsets.clock().0), field_stop.clone())
     });
+    let samples = keep_samples(&config, &store);
     let (cards, cards_rx) = watch::channel(Arc::new(Vec::new()));
     let (engine, handle) = Engine::new(engine::Parts {
         config: config.clone(),
@@ -102,6 +103,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         ports,
         mqtt: local.as_ref().map(|l| (l.orders.clone(), l.local.clone())),
         push: pushes.as_ref().map(|p| p.orders.clone()),
+        samples: samples.clone(),
         cards,
         stop: engine_stop.clone(),
     });
@@ -131,6 +133,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         gateway: config.gateway.id.clone(),
         engine: handle.clone(),
         store: store.clone(),
+        samples: samples.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         doors: line_doors,
         forget: forget_ports(&config, &lines),
@@ -182,10 +185,22 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     uplink_stop.cancel();
     in_time("uplink", UPLINK_STOPS_IN, async { while uplink_tasks.join_next().await.is_some() {} }).await;
     surface_stop.cancel();
-    in_time("store", STORE_STOPS_IN, store.close()).await;
+    let kept = async {
+        if let Some(samples) = samples {
+            // A panic there is said there.
+            let _ = tokio::task::spawn_blocking(move || samples.close()).await;
+        }
+    };
+    in_time("store", STORE_STOPS_IN, async { tokio::join!(store.close(), kept) }).await;
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
     Ok(())
+}
+
+/// A history that cannot be kept is one clear message; everything else runs.
+fn keep_samples(config: &Config, store: &Store) -> Option<Samples> {
+    let kept = store.keep_samples(&config.gateway.data_dir, config.history.clone()?);
+    kept.inspect_err(|error| tracing::error!(%error, "the local history is not kept")).ok()
 }
 
 /// Dead letters go back to where they came from: the spool, or the local MQTT door.

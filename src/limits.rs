@@ -114,6 +114,16 @@ pub const ATTRIBUTES_EVERY: Duration = Duration::from_secs(60);
 /// Who put a device in maintenance and why, in bytes each. Longer: cut.
 pub const MAINTENANCE_TEXT: usize = 256;
 
+/// Readings for the local history that are not written yet. At half of it a commit begins; full (the disk is slow): the newest
+/// are left out of the history and counted. Upstream nothing is missing.
+pub const SAMPLES_RAM: usize = 4 * 1024 * 1024;
+/// Free space below which nothing is written for the local history, so that it is the first to stop where a disk fills up.
+pub const SAMPLES_FREE: u64 = 8 * 1024 * 1024;
+/// Slots of one question to the local history. More: the question is refused.
+pub const SAMPLES_SLOTS: u32 = 2_000;
+/// Samples that one answer of the local history holds. More: it ends there and says where to go on.
+pub const SAMPLES_ROWS: usize = 20_000;
+
 /// Telemetry in RAM that is not acknowledged: several seconds at full speed, for a disk that is slow. Full (the disk is
 /// failing or full while the cloud is away): the oldest unsaved batch goes, announced by a gap event.
 pub const SPOOL_RAM_BYTES: usize = 8 * 1024 * 1024;

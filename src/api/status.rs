@@ -7,7 +7,7 @@ use crate::{
         Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
         StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
-    store::{DeadLetterRow, Store},
+    store::{DeadLetterRow, Store, samples::Samples},
     system::clock::Clock,
 };
 use serde_json::{Value, json};
@@ -35,6 +35,8 @@ pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
     pub store: Store,
+    /// `None`: values are not kept here.
+    pub samples: Option<Samples>,
     pub lines: Vec<Figures>,
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
@@ -102,6 +104,7 @@ impl Sources {
             },
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
             "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
+            "history": self.samples.as_ref().map(|s| history(&s.figures())),
             "wear": wear(self.store.wear(), self.card_endurance),
             "samples_in": snapshot.samples_in,
         });
@@ -120,6 +123,10 @@ impl Sources {
 
 fn store(h: &StoreHealth, now: Boot) -> Value {
     json!({"file": h.file, "state": h.state, "since_s": seconds(now, h.since), "detail": h.detail})
+}
+
+fn history(f: &crate::store::samples::Figures) -> Value {
+    json!({"bytes": f.bytes, "commits": f.commits, "lost": f.lost, "trouble": f.trouble})
 }
 
 /// What the databases cost the card, counted over restarts, and what the kernel counts of this process beside it.

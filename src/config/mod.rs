@@ -15,6 +15,7 @@ mod check;
 pub mod device;
 pub mod framed;
 pub mod gateway;
+pub mod history;
 mod keys;
 pub mod line;
 mod load;
@@ -43,6 +44,7 @@ pub use device::{
 };
 pub use framed::Framed;
 pub use gateway::Gateway;
+pub use history::History;
 pub use line::{Line, Parity, Protocol, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
 pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
@@ -67,6 +69,8 @@ pub struct Config {
     pub devices: Vec<Device>,
     /// Those on lines with `protocol = "ascii"`, in order of id.
     pub framed: Vec<Framed>,
+    /// `None`: values are not kept here beyond the latest.
+    pub history: Option<History>,
     pub mqtt: Option<LocalMqtt>,
     /// `None`: nothing listens.
     pub api: Option<Api>,

@@ -299,6 +299,14 @@ fn uplinks() {
 }
 
 #[test]
+fn the_local_history_is_bounded_and_has_exceptions() {
+    section("[history]", &[]);
+    section("[history]\nkeep = \"0s\"\n[history.points]\nboiler = \"30d\"\n\"boiler.flow\" = \"90d\"", &[]);
+    section("[history]\ncommit_every = \"1ms\"\ndisk_max = \"1\"", &["out-of-range 2:16+5", "bad-value 3:12+3"]);
+    section("[history.points]\n\"a b\" = \"1d\"\nx = 5", &["bad-id 2:1+5", "wrong-type 3:5+1"]);
+}
+
+#[test]
 fn the_http_surface_and_its_tokens() {
     section("[api]\nlisten = \"127.0.0.1:8080\"", &["no-effect 1:2+3"]);
     let with = |rest: &str, want: &[&str]| section(&format!("[api]\n{rest}"), want);

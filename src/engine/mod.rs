@@ -46,7 +46,7 @@ use crate::{
         report::Filter,
     },
     model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
-    store::{Restored, Store},
+    store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use commands::Landed;
@@ -87,6 +87,8 @@ pub struct Parts {
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
     pub push: Option<OrderPort>,
+    /// `None`: nothing is kept here.
+    pub samples: Option<Samples>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
     pub stop: CancellationToken,
 }
@@ -101,6 +103,7 @@ pub struct Engine {
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
+    samples: Option<Samples>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
     /// Where silent devices are asked; also where our own status would come back as theirs.
@@ -162,7 +165,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, samples, cards, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -199,6 +202,7 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            samples,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
             cards,

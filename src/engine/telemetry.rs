@@ -72,6 +72,9 @@ impl Engine {
         let reading = self.counters.pass(reading);
         self.readings_in += 1;
         self.samples_in += reading.values.len() as u64;
+        if let Some(samples) = &self.samples {
+            samples.put(&reading);
+        }
         if self.latest.put(&reading) {
             self.cards_changed();
         }

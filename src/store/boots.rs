@@ -128,6 +128,11 @@ impl Clocks {
         self.lock().rows.iter().map(|(id, row)| (*id, row.clock)).collect()
     }
 
+    /// The same by the kernel's own ids, for a file with numbers of its own.
+    pub fn by_uuid(&self) -> Vec<(String, ClockReading)> {
+        self.lock().rows.values().map(|row| (row.uuid.clone(), row.clock)).collect()
+    }
+
     /// Telemetry waits until this moment for a synchronised clock. State and events never do.
     pub fn held_until(&self, now: Boot) -> Option<Boot> {
         let known = self.lock();

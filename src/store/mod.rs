@@ -28,6 +28,7 @@ mod open;
 mod quarantine;
 mod queries;
 mod reserve;
+pub mod samples;
 mod sound;
 mod spool;
 mod state;
@@ -43,7 +44,7 @@ pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter,
 pub use spool::{Outgoing, Spool};
 
 use crate::{
-    limits,
+    config, limits,
     model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear},
 };
 use inbox::Job;
@@ -247,6 +248,12 @@ impl Store {
     /// The same of all boots.
     pub fn offsets(&self) -> BTreeMap<BootIndex, ClockReading> {
         self.handle.shared.clocks.all()
+    }
+
+    /// Opens the local history beside the other files. Once.
+    pub fn keep_samples(&self, dir: &std::path::Path, config: config::History) -> Result<samples::Samples, StoreError> {
+        let shared = &self.handle.shared;
+        samples::Samples::open(dir, config, shared.clock, Arc::clone(&shared.clocks))
     }
 
     /// The newest transitions of a device, newest first. These three read from the disk: some milliseconds.

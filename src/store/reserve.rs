@@ -77,7 +77,12 @@ impl Reserve {
 
 /// Room for the reserve and as much again, so that what was full is not full again at once.
 pub fn has_room(dir: &Path) -> bool {
-    free(dir).is_none_or(|free| free >= 2 * limits::RESERVE_BYTES)
+    has_room_for(dir, 2 * limits::RESERVE_BYTES)
+}
+
+/// Whether so many bytes are free, or nobody can say.
+pub fn has_room_for(dir: &Path, bytes: u64) -> bool {
+    free(dir).is_none_or(|free| free >= bytes)
 }
 
 /// `None`: the system does not say.

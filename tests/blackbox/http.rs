@@ -5,7 +5,7 @@ use crate::{
     cloud::Cloud,
     gateway::{Gateway, uplink},
     process::{free_port, host},
-    wait::{now, scaled, secs, until},
+    wait::{now, scaled, secs, until, wall_ms},
     web::{Answer, Socket, ask, raw},
 };
 use serde_json::Value as Json;
@@ -213,4 +213,25 @@ fn a_follower_gets_the_list_then_each_change_and_is_told_of_the_stop() {
         }
     };
     assert_eq!(close, 1001);
+}
+
+#[test]
+fn the_past_of_values_is_there_after_a_restart() {
+    let (mut gateway, port) = started("http-past", "[history]\ncommit_every = \"1h\"\n");
+    let begun = wall_ms();
+    for (seq, value) in [(1, 20.5), (2, 21.5), (3, 19.0)] {
+        let body = format!(r#"{{"seq":{seq},"values":{{"temp":{value}}}}}"#);
+        assert_eq!(post(port, "devices/pump/telemetry", PUMP, &body).status, 200);
+    }
+    let past = |form: &str| get(port, &format!("devices/pump/samples?from={}&to={}{form}", begun - 60_000, begun + 600_000));
+    let one = |answer: &Json| answer["points"]["temp"].as_array().expect("the point has a past").clone();
+    let slots = one(&past("&slots=1"));
+    assert_eq!(slots.len(), 1, "{slots:?}");
+    assert_eq!((&slots[0][1], &slots[0][3], &slots[0][4]), (&19.0.into(), &21.5.into(), &3.into()), "{slots:?}");
+    let samples = one(&past("&form=samples"));
+    assert_eq!(samples.iter().map(|s| s[1].as_f64()).collect::<Vec<_>>(), [Some(20.5), Some(21.5), Some(19.0)]);
+    gateway.stop();
+    gateway.start();
+    assert_eq!(one(&past("&form=samples")), samples, "a clean stop writes what was in memory");
+    assert_eq!(ask(port, "GET", "/api/v1/devices/pump/samples?slots=0", Some(VIEWER), None).status, 422);
 }

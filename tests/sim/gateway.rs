@@ -95,6 +95,7 @@ impl Gateway {
             ports,
             mqtt: None,
             push: None,
+            samples: None,
             cards,
             stop: engine_stop.clone(),
         });
@@ -231,6 +232,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         lines: lines.collect(),
         devices: devices(plan),
         framed: vec![],
+        history: None,
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().expect("an address"), users: vec![] },
             routes: vec![Route {

@@ -22,6 +22,7 @@ mod problem;
 mod push;
 mod rates;
 mod routes;
+mod samples;
 mod status;
 #[cfg(test)]
 mod tests;

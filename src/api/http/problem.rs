@@ -38,6 +38,7 @@ problems! {
     not_found = NOT_FOUND "not-found" "There is nothing here" "docs/protocol.md lists the addresses";
     method = METHOD_NOT_ALLOWED "method-not-allowed" "This address knows other methods" "docs/protocol.md lists the methods";
     unknown_device = NOT_FOUND "unknown-device" "No such device" "name a device of GET /api/v1/devices, or let [api] `unknown` register it";
+    no_history = NOT_FOUND "no-history" "Values are not kept here" "add [history] to the configuration";
     unknown_command = NOT_FOUND "unknown-command" "No such command" "do not send it again";
     unreadable = UNPROCESSABLE_ENTITY "unreadable" "The content cannot be used" "correct it; the same content is refused again";
     upgrade = UPGRADE_REQUIRED "upgrade-required" "This address speaks WebSocket" "open it as a WebSocket";

@@ -7,7 +7,7 @@ use super::{
     gate::{Gate, gate},
     letters, live,
     problem::Problem,
-    push, status,
+    push, samples, status,
 };
 use crate::config::api::Role;
 use axum::{
@@ -39,6 +39,7 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/devices", get(devices::list)),
         read("/api/v1/devices/{id}", get(devices::one)),
         read("/api/v1/devices/{id}/values", get(devices::values)),
+        read("/api/v1/devices/{id}/samples", get(samples::past)),
         device("/api/v1/devices/{id}/heartbeat", post(push::heartbeat)),
         device("/api/v1/devices/{id}/telemetry", post(push::telemetry)),
         device("/api/v1/devices/{id}/commands/{command}/ack", post(push::acknowledge)),

@@ -11,6 +11,7 @@ mod form;
 mod framed;
 mod gateway;
 mod group;
+mod history;
 mod later;
 mod line;
 mod mqtt;
@@ -61,7 +62,8 @@ impl Desk<'_> {
 /// Where the poll period of a device stands, for problems that appear only with the plan.
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
-const SECTIONS: &[&str] = &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "schedule", "rule", "limits"];
+const SECTIONS: &[&str] =
+    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "history", "schedule", "rule", "limits"];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -76,10 +78,11 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let uplinks = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
     let api = api::check(&keys, desk);
+    let history = history::check(&keys, desk);
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch });
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch });
     (config, polls)
 }
 

@@ -73,6 +73,7 @@ fn config() -> Config {
         lines: vec![],
         devices: vec![meter],
         framed: Vec::new(),
+        history: None,
         mqtt: Some(LocalMqtt {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
@@ -171,6 +172,7 @@ impl House {
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
             mqtt: Some((Arc::clone(&port), local_port)),
             push: Some(port),
+            samples: None,
             cards: cards_out,
             stop: stop.clone(),
         });
