@@ -213,7 +213,7 @@ pub const MQTT_NAME_BYTES: usize = 512 * 1024;
 /// Nesting of a JSON payload. Deeper: dead letter.
 pub const JSON_DEPTH: usize = 32;
 /// Devices that messages may register by themselves. More: dead letter with that reason.
-pub const REGISTERED_DEVICES: usize = 5_000;
+pub const REGISTERED_DEVICES: usize = 20_000;
 /// Command ids remembered, for duplicates; older than this count or age are forgotten.
 pub const COMMANDS_KEPT: u64 = 100_000;
 pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
@@ -312,7 +312,7 @@ pub const API_RATES: usize = 10_000;
 pub const API_SAMPLES: usize = 5_000;
 /// Devices whose last heartbeat and last sequence numbers are remembered. Full: all are forgotten; the next heartbeats go
 /// upstream whole, and a repeated number counts as new.
-pub const API_DEVICES: usize = 10_000;
+pub const API_DEVICES: usize = 20_000;
 /// Sequence numbers remembered of one device, so that a repeated message is known. More: the oldest goes.
 pub const API_REPEATS: usize = 32;
 /// Followers of `/ws/devices`. More: answered 503.

@@ -302,7 +302,7 @@ fn uplinks() {
 fn the_local_history_is_bounded_and_has_exceptions() {
     section("[history]", &[]);
     section("[history]\nkeep = \"0s\"\n[history.points]\nboiler = \"30d\"\n\"boiler.flow\" = \"90d\"", &[]);
-    section("[history]\ncommit_every = \"1ms\"\ndisk_max = \"1\"", &["out-of-range 2:16+5", "bad-value 3:12+3"]);
+    section("[history]\ncommit_every = \"1ms\"\ndisk_max = \"1\"", &["out-of-range 2:16+5", "bad-size 3:12+3"]);
     section("[history.points]\n\"a b\" = \"1d\"\nx = 5", &["bad-id 2:1+5", "wrong-type 3:5+1"]);
 }
 
