@@ -22,6 +22,7 @@ mod nearest;
 pub mod problem;
 pub mod profile;
 pub mod render;
+pub mod schedule;
 pub mod source;
 pub mod surroundings;
 mod table;
@@ -32,6 +33,7 @@ pub mod uplink;
 mod watching;
 mod words;
 pub mod writing;
+pub mod zone;
 
 pub use adhoc::point as adhoc_point;
 pub use buffer::Buffer;
@@ -47,6 +49,7 @@ pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
+pub use schedule::Schedule;
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use watching::Watching;
@@ -70,6 +73,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
     pub watch: Watching,
+    /// In order of id.
+    pub schedules: Vec<Schedule>,
 }
 
 impl Config {

@@ -301,7 +301,6 @@ fn uplinks() {
 #[test]
 fn what_comes_later_is_said() {
     section("[api]\nlisten = \"127.0.0.1:8080\"", &["not-in-version 2:1+6"]);
-    section("[schedule.night]\ncron = \"0 22 * * *\"", &["not-in-version 1:11+5"]);
     section("[rule.frost]\nwhen = \"a.b < 5\"", &["not-in-version 1:7+5"]);
     section("[limits]\nbulk = 10", &["not-in-version 2:1+4"]);
     section("[buffer]\nwhen_full = \"hold\"", &["not-in-version 2:13+6"]);

@@ -18,6 +18,7 @@ pub mod history;
 mod latest;
 mod letters;
 mod refresh;
+mod schedules;
 mod setup;
 mod status;
 mod stop;
@@ -30,6 +31,7 @@ mod upkeep;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Snapshot};
+pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
 
@@ -55,6 +57,7 @@ use guests::Guests;
 use handle::Ask;
 use latest::Latest;
 use letters::Letters;
+use schedules::Planner;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -125,6 +128,7 @@ pub struct Engine {
     shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
     upkeep: Upkeep,
+    planner: Planner,
     duties: Duties,
 
     /// Effects of the message in hand, empty between messages.
@@ -182,6 +186,7 @@ impl Engine {
             shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
             upkeep: Upkeep::default(),
+            planner: Planner::default(),
             duties: Duties::new(now, trust),
             restored: Some(restored),
             store,

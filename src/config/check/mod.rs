@@ -20,6 +20,7 @@ mod profile;
 mod raw;
 mod register;
 mod route;
+mod schedule;
 mod secret;
 mod uplink;
 mod watching;
@@ -77,7 +78,8 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch });
+    let schedules = schedule::check(&keys, &schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref() }, desk);
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch, schedules });
     (config, polls)
 }
 

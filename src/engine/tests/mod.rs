@@ -84,6 +84,7 @@ fn config() -> Config {
             card_endurance: 1 << 42,
         },
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
+        schedules: vec![],
     }
 }
 
@@ -282,6 +283,10 @@ fn words(kind: &EventKind) -> String {
             let values = attributes.iter().map(|(name, value)| format!(" {name}={}", value.as_deref().unwrap_or("-")));
             format!("{device}{}", values.collect::<String>())
         }
+        EventKind::Schedule { schedule, news, missed, ran, .. } => match missed {
+            0 => format!("{schedule} {}", news.word()),
+            _ => format!("{schedule} missed {missed}, ran {ran}"),
+        },
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),
