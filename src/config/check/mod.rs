@@ -1,6 +1,7 @@
 //! From the tree to the checked types: one file per section. Each function reports what is wrong and returns what it
 //! could make of the rest, so that one run finds everything.
 
+mod api;
 mod buffer;
 mod counter;
 mod csv;
@@ -75,11 +76,13 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let mqtt = mqtt::check(&keys, id, desk);
     let uplinks = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
+    let api = api::check(&keys, desk);
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let schedules = schedule::check(&keys, &schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref() }, desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch, schedules });
+    let known = schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref(), pushed: api.is_some() };
+    let schedules = schedule::check(&keys, &known, desk);
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch, schedules });
     (config, polls)
 }
 

@@ -28,6 +28,8 @@ pub struct Known<'a> {
     pub devices: &'a [Device],
     pub framed: &'a [Framed],
     pub mqtt: Option<&'a LocalMqtt>,
+    /// Devices may report by HTTP, and are told what to do there.
+    pub pushed: bool,
 }
 
 pub fn check(root: &Keys<'_>, known: &Known<'_>, desk: &mut Desk<'_>) -> Vec<Schedule> {
@@ -244,7 +246,7 @@ impl Known<'_> {
 
     /// Devices that messages register are known when they speak, and decide themselves what they take.
     fn may_register(&self) -> bool {
-        self.mqtt.is_some_and(|m| m.routes.iter().any(|r| matches!(r.kind, RouteKind::Command { .. })))
+        self.pushed || self.mqtt.is_some_and(|m| m.routes.iter().any(|r| matches!(r.kind, RouteKind::Command { .. })))
     }
 }
 
