@@ -56,7 +56,7 @@ fn what_is_written_is_there_and_may_be_written() {
     with("cron = \"@daily\"", &["missing-key 1:11+1"]);
     write("false", &["wrong-type 3:9+5"]);
     write("[]", &["out-of-range 3:1+5"]);
-    write("{ device = \"d\", point = \"w\" }", &["missing-key 3:9+28"]);
+    write("{ device = \"d\", point = \"w\" }", &["missing-key 3:9+29"]);
     write("{ device = \"d\", point = \"w\", value = [1] }", &["wrong-type 3:46+3"]);
     write("{ device = \"e\", point = \"w\", value = 50 }", &["unknown-target 3:20+3"]);
     write("{ device = \"d\", point = \"v\", value = 50 }", &["unknown-target 3:33+3"]);

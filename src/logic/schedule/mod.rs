@@ -253,8 +253,10 @@ impl Entry {
             (self.mark.mark, self.kept.mark) = (Some(wall), Some(wall));
             out.push(Effect::Moved { id: id.clone(), mark: wall });
         }
-        if self.mark.mark.is_some_and(|mark| mark > wall) {
-            self.mark.mark = Some(wall);
+        // Back to what has not run: remembered, so that a kill does not leave it out.
+        if self.mark.mark.is_some_and(|mark| mark > wall && mark > self.from(wall)) {
+            (self.mark.mark, self.kept.mark) = (Some(wall), Some(wall));
+            out.push(Effect::Moved { id: id.clone(), mark: wall });
         }
         let back = i64::try_from(limits::SCHEDULE_LOOK_BACK.as_secs()).unwrap_or(i64::MAX);
         let from = self.from(wall).max(wall - back);

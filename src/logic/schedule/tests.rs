@@ -8,8 +8,12 @@ use crate::model::{Cron, When, Zone, calendar};
 use std::collections::{BTreeMap, BTreeSet};
 
 fn zone(name: &str) -> Zone {
-    let path = std::path::Path::new("/usr/share/zoneinfo").join(name);
-    Zone::of_file(name, &std::fs::read(path).expect("tzdata is installed")).expect("a sound file")
+    thread_local!(static READ: std::cell::RefCell<BTreeMap<String, Zone>> = std::cell::RefCell::default());
+    let read = || {
+        let path = std::path::Path::new("/usr/share/zoneinfo").join(name);
+        Zone::of_file(name, &std::fs::read(path).expect("tzdata is installed")).expect("a sound file")
+    };
+    READ.with_borrow_mut(|all| all.entry(name.to_owned()).or_insert_with(read).clone())
 }
 
 fn id() -> ScheduleId {
@@ -196,7 +200,7 @@ fn a_clock_that_was_years_ahead_stops_nothing_when_it_is_put_right() {
     for missed in Missed::ALL {
         let mut m = Machine::new(Rule { missed, ..every(HOUR) }, "2026-06-01T12:30:00Z");
         m.step(86_400 * 365 * 3);
-        assert_eq!(m.step(-86_400 * 365 * 3), [""; 0]);
+        assert_eq!(m.step(-86_400 * 365 * 3), ["moved 2026-06-01T12:30:00Z"]);
         assert_eq!(m.wait(HOUR), ["run 2026-06-01T13:00:00Z"], "{missed:?}");
         // What was skipped by mistake comes in its time.
         m.step(6 * 3600);

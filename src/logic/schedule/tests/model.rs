@@ -53,7 +53,8 @@ fn happens() -> impl Strategy<Value = Happens> {
         4 => (1u64..20_000).prop_map(Happens::Wait),
         3 => (0u64..40_000, any::<bool>()).prop_map(|(down, torn)| Happens::Restart { down, torn }),
         1 => (0u64..200, any::<bool>()).prop_map(|(down, torn)| Happens::Restart { down, torn }),
-        1 => (-30_000i64..30_000).prop_map(Happens::Step),
+        // All of them together go back by less than a day: beyond that what has run is told by its name alone.
+        1 => (-6_000i64..30_000).prop_map(Happens::Step),
         1 => (0u64..10_000).prop_map(Happens::Disabled),
     ]
 }
