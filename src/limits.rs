@@ -222,6 +222,31 @@ pub const LEARNED: u32 = 50_000;
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
 
+/// Schedules, those of the configuration and those that were added together. Full: one that has run for the last time makes
+/// room; without one, a further one is refused.
+pub const SCHEDULES: usize = 200;
+/// Points that one run of a schedule writes. More: refused.
+pub const SCHEDULE_WRITES: usize = 32;
+/// A run that begins no later than this after its time is on time: a restart fits into it. Later: it was missed.
+pub const SCHEDULE_GRACE: Duration = Duration::from_secs(60);
+/// Missed runs that `missed = "all"` makes up for. More: the newest so many, and the event says how many there were.
+pub const SCHEDULE_CATCH_UP: usize = 100;
+/// Missed runs are looked for so far back. Longer: those before are not counted.
+pub const SCHEDULE_LOOK_BACK: Duration = Duration::from_secs(400 * 86_400);
+/// A run that could not be remembered is tried again after this.
+pub const SCHEDULE_AGAIN: Duration = Duration::from_secs(10);
+/// A clock that was synchronised in this boot is trusted to run schedules until it may be off by so much: 20 days without a
+/// time server, by the kernel's own assumption. Over: schedules wait for the next synchronisation.
+pub const SCHEDULE_CLOCK_ERROR: Duration = Duration::from_secs(15 * 60);
+/// Runs of each schedule that are kept with what came of them. More: the oldest go.
+pub const SCHEDULE_RUNS: u32 = 10;
+/// What one run wrote is not begun later than this after it: as a command that does not say.
+pub const SCHEDULE_EXPIRES: Duration = Duration::from_secs(60);
+/// Files of time zones are read anew so often: the machine's updates bring new rules.
+pub const ZONES_EVERY: Duration = Duration::from_secs(86_400);
+/// The file of a time zone. Longer: it is none.
+pub const ZONE_BYTES: u64 = 256 * 1024;
+
 /// A configuration file, profile or CSV. Larger: refused by `check` and `run`.
 pub const CONFIG_BYTES: usize = 32 << 20;
 /// Devices that a configuration's groups may make. More: a problem.

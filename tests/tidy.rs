@@ -199,6 +199,8 @@ const WALL: &[&str] = &[
     // The past is asked for by wall time, and what was to end in an earlier boot has no other.
     "src/engine/history.rs",
     "src/engine/upkeep.rs",
+    // What is meant by the clock on the wall; only while that is trusted.
+    "src/engine/schedules.rs",
     "src/model/time.rs",
     "src/store/boots.rs",
     // Across boots there is nothing else: how long ago the disk began to fail.
@@ -373,6 +375,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a point of an ascii device", "## Framed serial"),
     ("a profile", "## Profiles"),
     ("a route", "### [mqtt.route.NAME]"),
+    ("a schedule", "## [schedule.NAME]"),
     ("a secret", "## Values"),
     ("a serial port", "## [line.NAME]"),
     ("a serial setting", "## Profiles"),
@@ -380,6 +383,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a user", "### [mqtt.user.NAME]"),
     ("a variant", "## Profiles"),
     ("a write", "## Framed serial"),
+    ("a write of a schedule", "## [schedule.NAME]"),
     ("a write rule", "## [device.NAME.point.NAME]"),
     ("a write rule of `raw`", "### Requests of a device's own"),
     ("an uplink", "## [uplink.NAME]"),

@@ -88,7 +88,7 @@ fn show(global: &Global, out: &Out, args: &Args) -> ExitCode {
     let devices = answer["devices"].as_array().map_or(&[][..], Vec::as_slice);
     let well = args.id.is_none() || devices.first().is_some_and(|d| d["state"] == "online");
     if out.json {
-        let devices: Vec<Value> = devices.iter().map(with_times).collect();
+        let devices: Vec<Value> = devices.iter().map(moment::with_times).collect();
         out.say(&json!({"v": 1, "devices": devices, "next": null}).to_string());
     } else if let (Some(_), Some(device)) = (&args.id, devices.first()) {
         out.table(one(device, now, args.range, out).trim_end());
@@ -96,22 +96,6 @@ fn show(global: &Global, out: &Out, args: &Args) -> ExitCode {
         out.table(all(devices, now, args.range, out).trim_end());
     }
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// Every `…_ms` as RFC 3339 under the name without it.
-fn with_times(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let one = |(key, v): (&String, &Value)| match (key.strip_suffix("_ms"), v.as_i64()) {
-                (Some(name), Some(ms)) => (name.to_owned(), json!(moment::rfc3339(ms))),
-                (Some(name), None) => (name.to_owned(), Value::Null),
-                _ => (key.clone(), with_times(v)),
-            };
-            Value::Object(fields.iter().map(one).collect())
-        }
-        Value::Array(all) => all.iter().map(with_times).collect(),
-        other => other.clone(),
-    }
 }
 
 /// The state as a person says it.
@@ -252,7 +236,7 @@ fn maintain(global: &Global, out: &Out, wish: &Maintain) -> ExitCode {
         Err(exit) => return exit,
     };
     if out.json {
-        out.say(&with_times(&answer).to_string());
+        out.say(&moment::with_times(&answer).to_string());
         return ExitCode::SUCCESS;
     }
     let end = answer["maintenance"]["until_ms"].as_i64().map_or("until --off".to_owned(), |at| format!("until {}", moment::rfc3339(at)));
@@ -303,7 +287,7 @@ mod tests {
         ] {
             assert!(shown.contains(want), "{want}: {shown}");
         }
-        assert_eq!(with_times(&meter)["since"], "2026-11-21T15:23:08.104Z");
+        assert_eq!(moment::with_times(&meter)["since"], "2026-11-21T15:23:08.104Z");
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod read;
 pub mod run;
 pub mod scan;
+pub mod schedules;
 pub mod simulate;
 pub mod site;
 pub mod status;
@@ -108,6 +109,8 @@ pub enum Verb {
     Trace(trace::Args),
     /// Who is there and for how long; one with its past; maintenance
     Devices(devices::Args),
+    /// What is written at its time: list, show, add, enable, disable, remove
+    Schedules(schedules::Args),
     /// What could not be read or sent: list, show, replay, purge
     DeadLetters(dead_letters::Args),
     /// Change the configuration by a command
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Devices(args) => devices::run(&cli.global, &out, &args),
+        Verb::Schedules(args) => schedules::run(&cli.global, &out, &args),
         Verb::DeadLetters(args) => dead_letters::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),

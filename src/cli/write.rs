@@ -156,7 +156,7 @@ fn values(device: &Device, what: &[String]) -> Result<BTreeMap<PointId, Value>, 
     Ok(values)
 }
 
-fn assignment(text: &str) -> Result<(&str, Value), Trouble> {
+pub(super) fn assignment(text: &str) -> Result<(&str, Value), Trouble> {
     let Some((name, value)) = text.split_once('=') else {
         return Err(Trouble::new("usage", 2, format!("{text} says no value"), "fieldgate write DEVICE POINT=VALUE"));
     };

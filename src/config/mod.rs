@@ -24,6 +24,7 @@ mod nearest;
 pub mod problem;
 pub mod profile;
 pub mod render;
+pub mod schedule;
 pub mod source;
 pub mod surroundings;
 mod table;
@@ -34,6 +35,7 @@ pub mod uplink;
 mod watching;
 mod words;
 pub mod writing;
+pub mod zone;
 
 pub use adhoc::point as adhoc_point;
 pub use api::Api;
@@ -51,6 +53,7 @@ pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
+pub use schedule::Schedule;
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use watching::Watching;
@@ -78,6 +81,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
     pub watch: Watching,
+    /// In order of id.
+    pub schedules: Vec<Schedule>,
 }
 
 impl Config {

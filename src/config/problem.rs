@@ -98,6 +98,9 @@ codes! {
     BadPattern = "bad-pattern",
     UnknownField = "unknown-field",
     FileMissing = "file-missing",
+    BadSchedule = "bad-schedule",
+    UnknownZone = "unknown-zone",
+    UnknownTarget = "unknown-target",
     LineOverload = "line-overload",
 }
 

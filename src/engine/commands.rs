@@ -3,16 +3,21 @@
 use super::{Engine, PhaseNote};
 use crate::{
     limits,
-    logic::commands::Effect,
-    model::{Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Phase, Receipt, WriteDone},
+    logic::{commands::Effect, schedule::Occurrence},
+    model::{
+        Action, Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Phase, Receipt, ScheduleAsk, ScheduleId,
+        WriteDone,
+    },
     store::{Accepted, Change, StoreError},
 };
 use std::sync::Arc;
 
 /// A command that the store has remembered, or could not.
 pub(super) struct Landed {
-    command: Command,
-    answer: Result<Accepted, Arc<StoreError>>,
+    pub command: Command,
+    pub answer: Result<Accepted, Arc<StoreError>>,
+    /// The run of a schedule that it is part of.
+    pub of: Option<(ScheduleId, Occurrence)>,
 }
 
 impl Engine {
@@ -29,7 +34,7 @@ impl Engine {
             if answer.is_ok() {
                 receipt.keep();
             }
-            if land.try_send(Landed { command, answer }).is_err() {
+            if land.try_send(Landed { command, answer, of: None }).is_err() {
                 tracing::debug!("a command landed after the engine had stopped");
             }
         };
@@ -38,9 +43,16 @@ impl Engine {
 
     pub(super) async fn on_landed(&mut self, landed: Landed) {
         self.in_store = self.in_store.saturating_sub(1);
-        let Landed { command, answer } = landed;
+        let Landed { command, answer, of } = landed;
+        if let Some(run) = &of {
+            self.run_landed(run, answer.is_ok());
+        }
         match answer {
             Ok(Accepted::New) => {
+                if let Action::Run(ask) = &command.action {
+                    let ask = ScheduleAsk::clone(ask);
+                    return self.run_own(command, ask).await;
+                }
                 let known = (self.registry.contains(&command.device) || self.is_broadcast(&command.device))
                     && !self.guests.is_quarantined(&command.device);
                 tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
@@ -50,6 +62,8 @@ impl Engine {
                 self.commands.admit(self.clock.now(), command, known, self.store.clock().0, &mut out);
                 self.carry_orders(out).await;
             }
+            // A moment that came twice, by whatever clock: it has run, and its end was told.
+            Ok(Accepted::Again(_)) if of.is_some() => tracing::debug!(id = %command.id, "a run of a schedule was there before"),
             Ok(Accepted::Again(Some(outcome))) => {
                 self.note_phase(&command.id, outcome.phase, Some(&outcome));
                 let event = self.end_event(command.id, command.device, outcome);
@@ -113,14 +127,14 @@ impl Engine {
     }
 
     /// For whoever waits on the control socket; mostly nobody.
-    fn note_phase(&self, id: &CommandId, phase: Phase, outcome: Option<&Outcome>) {
+    pub(super) fn note_phase(&self, id: &CommandId, phase: Phase, outcome: Option<&Outcome>) {
         if self.phases.receiver_count() > 0 {
             let _ = self.phases.send(PhaseNote { id: id.clone(), phase, at: self.clock.now(), outcome: outcome.cloned() });
         }
     }
 
     /// All units of a line at once: it has no state that the registry could know.
-    fn is_broadcast(&self, device: &DeviceId) -> bool {
+    pub(super) fn is_broadcast(&self, device: &DeviceId) -> bool {
         let at = self.config.devices.binary_search_by(|d| d.id.cmp(device));
         at.is_ok_and(|n| self.config.devices[n].broadcast)
     }

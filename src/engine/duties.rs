@@ -84,6 +84,7 @@ impl Engine {
             let event = self.end_event(id, device, outcome);
             self.submit(vec![row, event], Receipt::none()).await;
         }
+        self.begin_schedules(&restored, now).await;
         self.publish_cards();
         self.last_turn = self.clock.now();
     }
@@ -128,6 +129,7 @@ impl Engine {
             self.batch.due(),
             self.letters.due(),
             self.upkeep.due(),
+            self.planner.due(),
             d.cards,
             Some(d.progress),
             Some(d.clock),
@@ -155,6 +157,9 @@ impl Engine {
         }
         if self.upkeep.due().is_some_and(|at| at <= now) {
             self.write_attributes(now).await;
+        }
+        if self.planner.due().is_some_and(|at| at <= now) {
+            self.run_schedules(now).await;
         }
         self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {
@@ -221,6 +226,9 @@ impl Engine {
         }
         if !events.is_empty() {
             self.submit(events, Receipt::none()).await;
+        }
+        if !changes.is_empty() {
+            self.planner.wake(now);
         }
         if changes.iter().any(|c| c.before.is_some_and(|b| b.offset_ms != c.after.offset_ms)) {
             self.settle_maintenance(now);

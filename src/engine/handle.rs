@@ -2,10 +2,12 @@
 
 use super::{
     Engine,
+    schedules::{Changed, ScheduleError, ScheduleView},
     upkeep::{Maintain, MaintainError, Maintained},
 };
 use crate::model::{
-    AlarmKind, Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Maintenance, Outcome, Phase, PointId, Value,
+    AlarmKind, Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Maintenance, Outcome, Phase, PointId, ScheduleAsk,
+    Value,
 };
 use std::sync::{
     Arc,
@@ -23,6 +25,9 @@ pub(super) enum Ask {
     Values(DeviceId, oneshot::Sender<Option<Values>>),
     Device(DeviceId, oneshot::Sender<Option<Shown>>),
     Maintain(Maintain, Maintained),
+    Schedules(oneshot::Sender<Vec<ScheduleView>>),
+    /// With who asks.
+    Schedule(ScheduleAsk, String, Changed),
 }
 
 /// The last value of each point that has one, in the order of its card.
@@ -122,6 +127,20 @@ impl Handle {
         done.await.unwrap_or(Err(MaintainError::Stopping))
     }
 
+    /// All schedules, in order of their ids. `None`: the engine has stopped.
+    pub async fn schedules(&self) -> Option<Vec<ScheduleView>> {
+        let (answer, all) = oneshot::channel();
+        self.ask.send(Ask::Schedules(answer)).await.ok()?;
+        all.await.ok()
+    }
+
+    /// Adds, changes, enables, disables or removes a schedule; answered when it is durable.
+    pub async fn schedule(&self, ask: ScheduleAsk, by: String) -> Result<(), ScheduleError> {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Schedule(ask, by, answer)).await.map_err(|_| ScheduleError::Stopping)?;
+        done.await.unwrap_or(Err(ScheduleError::Stopping))
+    }
+
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -135,6 +154,8 @@ impl Engine {
             Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
             Ask::Device(device, answer) => drop(answer.send(self.shown(&device))),
             Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,
+            Ask::Schedules(answer) => drop(answer.send(self.schedules(self.clock.now()))),
+            Ask::Schedule(ask, by, answer) => self.schedule_asked(ask, &by, answer).await,
         }
     }
 

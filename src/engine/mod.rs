@@ -19,6 +19,7 @@ mod latest;
 mod letters;
 mod pushed;
 mod refresh;
+mod schedules;
 mod setup;
 mod status;
 mod stop;
@@ -31,6 +32,7 @@ mod upkeep;
 mod urgent;
 
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
 
@@ -56,6 +58,7 @@ use guests::Guests;
 use handle::Ask;
 use latest::Latest;
 use letters::Letters;
+use schedules::Planner;
 use std::{
     collections::{BTreeMap, VecDeque},
     sync::{
@@ -132,6 +135,7 @@ pub struct Engine {
     shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
     upkeep: Upkeep,
+    planner: Planner,
     duties: Duties,
 
     /// Effects of the message in hand, empty between messages.
@@ -193,6 +197,7 @@ impl Engine {
             shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
             upkeep: Upkeep::default(),
+            planner: Planner::default(),
             duties: Duties::new(now, trust),
             restored: Some(restored),
             store,

@@ -10,5 +10,6 @@ pub mod refresh;
 pub mod registry;
 pub mod replay;
 pub mod report;
+pub mod schedule;
 pub mod suspects;
 pub mod uptime;

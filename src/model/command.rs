@@ -1,6 +1,6 @@
 //! Commands: what was asked, of whom, until when, and what came of it.
 
-use super::{BadId, Boot, DeviceId, PointId, Value, WallMs};
+use super::{BadId, Boot, DeviceId, PointId, ScheduleAsk, ScheduleId, Value, WallMs};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Chosen by whoever commands: 1 to 128 printable ASCII characters. The same id is executed once.
@@ -19,10 +19,23 @@ impl CommandId {
         CommandId(format!("\u{1}{what} {n}").into())
     }
 
+    /// Of a run: the schedule, its moment, and which of several commands. The same again is refused as known.
+    pub fn of_schedule(schedule: &ScheduleId, moment: &str, n: usize) -> CommandId {
+        let more = if n == 0 { String::new() } else { format!("#{}", n + 1) };
+        CommandId(format!("{SCHEDULE}{schedule}@{moment}{more}").into())
+    }
+
+    pub fn is_of_schedule(&self) -> bool {
+        self.0.starts_with(SCHEDULE)
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// Begins the ids and the source of commands that a schedule gave.
+pub const SCHEDULE: &str = "schedule:";
 
 impl fmt::Display for CommandId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,6 +56,8 @@ pub enum Action {
     Write(BTreeMap<PointId, Value>),
     /// Empty: all points.
     Read(Vec<PointId>),
+    /// Of the gateway itself; the device is [`DeviceId::gateway`].
+    Run(Box<ScheduleAsk>),
 }
 
 /// As received from the cloud, the API or the command line. One device; fan-out comes later.
@@ -51,7 +66,7 @@ pub struct Command {
     pub id: CommandId,
     pub device: DeviceId,
     pub action: Action,
-    /// Who asked: `uplink cloud`, `local anna`.
+    /// Who asked: `uplink cloud`, `local anna`, `schedule:night`.
     pub from: String,
     pub received: Boot,
     /// The sender's own wall time, trusted only on a synchronised clock.

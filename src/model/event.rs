@@ -4,8 +4,8 @@
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
 use super::{
-    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Phase, PointId,
-    State, StoreState, Stream, UplinkId, Value,
+    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Phase,
+    PointId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Value, WallMs,
 };
 use std::collections::BTreeMap;
 
@@ -84,6 +84,19 @@ pub enum EventKind {
         phase: Phase,
         reason: String,
         values: BTreeMap<PointId, Value>,
+    },
+    /// A schedule was added, changed or taken away, or runs of it were missed. What it runs are commands.
+    Schedule {
+        schedule: ScheduleId,
+        news: ScheduleNews,
+        /// Who did it; empty: the gateway itself.
+        by: String,
+        /// Runs that were missed: how many, from the first to the last, and for how many the policy runs it now.
+        missed: u64,
+        first: Option<WallMs>,
+        last: Option<WallMs>,
+        policy: Option<Missed>,
+        ran: u64,
     },
     /// A watchdog's value is not written again any more.
     RefreshStopped {

@@ -52,6 +52,16 @@ id!(
     /// A sub-device: one Modbus unit, one MQTT device.
     DeviceId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"
 );
+impl DeviceId {
+    /// In the place of a device where the gateway itself is meant. Shown as null.
+    pub fn gateway() -> DeviceId {
+        DeviceId("-".into())
+    }
+
+    pub fn is_gateway(&self) -> bool {
+        self.as_str() == "-"
+    }
+}
 id!(
     /// A point of a device. A dot is allowed: leaves of nested JSON are joined by it.
     PointId, 64, b'-' | b'_' | b'.', "use 1 to 64 letters, digits, '-', '_' or '.' (it becomes a key in every message)"
@@ -80,6 +90,10 @@ impl UplinkIndex {
 id!(
     /// A mapping from local MQTT topics to devices.
     RouteId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_'"
+);
+id!(
+    /// Something that is written at its time.
+    ScheduleId, 48, b'-' | b'_', "use 1 to 48 letters, digits, '-' or '_'"
 );
 id!(
     /// This gateway.

@@ -3,31 +3,38 @@
 //! Absent on purpose: IO, clocks, wire formats, `async`. This room names no other.
 
 pub mod batch;
+pub mod calendar;
 pub mod command;
+pub mod cron;
 pub mod event;
 pub mod health;
 pub mod ids;
 pub mod learned;
 pub mod message;
 pub mod push;
+pub mod schedule;
 pub mod shared;
 pub mod site;
 pub mod state;
 pub mod status;
 pub mod time;
 pub mod value;
+pub mod zone;
 
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
+pub use cron::Cron;
 pub use event::{Event, EventKind, Replaced};
 pub use health::{StoreHealth, StoreState, Wear};
-pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId, UplinkIndex};
+pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, ScheduleId, UplinkId, UplinkIndex};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
+pub use schedule::{Missed, Schedule, ScheduleAsk, ScheduleNews, Target, Timing, When};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
 pub use state::{Alarm, AlarmKind, Cause, DeviceStatus, Evidence, EvidenceKind, LineState, Maintenance, State};
 pub use status::{DeviceCard, DeviceFigures, LineFigures, PointCard, SpoolFigures, UplinkFigures, UplinkSpool, UplinkState};
 pub use time::{Boot, BootIndex, ClockChange, ClockQuality, ClockReading, ClockSource, WallMs};
 pub use value::{Quality, Reading, Value};
+pub use zone::Zone;

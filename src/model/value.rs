@@ -44,6 +44,33 @@ impl Value {
         }
     }
 
+    /// Bare, as every surface shows it.
+    pub fn plain(&self) -> serde_json::Value {
+        match self {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(on) => (*on).into(),
+            Value::Int(n) => (*n).into(),
+            Value::Uint(n) => (*n).into(),
+            Value::Float(n) => (*n).into(),
+            Value::Text(text) => text.as_ref().into(),
+        }
+    }
+
+    /// The value that was shown so. `None`: a list or an object is none of a point.
+    pub fn of_plain(json: &serde_json::Value) -> Option<Value> {
+        Some(match json {
+            serde_json::Value::Null => Value::Null,
+            serde_json::Value::Bool(on) => Value::Bool(*on),
+            serde_json::Value::Number(n) => match (n.as_i64(), n.as_u64()) {
+                (Some(n), _) => Value::Int(n),
+                (None, Some(n)) => Value::Uint(n),
+                (None, None) => Value::Float(n.as_f64()?),
+            },
+            serde_json::Value::String(text) => Value::Text(text.as_str().into()),
+            serde_json::Value::Array(_) | serde_json::Value::Object(_) => return None,
+        })
+    }
+
     /// As a number, for limits and deadbands. Booleans are 0 and 1.
     pub fn as_f64(&self) -> Option<f64> {
         match self {

@@ -4,7 +4,7 @@ use crate::{
     config,
     model::{
         Alarm, AlarmKind, Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Maintenance,
-        Outcome, Phase, PointId, UplinkId,
+        Outcome, Phase, PointId, Schedule, ScheduleId, UplinkId,
     },
     system::clock::Clock,
 };
@@ -95,6 +95,7 @@ pub enum Change {
         outcome: Outcome,
         at: Boot,
     },
+    Schedule(ScheduleChange),
     DeadLetter(DeadLetter),
     /// Dead letters that were replayed or purged.
     ForgetLetters(Vec<i64>),
@@ -106,6 +107,37 @@ pub enum Change {
     },
     /// Gets the next event number. All events of one transaction share one message.
     Event(Event),
+}
+
+/// Of one schedule.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ScheduleChange {
+    /// New, changed, enabled or disabled. How far it has come stays while its timing does.
+    Put {
+        id: ScheduleId,
+        /// `None`: the configuration has it.
+        body: Option<Box<Schedule>>,
+        timing: String,
+        enabled: bool,
+        by: String,
+        at: Boot,
+    },
+    /// Everything up to this second of UTC has been dealt with.
+    Mark {
+        id: ScheduleId,
+        mark: i64,
+    },
+    /// It runs, by these commands.
+    Ran {
+        id: ScheduleId,
+        /// Its moment, in seconds since 1970 of UTC.
+        second: i64,
+        /// `false`: it runs by the boot clock, and the moment is an estimate.
+        is_wall: bool,
+        commands: Vec<(CommandId, DeviceId)>,
+        at: Boot,
+    },
+    Gone(ScheduleId),
 }
 
 /// The answer to a command that was handed in.
@@ -129,6 +161,8 @@ pub struct Restored {
     pub alarms: Vec<(DeviceId, AlarmKind)>,
     pub maintenance: Vec<RestoredMaintenance>,
     pub attributes: Vec<RestoredAttribute>,
+    /// How far they have come; those of the configuration without their content.
+    pub schedules: Vec<RestoredSchedule>,
     /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
     pub open_commands: Vec<(Command, Phase)>,
     /// What was found out about devices and lines.
@@ -174,4 +208,17 @@ pub struct RestoredAttribute {
     pub value: String,
     pub boot: BootIndex,
     pub at: Boot,
+}
+
+/// A schedule as it was left.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredSchedule {
+    pub id: ScheduleId,
+    /// `None`: the configuration has it.
+    pub body: Option<Schedule>,
+    pub timing: String,
+    pub enabled: bool,
+    pub by: String,
+    pub mark: Option<i64>,
+    pub ran: Option<i64>,
 }

@@ -20,6 +20,8 @@ pub type Done<T> = Box<dyn FnOnce(Result<T, Arc<StoreError>>) + Send>;
 pub enum Job {
     Submit(Vec<Change>, Done<()>),
     Accept(Box<Command>, Done<Accepted>),
+    /// Commands with changes that hold only if they do.
+    Run(Vec<Change>, Vec<Command>, Done<Vec<Result<Accepted, Arc<StoreError>>>>),
     /// This boot's clock has changed: write its row.
     Clock,
     Close(oneshot::Sender<()>),
@@ -30,6 +32,7 @@ impl Job {
     pub fn weight(&self) -> usize {
         match self {
             Job::Submit(changes, _) => changes.len().clamp(1, limits::STORE_CHANGES),
+            Job::Run(changes, commands, _) => (changes.len() + commands.len()).clamp(1, limits::STORE_CHANGES),
             _ => 1,
         }
     }
@@ -39,6 +42,7 @@ impl Job {
         match self {
             Job::Submit(_, done) => done(Err(Arc::new(StoreError::Closed))),
             Job::Accept(_, done) => done(Err(Arc::new(StoreError::Closed))),
+            Job::Run(_, _, done) => done(Err(Arc::new(StoreError::Closed))),
             // A closed writer needs no closing: dropping the sender says so.
             Job::Clock | Job::Close(_) => {}
         }

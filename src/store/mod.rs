@@ -37,15 +37,18 @@ mod tests;
 mod wear;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAttribute, RestoredDevice, RestoredMaintenance};
+pub use change::{
+    Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAttribute, RestoredDevice, RestoredMaintenance, RestoredSchedule,
+    ScheduleChange,
+};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
-pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, Run};
+pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, Run, ScheduleRunRow};
 pub use spool::{Outgoing, Spool};
 
 use crate::{
     config, limits,
-    model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, StoreHealth, WallMs, Wear},
+    model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, ScheduleId, StoreHealth, WallMs, Wear},
 };
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
@@ -122,6 +125,17 @@ impl Store {
     /// Remembers the command's id and says whether it is new. New means committed as about to be sent.
     pub async fn accept(&self, command: Command, done: impl FnOnce(Result<Accepted, Arc<StoreError>>) + Send + 'static) {
         self.send(Job::Accept(Box::new(command), Box::new(done))).await;
+    }
+
+    /// Remembers the ids of commands that belong together, with changes that hold only if they do, in one transaction. The
+    /// answers are in the order of the commands.
+    pub async fn accept_all(
+        &self,
+        changes: Vec<Change>,
+        commands: Vec<Command>,
+        done: impl FnOnce(Result<Vec<Result<Accepted, Arc<StoreError>>>, Arc<StoreError>>) + Send + 'static,
+    ) {
+        self.send(Job::Run(changes, commands, Box::new(done))).await;
     }
 
     /// How many changes can be handed in without waiting; as many as one likes if nothing else waits for the writer.
@@ -283,6 +297,11 @@ impl Store {
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
         self.handle.shared.queries.commands(limit)
+    }
+
+    /// The last runs of a schedule, or of all, the newest first; one row for each command.
+    pub fn schedule_runs(&self, of: Option<&ScheduleId>) -> Result<Vec<ScheduleRunRow>, StoreError> {
+        self.handle.shared.queries.schedule_runs(of)
     }
 
     /// The command of this id, if there was one.

@@ -3,7 +3,7 @@
 use super::{RestoredAttribute, StoreError, db};
 use crate::{
     limits,
-    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, State, WallMs},
+    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, ScheduleId, State, WallMs},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
@@ -56,6 +56,20 @@ pub struct CommandRow {
     pub received: WallMs,
     /// `None`: not ended.
     pub outcome: Option<Outcome>,
+}
+
+/// A command of a schedule's run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScheduleRunRow {
+    pub schedule: String,
+    /// Its moment; when it ran is beside it.
+    pub at: WallMs,
+    pub ran: WallMs,
+    pub command: String,
+    pub device: String,
+    /// `None`: not ended.
+    pub phase: Option<Phase>,
+    pub reason: String,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -206,6 +220,23 @@ impl Queries {
                 phase: Phase::parse(&r.get::<_, String>(3)?).unwrap_or(Phase::Unknown),
                 received: WallMs(r.get(4)?),
                 outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
+            })
+        })
+    }
+
+    /// The newest first. Few are kept of each schedule.
+    pub fn schedule_runs(&self, of: Option<&ScheduleId>) -> Result<Vec<ScheduleRunRow>, StoreError> {
+        let sql = "SELECT schedule, at, wall_ms, command, device, phase, reason FROM schedule_run
+                   WHERE ?1 IS NULL OR schedule = ?1 ORDER BY id DESC";
+        self.all(sql, [of.map(ScheduleId::as_str)], |r| {
+            Ok(ScheduleRunRow {
+                schedule: r.get(0)?,
+                at: WallMs(r.get::<_, i64>(1)?.saturating_mul(1000)),
+                ran: WallMs(r.get(2)?),
+                command: r.get(3)?,
+                device: r.get(4)?,
+                phase: r.get::<_, Option<String>>(5)?.as_deref().and_then(Phase::parse),
+                reason: r.get::<_, Option<String>>(6)?.unwrap_or_default(),
             })
         })
     }

@@ -242,10 +242,13 @@ impl Writer {
         let news = (!clocks.is_empty()).then_some(Work::Clock(&clocks));
         let work: Vec<Work> = news
             .into_iter()
-            .chain(jobs.iter().filter_map(|job| match job {
-                Job::Submit(changes, _) => Some(Work::Changes(changes)),
-                Job::Accept(command, _) => Some(Work::Accept(command)),
-                Job::Clock | Job::Close(_) => None,
+            .chain(jobs.iter().flat_map(|job| match job {
+                Job::Submit(changes, _) => vec![Work::Changes(changes)],
+                Job::Accept(command, _) => vec![Work::Accept(command)],
+                Job::Run(changes, commands, _) => {
+                    std::iter::once(Work::Changes(changes)).chain(commands.iter().map(Work::Accept)).collect()
+                }
+                Job::Clock | Job::Close(_) => vec![],
             }))
             .collect();
         let held = self.shared.board.is_held();
@@ -264,6 +267,14 @@ impl Writer {
                             let answer = answer.map_err(|source| Arc::new(StoreError::Refused { source }));
                             after.push(Box::new(move || done(answer)));
                         }
+                        Job::Run(_, commands, done) => {
+                            let answers = commands.iter().map(|_| {
+                                let answer = accepted.pop().expect("one answer for each command");
+                                answer.map_err(|source| Arc::new(StoreError::Refused { source }))
+                            });
+                            let answers = answers.collect();
+                            after.push(Box::new(move || done(Ok(answers))));
+                        }
                         Job::Clock | Job::Close(_) => {}
                     }
                 }
@@ -275,6 +286,7 @@ impl Writer {
                     match job {
                         Job::Submit(_, done) => after.push(Box::new(move || done(Err(error)))),
                         Job::Accept(_, done) => after.push(Box::new(move || done(Err(error)))),
+                        Job::Run(_, _, done) => after.push(Box::new(move || done(Err(error)))),
                         Job::Clock => self.clock_owed = Some(now + limits::WRITE_RETRY_MIN),
                         Job::Close(_) => {}
                     }

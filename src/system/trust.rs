@@ -57,7 +57,9 @@ impl Trust {
 
     /// What an earlier run of the process believed in this boot, at that moment.
     pub fn resume(&mut self, reading: ClockReading, at: Boot) {
-        if reading.is_synchronised() && matches!(reading.source, ClockSource::Ntp | ClockSource::File) {
+        // One that was synchronised long ago is estimated, and how far off it may be is known.
+        let is_known = reading.is_synchronised() || reading.error_ms.is_some();
+        if is_known && matches!(reading.source, ClockSource::Ntp | ClockSource::File) {
             self.good = Some(Good { offset_ms: reading.offset_ms, error_ms: reading.error_ms, source: reading.source, at });
         }
     }
@@ -158,6 +160,11 @@ mod tests {
         let before = ClockReading { error_ms: Some(100), ..ClockReading::synchronised(5000) };
         trust.resume(before, Boot::from_ms(1_000_000));
         check(&mut trust, 2000, seen(5000 - YEAR, None), (5000, Synchronised, Some(600), Ntp));
+        // Ten hours without a time server, then a restart.
+        let mut trust = Trust::new(false);
+        let old = ClockReading { error_ms: Some(18_000), source: Ntp, ..ClockReading::estimated(5000) };
+        trust.resume(old, Boot::from_ms(1_000_000));
+        check(&mut trust, 2000, seen(5000 - YEAR, None), (5000, Estimated, Some(18_500), Ntp));
         let mut trust = Trust::new(false);
         trust.resume(ClockReading::estimated(5000), Boot::from_ms(1_000_000));
         check(&mut trust, 2000, seen(7000, None), (7000, Estimated, None, Guess));

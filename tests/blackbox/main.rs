@@ -40,6 +40,7 @@ mod newcomer;
 mod oddities;
 mod plan;
 mod publishers;
+mod schedules;
 mod schemas;
 mod silence;
 mod site;

@@ -255,6 +255,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             card_endurance: 1 << 42,
         },
         watch: config::Watching::default(),
+        schedules: vec![],
     }
 }
 

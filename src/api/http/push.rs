@@ -74,6 +74,8 @@ fn commands(orders: &[WaitingOrder], now: Boot) -> Vec<Value> {
                 row["write"] = values.iter().map(|(p, v)| (p.to_string(), plain(v))).collect::<Map<String, Value>>().into();
             }
             Action::Read(points) => row["read"] = json!(points),
+            // Of the gateway: no device gets one.
+            Action::Run(_) => {}
         }
         row
     };

@@ -7,6 +7,7 @@ mod frames;
 mod learned;
 mod letters;
 mod lines;
+mod schedules;
 mod site;
 mod status;
 mod trace;
@@ -15,7 +16,8 @@ use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}";
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
+     {\"schedules\":{…}}, {\"schedule\":{…}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -35,6 +37,12 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("maintain") {
         return devices::maintain(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("schedules") {
+        return schedules::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("schedule") {
+        return schedules::change(asked, sources).await;
     }
     if asked.get("dead_letters").is_some() {
         return letters::answer(asked, sources).await;

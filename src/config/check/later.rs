@@ -1,11 +1,11 @@
-//! Sections of the format that this version does not act on. A rule or schedule that silently does not run would be
-//! dangerous, so it is an error.
+//! Sections of the format that this version does not act on. A rule that silently does not run would be dangerous, so it is
+//! an error.
 
 use super::{Desk, things};
 use crate::config::{keys::Keys, problem::Code};
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
-    for (section, what) in [("schedule", "schedules do not run"), ("rule", "rules do not run")] {
+    for (section, what) in [("rule", "rules do not run")] {
         for (id, _, at) in things(root, section, desk) {
             desk.out
                 .error(Code::NotInVersion, at, format!("{section}.{id}"), format!("{section} {id} would not run"))

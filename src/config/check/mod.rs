@@ -22,6 +22,7 @@ mod profile;
 mod raw;
 mod register;
 mod route;
+mod schedule;
 mod secret;
 mod uplink;
 mod watching;
@@ -82,7 +83,9 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch });
+    let known = schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref(), pushed: api.is_some() };
+    let schedules = schedule::check(&keys, &known, desk);
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch, schedules });
     (config, polls)
 }
 

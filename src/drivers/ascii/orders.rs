@@ -268,6 +268,7 @@ fn steps(device: &Framed, order: &Order) -> Result<VecDeque<Step>, String> {
             }
             Ok([Step::Read { wanted: points.clone() }].into())
         }
+        Action::Run(_) => Err("there is nothing to do".into()),
         Action::Write(values) if values.is_empty() => Err("there is nothing to do".into()),
         Action::Write(values) => values.iter().map(|(id, value)| step(device, id, value)).collect(),
     }

@@ -19,6 +19,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 mod commands;
 mod field;
 mod pushed;
+mod schedules;
 mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
@@ -88,6 +89,7 @@ fn config() -> Config {
             card_endurance: 1 << 42,
         },
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
+        schedules: vec![],
     }
 }
 
@@ -288,6 +290,10 @@ fn words(kind: &EventKind) -> String {
             let values = attributes.iter().map(|(name, value)| format!(" {name}={}", value.as_deref().unwrap_or("-")));
             format!("{device}{}", values.collect::<String>())
         }
+        EventKind::Schedule { schedule, news, missed, ran, .. } => match missed {
+            0 => format!("{schedule} {}", news.word()),
+            _ => format!("{schedule} missed {missed}, ran {ran}"),
+        },
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),

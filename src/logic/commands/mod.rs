@@ -88,6 +88,23 @@ impl Commands {
         }
     }
 
+    /// Whether it may still begin.
+    pub fn in_time(&self, now: Boot, command: &Command, clock: ClockReading) -> Result<(), (Phase, String)> {
+        if self.stopping {
+            return Err((Phase::Rejected, STOPPING.into()));
+        }
+        match deadline(command, clock) {
+            Err(why) => Err((Phase::Rejected, why)),
+            Ok(deadline) if deadline <= now => Err((Phase::Expired, TOO_LATE.into())),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// Says in a sentence why the device would refuse it.
+    pub fn allows(&self, device: &DeviceId, action: &Action) -> Result<(), String> {
+        self.takes.get(device).unwrap_or(&self.others).allows(action)
+    }
+
     /// What the port says of an order. A phase that is not terminal changes nothing; neither does a second end.
     pub fn done(&mut self, now: Boot, id: &CommandId, outcome: Outcome, out: &mut Vec<Effect>) {
         if outcome.phase.is_terminal() {
@@ -148,9 +165,9 @@ impl Commands {
         }
         let deadline = deadline(command, clock).map_err(reject)?;
         if deadline <= now {
-            return Err((Phase::Expired, "its time was over when it arrived".into()));
+            return Err((Phase::Expired, TOO_LATE.into()));
         }
-        self.takes.get(&command.device).unwrap_or(&self.others).allows(&command.action).map_err(reject)?;
+        self.allows(&command.device, &command.action).map_err(reject)?;
         if self.open.len() >= limits::COMMANDS_OPEN {
             return Err(reject(format!("busy: {} commands are open; send it again under a new id", self.open.len())));
         }
@@ -204,6 +221,7 @@ impl Commands {
     }
 }
 
+const TOO_LATE: &str = "its time was over when it arrived";
 const STOPPING: &str = "the gateway is stopping; send it again under a new id";
 
 /// The earlier of receipt and issue plus the time that it is good for.

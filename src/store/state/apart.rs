@@ -79,7 +79,7 @@ fn moment(change: &Change) -> Boot {
         | Change::DeadLetter(DeadLetter { at, .. })
         | Change::Event(Event { at, .. }) => *at,
         Change::Maintenance { is, .. } => is.as_ref().map_or(Boot(0), |m| m.since),
-        // It carries no moment, and none of its rows can be at fault.
-        Change::ForgetLetters(_) => Boot(0),
+        // They carry no moment that matters, and none of their rows can be at fault.
+        Change::ForgetLetters(_) | Change::Schedule(_) => Boot(0),
     }
 }

@@ -10,6 +10,7 @@ mod learned;
 mod letters;
 mod outbox;
 mod salvage;
+mod schedules;
 mod upkeep;
 
 pub use epochs::Begin;
@@ -19,7 +20,7 @@ pub use salvage::salvage;
 pub use upkeep::all_attributes as attributes;
 
 use super::{
-    Accepted, Before, Change, RestoredAttribute, RestoredDevice, RestoredMaintenance, StoreError,
+    Accepted, Before, Change, RestoredAttribute, RestoredDevice, RestoredMaintenance, RestoredSchedule, StoreError,
     boots::BootRow,
     db::{self, Trouble},
     spool::disk::Gone,
@@ -38,6 +39,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_clock.sql"),
     include_str!("../migrations/state_letters.sql"),
     include_str!("../migrations/state_watch.sql"),
+    include_str!("../migrations/state_schedules.sql"),
 ];
 
 /// Row limits that tests make small.
@@ -124,6 +126,7 @@ pub struct Found {
     pub alarms: Vec<(DeviceId, AlarmKind)>,
     pub maintenance: Vec<RestoredMaintenance>,
     pub attributes: Vec<RestoredAttribute>,
+    pub schedules: Vec<RestoredSchedule>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
     /// The first event row that an uplink wanted, by its name.
@@ -149,9 +152,10 @@ impl State {
                 marks,
                 outbox,
                 (upkeep::open_alarms(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
+                schedules::all(&db)?,
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes)) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes), schedules) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
         let state = State {
@@ -166,7 +170,7 @@ impl State {
             begun: None,
             unwritten: None,
         };
-        Ok(Found { state, boots, devices, alarms, maintenance, attributes, open_commands, gone, marks, learned, wear })
+        Ok(Found { state, boots, devices, alarms, maintenance, attributes, schedules, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
@@ -324,7 +328,11 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Maintenance { device, is } => upkeep::maintenance(tx, device, is.as_ref(), stamp),
         Change::Attributes { device, values, at } => upkeep::attributes(tx, device, values, *at, stamp),
         Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
-        Change::CommandDone { id, outcome, at, .. } => commands::done(tx, id, outcome, *at, stamp),
+        Change::CommandDone { id, outcome, at, .. } => {
+            commands::done(tx, id, outcome, *at, stamp)?;
+            schedules::ended(tx, id, outcome)
+        }
+        Change::Schedule(change) => schedules::apply(tx, change, stamp),
         Change::Learned { fact, forget: false, at } => learned::put(tx, fact, *at, stamp),
         Change::Learned { fact, forget: true, .. } => learned::forget(tx, fact),
         Change::DeadLetter(letter) => letters::add(tx, letter, stamp, caps.dead_letters),

@@ -14,23 +14,25 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::{collections::BTreeMap, path::Path};
 
 /// Those without which something would be done twice or never be told come first.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 14] = [
     ("meta", "key, value"),
     ("boot", "id, uuid, offset_ms, synchronised, seen, quality, source, error_ms"),
     ("clock", "id, boot, at, offset_ms, quality, source, error_ms"),
     ("epoch", "id, epoch, boot, window_ms, telemetry, event, clean, began, seen"),
     ("command", "n, id, source, device, boot, received, wall_ms, phase, body, outcome, ended_wall_ms"),
+    ("schedule", "id, body, timing, enabled, by_whom, mark, ran, wall_ms"),
     ("event", "id, epoch, seq, boot, events, minor, body"),
     ("device", "id, line, state, cause, boot, since, evidence, evidence_at, missed, via, offline_after_ms, quarantined, wall_ms"),
     ("maintenance", "device, by_whom, reason, boot, since, until, wall_ms"),
     ("alarm", "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms"),
     ("attribute", "id, device, name, value, boot, at, wall_ms"),
+    ("schedule_run", "id, schedule, at, wall_ms, command, device, phase, reason"),
     ("learned", "id, about, key, value, wall_ms"),
     ("dead_letter", "id, boot, at, wall_ms, source, topic, reason, body"),
 ];
 const HISTORY: (&str, &str) = ("status_history", "id, device, boot, at, wall_ms, state, cause, evidence, evidence_at, missed");
 /// Tables that are looked up by a text: no row ids.
-const BY_TEXT: [(&str, &str); 3] = [("meta", "key"), ("device", "id"), ("maintenance", "device")];
+const BY_TEXT: [(&str, &str); 4] = [("meta", "key"), ("device", "id"), ("maintenance", "device"), ("schedule", "id")];
 /// Of a table that cannot be walked, so many row ids behind the last readable one are tried.
 const TRIED: i64 = 4096;
 

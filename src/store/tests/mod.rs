@@ -6,6 +6,7 @@ mod limits;
 mod model;
 mod progress;
 mod replacing;
+mod schedules;
 mod size;
 mod suite;
 mod thin;

@@ -2,6 +2,7 @@
 //!
 //! ```json
 //! {"id":"7f9c","device":"boiler","write":{"setpoint":60},"issued_at":"2026-11-21T10:00:00Z","expires_in_s":30}
+//! {"id":"7f9e","run":{"schedule.disable":"night"}}
 //! ```
 //! Strict because it moves relays: a key that is unknown, comes twice or has the wrong type refuses the whole command,
 //! with a reason that names it. A refused one becomes a dead letter; its reason carries the id where that can be read.
@@ -9,10 +10,10 @@
 //! Absent on purpose: whether the device exists, whether the point may be written, whether it is too old. The engine
 //! judges that and answers with a result event.
 
-use super::{shape, time};
+use super::shape;
 use crate::{
     limits,
-    model::{Action, CommandId, DeviceId, PointId, Value, WallMs},
+    model::{Action, CommandId, DeviceId, PointId, ScheduleAsk, Value, WallMs, calendar},
 };
 use serde_json::{Map, Value as Json};
 use std::{collections::BTreeMap, time::Duration};
@@ -51,12 +52,14 @@ pub enum Fault {
     Missing { key: &'static str },
     #[error("{key:?} is not valid: {want}")]
     Invalid { key: &'static str, want: String },
-    #[error("the key {0:?} is unknown; use id, device, write or read, issued_at, expires_in_s")]
+    #[error("the key {0:?} is unknown; use id, device, write, read or run, issued_at, expires_in_s")]
     UnknownKey(String),
     #[error("{0:?} is not in this version; name one device and write or read its points")]
     NotInThisVersion(&'static str),
     #[error("it has both \"write\" and \"read\"; send two commands")]
     TwoActions,
+    #[error("\"run\" is for the gateway itself; leave out device, write and read")]
+    OfTheGateway,
     #[error("it asks for nothing; give \"write\" or \"read\"")]
     NoAction,
     #[error("cannot write point {point:?}: {want}")]
@@ -94,21 +97,35 @@ fn id(members: &Map<String, Json>) -> Result<CommandId, Fault> {
 fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     for key in members.keys() {
         match key.as_str() {
-            "id" | "device" | "write" | "read" | "issued_at" | "expires_in_s" => {}
+            "id" | "device" | "write" | "read" | "run" | "issued_at" | "expires_in_s" => {}
             "devices" => return Err(Fault::NotInThisVersion("devices")),
-            "run" => return Err(Fault::NotInThisVersion("run")),
             _ => return Err(Fault::UnknownKey(key.chars().take(64).collect())),
         }
     }
-    let device = members.get("device").ok_or(Fault::Missing { key: "device" })?;
-    let device = device.as_str().ok_or_else(|| invalid("device", "write it as a string"))?;
+    let (device, action) = match members.get("run") {
+        Some(run) => (DeviceId::gateway(), own(members, run)?),
+        None => {
+            let device = members.get("device").ok_or(Fault::Missing { key: "device" })?;
+            let device = device.as_str().ok_or_else(|| invalid("device", "write it as a string"))?;
+            let device = DeviceId::parse(device).map_err(|e| invalid("device", e.0))?;
+            (device, action(members.get("write"), members.get("read"))?)
+        }
+    };
     Ok(Asked {
         id,
-        device: DeviceId::parse(device).map_err(|e| invalid("device", e.0))?,
-        action: action(members.get("write"), members.get("read"))?,
+        device,
+        action,
         issued_at: members.get("issued_at").map(issued_at).transpose()?,
         expires_in: members.get("expires_in_s").map_or(Ok(EXPIRES_DEFAULT), expires_in)?,
     })
+}
+
+/// What the gateway itself does.
+fn own(members: &Map<String, Json>, run: &Json) -> Result<Action, Fault> {
+    match members.keys().find(|key| matches!(key.as_str(), "device" | "write" | "read")) {
+        Some(_) => Err(Fault::OfTheGateway),
+        None => ScheduleAsk::read(run).map(|ask| Action::Run(Box::new(ask))).map_err(|want| invalid("run", want)),
+    }
 }
 
 fn action(write: Option<&Json>, read: Option<&Json>) -> Result<Action, Fault> {
@@ -156,7 +173,7 @@ const SANE_MS: std::ops::Range<i64> = 946_684_800_000..7_258_118_400_000;
 
 fn issued_at(v: &Json) -> Result<WallMs, Fault> {
     let wall = match v {
-        Json::String(text) => time::parse_rfc3339(text),
+        Json::String(text) => calendar::parse_rfc3339(text),
         _ => v.as_i64().map(WallMs),
     };
     wall.filter(|w| SANE_MS.contains(&w.0))
@@ -220,6 +237,13 @@ mod tests {
     }
 
     #[test]
+    fn what_the_gateway_itself_runs_names_no_device() {
+        let asked = parse(br#"{"id":"1","run":{"schedule.disable":"night"},"issued_at":1795255200250}"#).unwrap();
+        let night = crate::model::ScheduleId::parse("night").unwrap();
+        assert_eq!((asked.device, asked.action), (DeviceId::gateway(), Action::Run(Box::new(ScheduleAsk::Enable(night, false)))));
+    }
+
+    #[test]
     fn refused_with_a_reason() {
         refuse("", "not JSON that can mean only one thing: EOF while parsing a value at line 1 column 0");
         refuse("on", "not JSON that can mean only one thing: expected value at line 1 column 1");
@@ -248,12 +272,20 @@ mod tests {
             r#"command "7": "devices" is not in this version; name one device and write or read its points"#,
         );
         refuse(
-            r#"{"id":"7","device":"d","run":"reboot"}"#,
-            r#"command "7": "run" is not in this version; name one device and write or read its points"#,
+            r#"{"id":"7","device":"d","run":"schedule.list"}"#,
+            r#"command "7": "run" is for the gateway itself; leave out device, write and read"#,
+        );
+        refuse(
+            r#"{"id":"7","run":"reboot"}"#,
+            r#"command "7": "run" is not valid: use schedule.list, schedule.set, schedule.remove, schedule.enable or schedule.disable"#,
+        );
+        refuse(
+            r#"{"id":"7","run":{"schedule.set":{"id":"night","cron":"0 25 * * *","write":{"device":"d","point":"p","value":1}}}}"#,
+            r#"command "7": "run" is not valid: "cron" is not valid: `25` is no hour: 0 to 23 are possible"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"dry_run":true}"#,
-            r#"command "7": the key "dry_run" is unknown; use id, device, write or read, issued_at, expires_in_s"#,
+            r#"command "7": the key "dry_run" is unknown; use id, device, write, read or run, issued_at, expires_in_s"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"issued_at":1795255200}"#,

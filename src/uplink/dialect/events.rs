@@ -1,7 +1,7 @@
 //! Events as the cloud reads them: boot times turned into wall milliseconds, words as on every other surface.
 
 use super::json::{Object, list, value};
-use crate::model::{Boot, ClockReading, Event, EventKind, PointId, Value};
+use crate::model::{Boot, ClockReading, Event, EventKind, Missed, PointId, Value};
 use std::collections::BTreeMap;
 
 /// `{"type":…,"at":…,…}`. Members of a type are always there; what is not known is null.
@@ -21,6 +21,7 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Alarm { .. } => "alarm",
         EventKind::Maintenance { .. } => "maintenance",
         EventKind::Command { .. } => "command",
+        EventKind::Schedule { .. } => "schedule",
         EventKind::RefreshStopped { .. } => "refresh_stopped",
         EventKind::Gap { .. } => "gap",
         EventKind::Epoch { .. } => "epoch",
@@ -76,8 +77,14 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
             o.text("by", by).text("reason", reason);
         }
         EventKind::Command { id, device, phase, reason, values } => {
-            o.text("id", id.as_str()).word("device", device.as_str()).word("phase", phase.word()).text("reason", reason);
+            let device = (!device.is_gateway()).then_some(device.as_str());
+            o.text("id", id.as_str()).maybe_word("device", device).word("phase", phase.word()).text("reason", reason);
             points(o.key("values"), values);
+        }
+        EventKind::Schedule { schedule, news, by, missed, first, last, policy, ran } => {
+            o.word("schedule", schedule.as_str()).word("news", news.word()).text("by", by).number("missed", missed);
+            o.number("first", first.map(|at| at.0)).number("last", last.map(|at| at.0));
+            o.maybe_word("policy", policy.map(Missed::word)).number("ran", ran);
         }
         EventKind::RefreshStopped { device, point, reason } => {
             o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);

@@ -7,6 +7,5 @@ mod json;
 pub mod native;
 pub mod read;
 mod shape;
-mod time;
 
 pub use native::{Native, Part, Presence};

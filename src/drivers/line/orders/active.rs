@@ -313,6 +313,7 @@ fn names(points: &[PointId]) -> String {
 
 fn steps(device: &Device, holes: &Holes, order: &Order) -> Result<VecDeque<Step>, String> {
     match &order.action {
+        Action::Run(_) => Err("there is nothing to do".into()),
         Action::Read(_) if device.broadcast => Err(format!("{} is all units at once, which cannot be read", device.id)),
         Action::Read(points) => {
             let readable = |id: &PointId| match index(device, id)? {

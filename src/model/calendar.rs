@@ -1,6 +1,6 @@
-//! RFC 3339 to milliseconds, for `issued_at`. The only place that reads a calendar, so no calendar crate is needed.
+//! The Gregorian calendar: RFC 3339 to milliseconds and back, days to dates. Small enough that no crate is needed for it.
 
-use crate::model::WallMs;
+use super::WallMs;
 
 /// `2026-11-21T10:00:00.250+01:00`; `T` may be a blank or lower case, the zone is required.
 pub fn parse_rfc3339(text: &str) -> Option<WallMs> {
@@ -48,7 +48,8 @@ fn digits(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + i64::from(b - b'0')))
 }
 
-fn days_in(year: i64, month: i64) -> i64 {
+/// Of that month.
+pub fn days_in(year: i64, month: i64) -> i64 {
     match month {
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
         2 => 28,
@@ -58,9 +59,29 @@ fn days_in(year: i64, month: i64) -> i64 {
 }
 
 /// Counts from March, so that the leap day is the last of its year.
-fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+pub fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719_468
+}
+
+/// Days since 1970 to year, month and day: years counted from March, in eras of 400.
+pub fn date(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let from_march = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * from_march + 2) / 5 + 1;
+    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// `2026-11-21T10:00:00`, of seconds on whatever clock; who writes a moment of UTC adds the Z.
+pub fn text(seconds: i64) -> String {
+    let (days, s) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = date(days);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}", s / 3600, s % 3600 / 60, s % 60)
 }
 
 #[cfg(test)]
@@ -85,6 +106,16 @@ mod tests {
         check("2026-11-21T10:00:00+1:00", None);
         check("2026-11-21T1é:00:00Z", None);
         check("", None);
+    }
+
+    #[test]
+    fn days_are_dates_and_back() {
+        for days in (-200_000..200_000).step_by(17) {
+            let (year, month, day) = date(days);
+            assert_eq!(days_since_1970(year, month, day), days, "{year}-{month}-{day}");
+        }
+        assert_eq!(text(1_709_251_199), "2024-02-29T23:59:59");
+        assert_eq!(text(-1), "1969-12-31T23:59:59");
     }
 
     #[track_caller]
