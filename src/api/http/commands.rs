@@ -1,6 +1,6 @@
 //! Commands: those that were, and a new one on the way of `fieldgate write`.
 
-use super::{Desk, access::Caller, problem::Problem, status::limit};
+use super::{Desk, access::Caller, problem::Problem, relay::told, status::limit};
 use crate::{
     api::{json::plain, requests::command},
     limits,
@@ -80,10 +80,7 @@ pub async fn send(
         let found = find(&desk, &id).await?.ok_or_else(|| Problem::not_kept("it could not be remembered, so it is not executed"))?;
         return Ok((StatusCode::ACCEPTED, Json(row(&found))));
     };
-    if let Some(error) = answer.get("error") {
-        let text = |key: &str| error[key].as_str().unwrap_or_default();
-        return Err(Problem::of_control(text("code"), text("message")));
-    }
+    let Json(answer) = told(answer)?;
     let accepted = answer["phase"] == "accepted";
     Ok((if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(answer)))
 }

@@ -21,6 +21,7 @@ mod live;
 mod problem;
 mod push;
 mod rates;
+mod relay;
 mod routes;
 mod samples;
 mod status;

@@ -40,6 +40,9 @@ problems! {
     unknown_device = NOT_FOUND "unknown-device" "No such device" "name a device of GET /api/v1/devices, or let [api] `unknown` register it";
     no_history = NOT_FOUND "no-history" "Values are not kept here" "add [history] to the configuration";
     unknown_command = NOT_FOUND "unknown-command" "No such command" "do not send it again";
+    unknown_schedule = NOT_FOUND "unknown-schedule" "No such schedule" "GET /api/v1/schedules lists them";
+    configured = CONFLICT "configured" "The configuration says otherwise" "change it in the file, or only enable or disable it here";
+    full = INSUFFICIENT_STORAGE "full" "There is no room for another one" "remove one first";
     unreadable = UNPROCESSABLE_ENTITY "unreadable" "The content cannot be used" "correct it; the same content is refused again";
     upgrade = UPGRADE_REQUIRED "upgrade-required" "This address speaks WebSocket" "open it as a WebSocket";
     too_large = PAYLOAD_TOO_LARGE "too-large" "The content is too large" "send it in parts";
@@ -66,6 +69,10 @@ impl Problem {
         match code {
             "unreadable" => Problem::unreadable(message),
             "unknown-device" => Problem::unknown_device(message),
+            "unknown-schedule" => Problem::unknown_schedule(message),
+            "configured" => Problem::configured(message),
+            "rejected" => Problem::unreadable(message),
+            "full" => Problem::full(message),
             "stopping" => Problem::stopping(message),
             "busy" => Problem::busy(message),
             "not-stored" => Problem::not_kept(message),

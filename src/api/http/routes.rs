@@ -7,7 +7,7 @@ use super::{
     gate::{Gate, gate},
     letters, live,
     problem::Problem,
-    push, samples, status,
+    push, relay, samples, status,
 };
 use crate::config::api::Role;
 use axum::{
@@ -46,6 +46,10 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/commands", get(commands::list)),
         read("/api/v1/commands/{command}", get(commands::one)),
         Route { method: "POST", path: "/api/v1/commands", need: OPERATE, handler: post(commands::send) },
+        read("/api/v1/schedules", get(relay::schedules)),
+        read("/api/v1/schedules/{schedule}", get(relay::schedule)),
+        Route { method: "POST", path: "/api/v1/schedules", need: OPERATE, handler: post(relay::change_schedules) },
+        Route { method: "POST", path: "/api/v1/devices/{id}/maintenance", need: OPERATE, handler: post(relay::maintain) },
         read("/api/v1/dead-letters", get(letters::list)),
         read("/ws/devices", get(live::follow)),
     ]

@@ -1,13 +1,13 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
 pub(super) mod command;
-mod devices;
+pub(super) mod devices;
 mod forget;
 mod frames;
 mod learned;
 mod letters;
 mod lines;
-mod schedules;
+pub(super) mod schedules;
 mod site;
 mod status;
 mod trace;
