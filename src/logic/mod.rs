@@ -11,4 +11,5 @@ pub mod registry;
 pub mod replay;
 pub mod report;
 pub mod suspects;
+pub mod timeline;
 pub mod uptime;

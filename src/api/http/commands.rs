@@ -101,7 +101,7 @@ async fn find(desk: &Desk, id: &str) -> Result<Option<CommandRow>, Problem> {
 }
 
 /// Reads from the disk.
-async fn read<T: Send + 'static>(what: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn read<T: Send + 'static>(what: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, Problem> {
     match tokio::task::spawn_blocking(what).await {
         Ok(Ok(found)) => Ok(found),
         Ok(Err(error)) => Err(Problem::failed(error.to_string())),
