@@ -4,8 +4,8 @@ use crate::{
     config::{Line, Transport},
     engine::Handle,
     model::{
-        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings, SitePort, State,
-        StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
+        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings,
+        SitePort, State, StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
     store::{DeadLetterRow, Store},
     system::clock::Clock,

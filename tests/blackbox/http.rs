@@ -46,7 +46,8 @@ fn get(port: u16, path: &str) -> Json {
 #[test]
 fn the_pages_come_without_a_token_and_hold_nothing() {
     let (_gateway, port) = started("http-pages", "");
-    let get = |path: &str, more: &str| raw(port, format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{more}\r\n").as_bytes());
+    let get =
+        |path: &str, more: &str| raw(port, format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{more}\r\n").as_bytes());
     for path in ["/", "/devices", "/devices/pump"] {
         let shell = get(path, "");
         let (head, body) = shell.split_once("\r\n\r\n").expect("an answer has a head");
@@ -78,7 +79,14 @@ fn every_address_refuses_without_a_token() {
     let (_gateway, port) = started("http-closed", "");
     let all = addresses();
     assert!(all.len() >= 12, "{all:?}");
-    let more = [("POST", "/"), ("GET", "/nothing"), ("GET", "/devices/pump/more"), ("PUT", "/api/v1/status"), ("DELETE", "/api/v1/devices/pump"), ("POST", "/ws/devices")];
+    let more = [
+        ("POST", "/"),
+        ("GET", "/nothing"),
+        ("GET", "/devices/pump/more"),
+        ("PUT", "/api/v1/status"),
+        ("DELETE", "/api/v1/devices/pump"),
+        ("POST", "/ws/devices"),
+    ];
     let more = more.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
     for (method, path) in all.into_iter().chain(more) {
         for token in [None, Some("viewer-0123456789abcdeF"), Some("")] {
@@ -155,7 +163,8 @@ fn a_heartbeat_registers_a_device_and_its_fields_go_upstream() {
 fn the_past_of_a_device_and_what_happened_can_be_asked_for() {
     let (mut gateway, port) = started("http-past", "");
     post(port, "devices/pump/heartbeat", PUMP, r#"{"versions":{"firmware":"1.4.2"}}"#);
-    let past = until("the first change", secs(5), || Some(get(port, "devices/pump/history")).filter(|h| h["transitions"][0]["state"] == "online"));
+    let past =
+        until("the first change", secs(5), || Some(get(port, "devices/pump/history")).filter(|h| h["transitions"][0]["state"] == "online"));
     assert!(past["transitions"][0]["at_ms"].as_i64().is_some_and(|at| (at - crate::wait::wall_ms()).abs() < 10_000), "{past}");
     let up = get(port, "devices/pump/uptime");
     assert_eq!((&up["online_share"], up["slots"].as_str().map(str::len)), (&1.0.into(), Some(90)), "{up}");

@@ -77,7 +77,8 @@ impl Visit {
         assert_eq!(self.browser.violations(), Vec::<Json>::new(), "{name}: axe-core");
         let wide = self.browser.eval("document.documentElement.scrollWidth - innerWidth");
         assert!(wide.as_i64().is_some_and(|n| n <= 0), "{name} scrolls sideways by {wide}");
-        let small = "[...document.querySelectorAll('a, button, input')].map((e) => e.closest('label') ?? e).filter((e) => e.checkVisibility())
+        let small =
+            "[...document.querySelectorAll('a, button, input')].map((e) => e.closest('label') ?? e).filter((e) => e.checkVisibility())
             .map((e) => [e.outerHTML.slice(0, 120), e.getBoundingClientRect()])
             .filter(([, r]) => Math.min(r.width, r.height) < 43.5).map(([html, r]) => `${html} ${r.width} x ${r.height}`)";
         assert_eq!(self.browser.eval(small), Json::Array(vec![]), "{name}: small targets");
@@ -143,8 +144,12 @@ fn a_page_follows_devices_that_come_and_go() {
     visit.open("/", PHONE, false);
     visit.wait("all well", "document.querySelector('h1').innerText === 'All well'");
     beat(port, r#"{"temp":21.5}"#);
-    visit.wait("the new device, without asking", "[...document.querySelectorAll('a.row.online .name')].some((n) => n.innerText === 'pump')");
-    visit.wait("its value", "[...document.querySelectorAll('a.row')].some((r) => r.innerText.includes('pump') && r.innerText.includes('21.5'))");
+    visit
+        .wait("the new device, without asking", "[...document.querySelectorAll('a.row.online .name')].some((n) => n.innerText === 'pump')");
+    visit.wait(
+        "its value",
+        "[...document.querySelectorAll('a.row')].some((r) => r.innerText.includes('pump') && r.innerText.includes('21.5'))",
+    );
     // It says nothing more.
     visit.wait("the pump is offline", "document.querySelector('a.row.offline .name')?.innerText === 'pump'");
     visit.wait("the verdict", "document.querySelector('h1').innerText === '1 device needs you'");
@@ -188,8 +193,15 @@ fn a_page_keeps_what_it_has_while_the_daemon_is_away() {
         assert_eq!(visit.browser.eval("/\\d/.test(document.querySelector('.reading b').innerText)"), true, "old values stay");
         visit.check(&format!("{name}-lost"));
         gateway.start();
-        visit.wait_within("it is back by itself", "document.querySelector('#lost').hidden && document.querySelector('#link').innerText.includes('live')", secs(40));
-        visit.wait("fresh values", "!document.body.classList.contains('is-lost') && /now|s/.test(document.querySelector('.age')?.innerText ?? '')");
+        visit.wait_within(
+            "it is back by itself",
+            "document.querySelector('#lost').hidden && document.querySelector('#link').innerText.includes('live')",
+            secs(40),
+        );
+        visit.wait(
+            "fresh values",
+            "!document.body.classList.contains('is-lost') && /now|s/.test(document.querySelector('.age')?.innerText ?? '')",
+        );
     }
 }
 
@@ -220,7 +232,11 @@ fn a_wrong_token_is_told_and_a_text_from_a_device_stays_a_text() {
         visit.open(path, PHONE, true);
         visit.wait("the text", "document.querySelector('main').innerText.includes('<img src=x') || location.pathname !== '/devices/pump' && document.querySelector('a.row') !== null");
         visit.wait("some draws", "new Promise((done) => setTimeout(() => done(true), 2500))");
-        assert_eq!(visit.browser.eval("[document.querySelectorAll('main img, main script').length, window.hit ?? 0]"), serde_json::json!([0, 0]), "{path}");
+        assert_eq!(
+            visit.browser.eval("[document.querySelectorAll('main img, main script').length, window.hit ?? 0]"),
+            serde_json::json!([0, 0]),
+            "{path}"
+        );
     }
     visit.browser.eval("document.querySelector('#foot .btn:last-child').click()");
     visit.wait("the token is forgotten", "document.activeElement?.id === 'token' && sessionStorage.length === 0");

@@ -132,7 +132,8 @@ mod tests {
     /// A token of the style sheet in both palettes, as linear red, green and blue.
     fn token(name: &str) -> [[f64; 3]; 2] {
         let css = text("style.css");
-        let value = css.split(&format!("--{name}:")).nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_else(|| panic!("no --{name}"));
+        let value =
+            css.split(&format!("--{name}:")).nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_else(|| panic!("no --{name}"));
         let colours: Vec<[f64; 3]> = value.split('#').skip(1).map(linear).collect();
         colours.try_into().unwrap_or_else(|_| panic!("--{name} has two colours: {value}"))
     }

@@ -1,7 +1,7 @@
 // Graphics from what came since the page was opened: a line for a row, a bar of states, a chart. Own code; a gap stays a gap.
 
 import { svg, attr } from "./parts.js";
-import { LETTER, count, time } from "./words.js";
+import { LETTER, decimals, reading, time } from "./words.js";
 
 // Parts of a series between which nothing was heard for longer than two and a half of its usual steps.
 export function parts(series) {
@@ -21,7 +21,8 @@ export function parts(series) {
 function range(series) {
   let low = Infinity, high = -Infinity;
   for (const [, v] of series) { low = Math.min(low, v); high = Math.max(high, v); }
-  const least = Math.max(Math.abs(high) * 0.01, 1e-6);
+  const step = 10 ** -Math.max(...series.slice(-24).map(([, v]) => decimals(v)));
+  const least = Math.max(Math.abs(high) * 0.01, 5 * step);
   if (high - low < least) { const mid = (high + low) / 2; low = mid - least / 2; high = mid + least / 2; }
   return [low, high];
 }
@@ -96,7 +97,7 @@ export function setChart(node, series, { name, unit, from, to, stale }) {
     return;
   }
   const [low, high] = range(series), room = (high - low) * 0.08;
-  const marks = ticks(low - room, high + room, 4), labels = marks.map((v) => count(v));
+  const marks = ticks(low - room, high + room, 4), labels = marks.map((v) => reading(v));
   const left = 12 + 7.2 * Math.max(...labels.map((l) => l.length)), right = width - 8;
   const x = (t) => left + (t - from) / (to - from || 1) * (right - left);
   const y = (v) => top + (1 - (v - low + room) / (high - low + 2 * room)) * (height - bottom - top);
@@ -115,5 +116,5 @@ export function setChart(node, series, { name, unit, from, to, stale }) {
   }
   const [t, v] = series.at(-1);
   if (stale && t < to) node.append(svg("path", { class: "stale", d: path([[x(t), y(v)], [x(to), y(v)]]) }));
-  attr(node, { "aria-label": `${name} since ${time(from, to, true)}: between ${count(low)} and ${count(high)} ${unit}, now ${count(v)}` });
+  attr(node, { "aria-label": `${name} since ${time(from, to, true)}: between ${reading(low)} and ${reading(high)} ${unit}, now ${reading(v)}` });
 }

@@ -266,6 +266,9 @@ export function first(had) {
   return any;
 }
 
+// For how long it is as it is: silence began with the last sign of life.
+export const lasts = (device) => since(device.cause === "silent" && device.heard ? device.heard : device.since);
+
 export const sorted = () => [...known.devices.values()].sort((a, b) => rank(a) - rank(b) || byName(a.id, b.id));
 
 // ---- silence, hidden tabs, coming back ----

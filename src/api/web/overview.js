@@ -3,7 +3,7 @@
 import { attr, bar, card, deviceAt, el, glyph, link, pill, say, setBar, setGlyph, setPill, show } from "./parts.js";
 import { setSpark, spark } from "./charts.js";
 import { byName, bytes, count, event, look, many, plain, rank, span, time, exact, why, word } from "./words.js";
-import { answerTimes, known, now, since, sorted, watch } from "./gateway.js";
+import { answerTimes, known, lasts, now, since, sorted, watch } from "./gateway.js";
 import { fetchBars, list, more } from "./rows.js";
 
 const ROWS = 24, EVENTS = 14;
@@ -44,7 +44,7 @@ export function judge(devices) {
     const [d] = offline;
     const others = devices.filter((o) => o.line === d.line && o !== d), answer = others.filter((o) => o.state === "online").length;
     const more = offline.length > 1 ? ` ${offline.slice(1, 4).map((o) => o.id).join(", ")}${offline.length > 4 ? ` and ${offline.length - 4} more are` : offline.length > 2 ? " are" : " is"} offline too.` : "";
-    const ages = d.cause === "said" ? `${d.id} said goodbye ${span(since(d.since))} ago.` : `${d.id} has been silent for ${span(since(d.heard ?? d.since))}.`;
+    const ages = d.cause === "said" ? `${d.id} said goodbye ${span(since(d.since))} ago.` : `${d.id} has been silent for ${span(lasts(d))}.`;
     const rest = !more && d.line && others.length ? (answer === others.length ? ` ${others.length === 1 ? "The other one" : `The other ${others.length}`} on its line ${others.length === 1 ? "answers" : "answer"}.` : ` ${answer} of the other ${others.length} on its line ${answer === 1 ? "answers" : "answer"}.`) : "";
     said.push(ages + more + rest);
   }
@@ -56,7 +56,7 @@ export function judge(devices) {
   if (files.length) return { state: "offline", head: "The disk needs you", text };
   if (suspect.length) {
     const [d] = suspect;
-    return { state: "suspect", head: `${many(suspect.length, "device")} overdue`, text: `${d.id} is ${why(d, since(d.since))}.`, device: d };
+    return { state: "suspect", head: `${many(suspect.length, "device")} overdue`, text: `${d.id} is ${why(d, lasts(d))}.`, device: d };
   }
   const online = devices.filter((d) => d.state === "online").length, waiting = known.status?.spool.waiting ?? 0;
   const rest = devices.length - online;
@@ -284,7 +284,14 @@ function eventsPart() {
     draw() {
       if (known.events === drawn) return;
       drawn = known.events;
-      const all = (known.events ?? []).filter((e) => e.cause !== "restored").slice(0, EVENTS);
+      // Not heard yet is no news, and what was overdue is old news once it is offline.
+      const after = new Map();
+      const news = (e) => {
+        const next = after.get(e.device);
+        if (e.type === "status") after.set(e.device, e.state);
+        return e.cause !== "restored" && !(e.state === "suspect" && next === "offline");
+      };
+      const all = (known.events ?? []).filter(news).slice(0, EVENTS);
       rows.replaceChildren(...all.map((e) => eventRow(e)));
       show(none, Boolean(known.events) && !all.length);
     },

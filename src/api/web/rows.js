@@ -4,7 +4,7 @@
 import { el, attr, say, show, link, glyph, setGlyph, deviceAt } from "./parts.js";
 import { spark, setSpark, timeline, setTimeline, slotsSaid } from "./charts.js";
 import { age, ago, heardBy, look, many, reading, time, why, word } from "./words.js";
-import { ask, changed, first, known, now, since } from "./gateway.js";
+import { ask, changed, first, known, lasts, now, since } from "./gateway.js";
 
 function row(id) {
   const mark = glyph("unknown"), said = el("span"), ageSmall = el("span", "ago"), state = el("span", "sr");
@@ -16,7 +16,7 @@ function row(id) {
     attr(a, { class: `row ${look(device)}` });
     setGlyph(mark, look(device));
     say(state, online ? "online: " : "");
-    const why_ = why(device, since(device.since), known.maintenance.get(id)?.by);
+    const why_ = why(device, lasts(device), known.maintenance.get(id)?.by);
     say(said, online ? heardBy(device.by) : now_ === "maintenance" ? `maintenance ${why_}` : [device.state, why_].filter(Boolean).join(", "));
     say(ageSmall, online && device.heard ? `, ${ago(since(device.heard))}` : "");
     say(heard, device.heard === null ? "" : lost ? time(device.heard, now()) : age(since(device.heard)));
