@@ -98,6 +98,9 @@ pub const EVENTS_PER_MESSAGE: usize = 256;
 pub const EVENT_MESSAGE_BYTES: usize = 64 * 1024;
 /// Event messages read ahead of the uplink. More: they wait on the disk.
 pub const EVENTS_IN_RAM: usize = 256;
+/// Events kept in RAM for who looks on the spot, whether the cloud has them or not. More: the oldest go; changes of devices are
+/// in the status history.
+pub const EVENTS_SHOWN: usize = 200;
 /// Rows of status history, of all devices together. Full: the oldest go.
 pub const STATUS_HISTORY: u64 = 200_000;
 /// The same of one device, so that one that flaps for weeks leaves the others their past. Full: its oldest go, now and then.

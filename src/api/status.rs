@@ -1,11 +1,11 @@
 //! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
 
 use crate::{
-    config::Line,
+    config::{Line, Transport},
     engine::Handle,
     model::{
-        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
-        StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
+        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings,
+        SitePort, State, StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
     },
     store::{DeadLetterRow, Store, samples::Samples},
     system::clock::Clock,
@@ -94,7 +94,7 @@ impl Sources {
                 "commits": spool.commits,
                 "bytes_written": spool.bytes_written,
             },
-            "lines": lines(&snapshot.lines, &figures, &snapshot.devices),
+            "lines": lines(&snapshot.lines, &figures, &snapshot.devices, &self.doors),
             "devices": counts(&snapshot.devices),
             "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
             "clock": {
@@ -192,7 +192,18 @@ fn counts(devices: &[DeviceStatus]) -> BTreeMap<&'static str, usize> {
     out
 }
 
-fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], devices: &[DeviceStatus]) -> Vec<Value> {
+/// Where a line leads, as people call it: `ttyUSB0, 9600 8E1`.
+fn at(line: &Line) -> String {
+    match &line.transport {
+        Transport::Serial(s) => {
+            let name = s.path.file_name().unwrap_or_default().to_string_lossy();
+            format!("{name}, {}", Settings { baud: s.baud, parity: s.parity, bits: s.bits, stop: s.stop })
+        }
+        Transport::Tcp { host, port } | Transport::RtuOverTcp { host, port } => format!("{host}:{port}"),
+    }
+}
+
+fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], devices: &[DeviceStatus], doors: &[LineDoor]) -> Vec<Value> {
     states
         .iter()
         .map(|(id, state, reason)| {
@@ -201,6 +212,9 @@ fn lines(states: &[(LineId, LineState, String)], figures: &[LineFigures], device
                 "id": id, "state": state, "reason": reason,
                 "devices": mine().count(), "online": mine().filter(|d| d.state == State::Online).count(),
             });
+            if let Some(door) = doors.iter().find(|d| d.line.id == *id) {
+                row["at"] = json!(at(&door.line));
+            }
             if let Some(f) = figures.iter().find(|f| f.line == *id) {
                 row["utilisation"] = json!(f.utilisation);
                 if !f.framing.is_empty() {

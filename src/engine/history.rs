@@ -2,12 +2,18 @@
 //! that may wait.
 
 use crate::{
-    logic::uptime::{Turn, uptime},
+    logic::{
+        timeline::timeline,
+        uptime::{Turn, uptime},
+    },
     model::{Boot, Cause, DeviceId, State, WallMs},
     store::{HistoryRow, Store, StoreError},
 };
 
-pub use crate::logic::uptime::{Outage, Uptime};
+pub use crate::logic::{
+    timeline::Slot,
+    uptime::{Outage, Uptime},
+};
 
 /// One transition, with the moment as it is known today.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +39,19 @@ pub fn uptime_of(store: &Store, device: &DeviceId, from: WallMs, to: WallMs, now
     uptime_in(store, device, &looked, from, to)
 }
 
+/// The same, and `slots` equal parts of the range with the worst of each, for a bar.
+pub fn past_of(
+    store: &Store,
+    device: &DeviceId,
+    (from, to): (WallMs, WallMs),
+    slots: u32,
+    now: Boot,
+) -> Result<(Uptime, Vec<Slot>), StoreError> {
+    let looked = looked(store, now)?;
+    let turns = turns(store, device, from, to)?;
+    Ok((uptime(&turns, &looked, from, to), timeline(&turns, &looked, from, to, slots)))
+}
+
 /// The same for many devices: when somebody looked is read once.
 pub fn uptimes(store: &Store, devices: &[DeviceId], from: WallMs, to: WallMs, now: Boot) -> Result<Vec<Uptime>, StoreError> {
     let looked = looked(store, now)?;
@@ -40,9 +59,12 @@ pub fn uptimes(store: &Store, devices: &[DeviceId], from: WallMs, to: WallMs, no
 }
 
 fn uptime_in(store: &Store, device: &DeviceId, looked: &[(WallMs, WallMs)], from: WallMs, to: WallMs) -> Result<Uptime, StoreError> {
+    Ok(uptime(&turns(store, device, from, to)?, looked, from, to))
+}
+
+fn turns(store: &Store, device: &DeviceId, from: WallMs, to: WallMs) -> Result<Vec<Turn>, StoreError> {
     let all = transitions(store, device, from, to)?;
-    let turns: Vec<Turn> = all.iter().map(|t| Turn { at: t.at, state: t.state, cause: t.cause }).collect();
-    Ok(uptime(&turns, looked, from, to))
+    Ok(all.iter().map(|t| Turn { at: t.at, state: t.state, cause: t.cause }).collect())
 }
 
 /// When a process was there to see anything. This one still is.

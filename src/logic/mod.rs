@@ -12,4 +12,5 @@ pub mod replay;
 pub mod report;
 pub mod schedule;
 pub mod suspects;
+pub mod timeline;
 pub mod uptime;

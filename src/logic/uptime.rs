@@ -96,7 +96,7 @@ pub fn uptime(turns: &[Turn], looked: &[(WallMs, WallMs)], from: WallMs, to: Wal
 }
 
 /// In order, without overlaps, within the range.
-fn merged(looked: &[(WallMs, WallMs)], from: i64, to: i64) -> Vec<(i64, i64)> {
+pub(super) fn merged(looked: &[(WallMs, WallMs)], from: i64, to: i64) -> Vec<(i64, i64)> {
     let mut all: Vec<(i64, i64)> = looked.iter().map(|(a, b)| (a.0.max(from), b.0.min(to))).filter(|(a, b)| a < b).collect();
     all.sort_unstable();
     let mut out: Vec<(i64, i64)> = Vec::new();

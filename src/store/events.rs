@@ -95,6 +95,8 @@ struct Inner {
     runs: Vec<(i64, Epoch, u64, u64)>,
     /// How often rows were dropped for the limit.
     drops: u64,
+    /// The newest of this run, whatever became of their rows: for who looks on the spot.
+    recent: VecDeque<Event>,
 }
 
 impl std::fmt::Debug for EventQueue {
@@ -122,6 +124,7 @@ impl EventQueue {
         let inner = Inner {
             runs,
             drops: 0,
+            recent: VecDeque::new(),
             lanes,
             newest,
             done: had.collect(),
@@ -148,6 +151,10 @@ impl EventQueue {
         if let Some(last) = messages.last() {
             (inner.newest, inner.last) = (last.id, last.key.seq);
         }
+        let told = messages.iter().flat_map(|m| &*m.events).filter(|e| !matches!(e.kind, EventKind::Progress { .. }));
+        inner.recent.extend(told.cloned());
+        let over = inner.recent.len().saturating_sub(limits::EVENTS_SHOWN);
+        inner.recent.drain(..over);
         for lane in &mut inner.lanes {
             lane.waiting.retain(|m| !dropped.contains(&m.id));
             // The oldest are dropped, in order.
@@ -164,6 +171,11 @@ impl EventQueue {
         if any {
             self.notify.iter().for_each(Notify::notify_one);
         }
+    }
+
+    /// What happened last in this run, newest first.
+    pub fn recent(&self, most: usize) -> Vec<Event> {
+        self.lock().recent.iter().rev().take(most).cloned().collect()
     }
 
     /// Whether every uplink has everything.

@@ -275,6 +275,11 @@ impl Store {
         self.handle.shared.queries.history(device, limit)
     }
 
+    /// The newest transitions of all devices, newest first.
+    pub fn moves(&self, limit: u32) -> Result<Vec<(String, HistoryRow)>, StoreError> {
+        self.handle.shared.queries.moves(limit)
+    }
+
     /// Its transitions, newest first, back to the one that began before `since` by today's knowledge of the clocks.
     pub fn history_since(&self, device: &DeviceId, since: WallMs) -> Result<Vec<HistoryRow>, StoreError> {
         self.handle.shared.queries.history_since(device, since, &self.offsets())

@@ -136,7 +136,13 @@ impl Queries {
         self.all(HISTORY, params![device.as_str(), limit], transition)
     }
 
-    /// The same, down to the one that held at `since` by what is known of the clocks. A device whose transitions were all
+    /// The newest transitions of all devices, newest first.
+    pub fn moves(&self, limit: u32) -> Result<Vec<(String, HistoryRow)>, StoreError> {
+        let sql = "SELECT state, cause, boot, at, wall_ms, missed, device FROM status_history ORDER BY id DESC LIMIT ?1";
+        self.all(sql, [limit], |r| Ok((r.get(6)?, transition(r)?)))
+    }
+
+    /// The same of one, down to the one that held at `since` by what is known of the clocks. A device whose transitions were all
     /// pushed out by others' has its present state for its last one.
     pub fn history_since(
         &self,

@@ -4,11 +4,12 @@ use crate::{
     process::{Process, host},
     wait::secs,
 };
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
     process::Command,
+    time::Duration,
 };
 use tempfile::TempDir;
 
@@ -23,14 +24,18 @@ impl Server {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let python = std::env::var_os("FIELDGATE_PYTHON").map_or_else(|| root.join("target/field-venv/bin/python"), PathBuf::from);
         let mut process = Process::start(script, Command::new(python).arg(root.join("tests/field").join(script)).args(args));
-        let line = process.line(0, secs(30));
+        let line = process.line(0, secs(60));
         let announced = serde_json::from_str(&line).expect("a server announces itself in JSON");
         Server { process, announced, lines: 1 }
     }
 
     fn ask(&mut self, line: &str) -> Json {
+        self.ask_within(line, secs(10))
+    }
+
+    fn ask_within(&mut self, line: &str, within: Duration) -> Json {
         self.process.tell(line);
-        let answer = self.process.line(self.lines, secs(10));
+        let answer = self.process.line(self.lines, within);
         self.lines += 1;
         let answer: Json = serde_json::from_str(&answer).expect("a server answers in JSON");
         assert!(answer.get("error").is_none(), "{line}: {answer}");
@@ -258,5 +263,52 @@ impl Simulator {
     pub fn counted(mut self) -> (u64, u64) {
         let said = self.server.ask("stats");
         (number(&said["requests"]), number(&said["refused"]))
+    }
+}
+
+/// A headless Chromium with axe-core; see tests/field/chromium.py.
+pub struct Browser {
+    server: Server,
+}
+
+impl Browser {
+    pub fn start() -> Browser {
+        let axe = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe/axe.min.js");
+        Browser { server: Server::start("chromium.py", &["--axe", &axe.to_string_lossy()]) }
+    }
+
+    fn ask(&mut self, what: &Json) -> Json {
+        self.server.ask_within(&what.to_string(), secs(60))
+    }
+
+    /// A tab in a profile of its own.
+    pub fn open(&mut self, url: &str, (width, height): (u32, u32), dark: bool) {
+        self.ask(&json!({"do": "open", "url": url, "width": width, "height": height, "dark": dark}));
+    }
+
+    pub fn eval(&mut self, js: &str) -> Json {
+        self.ask(&json!({"do": "eval", "js": js}))["value"].clone()
+    }
+
+    pub fn enter(&mut self, text: &str) {
+        self.ask(&json!({"do": "type", "text": text}));
+    }
+
+    pub fn press(&mut self, key: &str) {
+        self.ask(&json!({"do": "type", "key": key}));
+    }
+
+    /// What axe-core finds, in words.
+    pub fn violations(&mut self) -> Vec<Json> {
+        self.ask(&json!({"do": "axe"}))["violations"].as_array().cloned().unwrap_or_default()
+    }
+
+    /// Errors in its console, exceptions, and what the policy of the page refused.
+    pub fn said(&mut self) -> Vec<String> {
+        serde_json::from_value(self.ask(&json!({"do": "said"}))["said"].clone()).expect("texts")
+    }
+
+    pub fn shot(&mut self, path: &Path) {
+        self.ask(&json!({"do": "shot", "path": path.display().to_string()}));
     }
 }

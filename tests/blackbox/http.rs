@@ -11,13 +11,13 @@ use crate::{
 use serde_json::Value as Json;
 use std::{fs, os::unix::fs::PermissionsExt};
 
-const VIEWER: &str = "viewer-0123456789abcdef";
+pub const VIEWER: &str = "viewer-0123456789abcdef";
 const OPERATOR: &str = "operator-0123456789abcdef";
-const PUMP: &str = "pump-0123456789abcdef";
+pub const PUMP: &str = "pump-0123456789abcdef";
 const MANY: &str = "many-0123456789abcdef";
 
 /// `[api]` with a token of each kind, in files beside the configuration.
-fn started(id: &str, more: &str) -> (Gateway, u16) {
+pub fn started(id: &str, more: &str) -> (Gateway, u16) {
     let port = free_port();
     let mut gateway = Gateway::new(id, &format!("{more}[api]\nlisten = \"{}:{port}\"\n", host()));
     let folder = gateway.config().parent().expect("a file has a folder").to_owned();
@@ -43,6 +43,29 @@ fn get(port: u16, path: &str) -> Json {
     answer.body
 }
 
+#[test]
+fn the_pages_come_without_a_token_and_hold_nothing() {
+    let (_gateway, port) = started("http-pages", "");
+    let get =
+        |path: &str, more: &str| raw(port, format!("GET {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n{more}\r\n").as_bytes());
+    for path in ["/", "/devices", "/devices/pump"] {
+        let shell = get(path, "");
+        let (head, body) = shell.split_once("\r\n\r\n").expect("an answer has a head");
+        assert!(head.starts_with("HTTP/1.1 200") && head.contains("\r\ncache-control: no-cache"), "{head}");
+        for part in ["default-src 'none'", "script-src 'self'", "frame-ancestors 'none'", "nosniff", "no-referrer"] {
+            assert!(head.contains(part), "{part} in {head}");
+        }
+        assert!(!body.contains("http-pages") && !body.contains("pump"), "{body}");
+        let tag = head.lines().find_map(|l| l.strip_prefix("etag: ")).expect("it has a tag");
+        assert!(get(path, &format!("If-None-Match: {tag}\r\n")).starts_with("HTTP/1.1 304"));
+        let style = body.split("href=\"").find_map(|r| r.split('"').next().filter(|p| p.ends_with("/style.css"))).expect("it has a style");
+        let (packed, plain) = (get(style, "Accept-Encoding: gzip, br\r\n"), get(style, ""));
+        assert!(packed.contains("content-encoding: gzip") && packed.contains("immutable") && packed.len() * 2 < plain.len());
+        let other = style.replace("style.css", "nothing.css");
+        assert!(get(&other, "").starts_with("HTTP/1.1 404"));
+    }
+}
+
 /// Method and address of each row of docs/protocol.md, with names in their places.
 fn addresses() -> Vec<(String, String)> {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).expect("it is there");
@@ -56,7 +79,14 @@ fn every_address_refuses_without_a_token() {
     let (_gateway, port) = started("http-closed", "");
     let all = addresses();
     assert!(all.len() >= 12, "{all:?}");
-    let more = [("GET", "/"), ("GET", "/nothing"), ("PUT", "/api/v1/status"), ("DELETE", "/api/v1/devices/pump"), ("POST", "/ws/devices")];
+    let more = [
+        ("POST", "/"),
+        ("GET", "/nothing"),
+        ("GET", "/devices/pump/more"),
+        ("PUT", "/api/v1/status"),
+        ("DELETE", "/api/v1/devices/pump"),
+        ("POST", "/ws/devices"),
+    ];
     let more = more.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
     for (method, path) in all.into_iter().chain(more) {
         for token in [None, Some("viewer-0123456789abcdeF"), Some("")] {
@@ -130,6 +160,30 @@ fn a_heartbeat_registers_a_device_and_its_fields_go_upstream() {
 }
 
 #[test]
+fn the_past_of_a_device_and_what_happened_can_be_asked_for() {
+    let (mut gateway, port) = started("http-past", "");
+    post(port, "devices/pump/heartbeat", PUMP, r#"{"versions":{"firmware":"1.4.2"}}"#);
+    let past =
+        until("the first change", secs(5), || Some(get(port, "devices/pump/history")).filter(|h| h["transitions"][0]["state"] == "online"));
+    assert!(past["transitions"][0]["at_ms"].as_i64().is_some_and(|at| (at - crate::wait::wall_ms()).abs() < 10_000), "{past}");
+    let up = get(port, "devices/pump/uptime");
+    assert_eq!((&up["online_share"], up["slots"].as_str().map(str::len)), (&1.0.into(), Some(90)), "{up}");
+    let kinds = |events: &Json| -> Vec<String> {
+        events["events"].as_array().into_iter().flatten().map(|e| format!("{} {}", e["type"], e["state"]).replace('"', "")).collect()
+    };
+    let events = until("the events", secs(5), || Some(get(port, "events")).filter(|e| kinds(e).contains(&"status online".to_owned())));
+    assert!(kinds(&events).contains(&"registered null".to_owned()), "{events}");
+    gateway.stop();
+    gateway.start();
+    let events = get(port, "events?limit=1000");
+    assert!(kinds(&events).contains(&"status online".to_owned()), "what was before the start is there still: {events}");
+    for wrong in ["from=x", "from=5&to=4"] {
+        let answer = ask(port, "GET", &format!("/api/v1/devices/pump/uptime?{wrong}"), Some(VIEWER), None);
+        assert_eq!((answer.status, &answer.body["type"]), (422, &"urn:fieldgate:problem:unreadable".into()), "{wrong}");
+    }
+}
+
+#[test]
 fn a_device_fetches_its_command_until_it_says_what_came_of_it() {
     let (_gateway, port) = started("http-orders", "");
     post(port, "devices/pump/heartbeat", PUMP, "");
@@ -195,7 +249,7 @@ fn a_follower_gets_the_list_then_each_change_and_is_told_of_the_stop() {
     }
     assert!(now() - begun < secs(5));
     assert!(next("tick")["server_time"].is_i64());
-    socket.say(r#"{"watch":"pump"}"#);
+    socket.say(r#"{"watch":["pump","nobody"]}"#);
     let values = loop {
         let message = socket.next();
         if message["type"] == "values" {

@@ -38,6 +38,7 @@ mod lies;
 mod links;
 mod newcomer;
 mod oddities;
+mod pages;
 mod plan;
 mod publishers;
 mod schedules;

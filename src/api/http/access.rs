@@ -5,7 +5,7 @@ use crate::{
     system::secret::same,
 };
 use axum::http::{HeaderMap, header};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 /// What a route asks of its caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Access {
     /// `device`: the one that the address names.
     pub fn admit(&self, headers: &HeaderMap, device: Option<&str>, need: Need) -> Result<Caller, Refused> {
         let presented = presented(headers).ok_or(Refused::Unknown)?;
-        let caller = self.holder(presented, device).ok_or(Refused::Unknown)?;
+        let caller = self.holder(&presented, device).ok_or(Refused::Unknown)?;
         match (need, &caller.rights) {
             (Need::Device, rights) => {
                 if rights.speaks_for(device.unwrap_or_default()) {
@@ -73,7 +73,7 @@ impl Access {
 
     /// Whether anybody holds this token.
     pub fn knows(&self, headers: &HeaderMap) -> bool {
-        presented(headers).is_some_and(|token| self.holder(token, None).is_some())
+        presented(headers).is_some_and(|token| self.holder(&token, None).is_some())
     }
 
     /// Every token that could be meant is compared to its end, also when one has matched.
@@ -95,13 +95,30 @@ impl Access {
 }
 
 /// `Authorization: Bearer …`; a browser's WebSocket cannot set that and names it among its protocols, as `token.…`.
-fn presented(headers: &HeaderMap) -> Option<&str> {
+fn presented(headers: &HeaderMap) -> Option<Cow<'_, str>> {
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
-        return Some(token.trim()).filter(|t| scheme.eq_ignore_ascii_case("bearer") && !t.is_empty());
+        return Some(token.trim()).filter(|t| scheme.eq_ignore_ascii_case("bearer") && !t.is_empty()).map(Cow::Borrowed);
     }
     let protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
-    protocols.split(',').find_map(|p| p.trim().strip_prefix("token.")).filter(|t| !t.is_empty())
+    protocols.split(',').find_map(|p| p.trim().strip_prefix("token.")).filter(|t| !t.is_empty()).map(unescaped)
+}
+
+/// A protocol's name has no `=` and no `/`: those are written as `%3D` and `%2F`. What is no escape stays as it is.
+fn unescaped(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return text.into();
+    }
+    let byte = |hex: &str| u8::from_str_radix(hex, 16).ok().filter(u8::is_ascii).map(char::from);
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('%') {
+        out.push_str(before);
+        let escaped = after.get(..2).and_then(byte);
+        out.push(escaped.unwrap_or('%'));
+        rest = if escaped.is_some() { &after[2..] } else { after };
+    }
+    (out + rest).into()
 }
 
 #[cfg(test)]
@@ -157,6 +174,10 @@ mod tests {
         check(("authorization", "viewer-0123456789"), "x", view, Err(None));
         check(("sec-websocket-protocol", "fieldgate, token.viewer-0123456789"), "x", view, Ok("v"));
         check(("sec-websocket-protocol", "fieldgate, token."), "x", view, Err(None));
+        check(("sec-websocket-protocol", "fieldgate, token.viewer%2D0123456789"), "x", view, Ok("v"));
+        for (escaped, text) in [("a%3D%2Fb", "a=/b"), ("100%", "100%"), ("%zz%3", "%zz%3"), ("%ff", "%ff"), ("%é", "%é"), ("%25", "%")] {
+            assert_eq!(unescaped(escaped), text);
+        }
         check(("x-other", "viewer-0123456789"), "x", view, Err(None));
     }
 }

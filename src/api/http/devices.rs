@@ -1,16 +1,17 @@
 //! Devices: the list, one with its points, and its last values with their age.
 
-use super::{Desk, problem::Problem};
+use super::{Desk, commands::read, problem::Problem};
 use crate::{
     api::{json::plain, status},
     engine::Shown,
     model::DeviceId,
+    store::RestoredAttribute,
 };
 use axum::{
     extract::{Path, State},
     response::Json,
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
 pub async fn list(State(desk): State<Arc<Desk>>) -> Result<Json<Value>, Problem> {
@@ -21,20 +22,40 @@ pub async fn list(State(desk): State<Arc<Desk>>) -> Result<Json<Value>, Problem>
 pub async fn document(desk: &Desk) -> Option<Value> {
     let snapshot = desk.sources.engine.snapshot().await?;
     let now = desk.sources.clock.now();
+    let clock = desk.sources.store.clock().0;
+    let maintained = snapshot.maintenance.iter().map(|m| {
+        json!({
+            "device": m.device, "by": m.by, "reason": m.reason, "since_ms": clock.wall(m.since).0,
+            "until_ms": m.until.map(|at| clock.wall(at).0),
+        })
+    });
     let lines = snapshot.lines.iter().map(|(id, state, reason)| json!({"id": id, "state": state, "reason": reason}));
     Some(json!({
         "v": 1,
         "gateway": desk.sources.gateway,
-        "server_time": desk.sources.store.clock().0.wall(now).0,
+        "server_time": clock.wall(now).0,
+        "clock": clock.quality,
         "devices": snapshot.devices.iter().map(|d| status::device(d, now)).collect::<Vec<_>>(),
         "quarantined": snapshot.quarantined,
+        "maintenance": maintained.collect::<Vec<_>>(),
         "lines": lines.collect::<Vec<_>>(),
     }))
 }
 
 pub async fn one(State(desk): State<Arc<Desk>>, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let Shown { card, quarantined, .. } = shown(&desk, &id).await?;
+    let (store, device) = (desk.sources.store.clone(), card.status.device.clone());
+    let said = read(move || {
+        let offsets = store.offsets();
+        let at = |a: &RestoredAttribute| offsets.get(&a.boot).map(|clock| clock.wall(a.at).0);
+        let rows = store.attributes(&device)?;
+        Ok(rows.into_iter().map(|a| (a.name.to_string(), json!({"value": a.value, "at_ms": at(&a)}))).collect::<Map<_, _>>())
+    });
+    let said = said.await?;
+    let figures = desk.sources.lines.iter().find_map(|f| f().devices.into_iter().find(|f| f.device == card.status.device));
     let mut row = status::device(&card.status, desk.sources.clock.now());
+    row["attributes"] = said.into();
+    row["figures"] = json!(figures);
     row["v"] = json!(1);
     row["profile"] = json!(card.profile);
     row["quarantined"] = json!(quarantined);
@@ -55,10 +76,11 @@ pub fn rows(desk: &Desk, shown: &Shown) -> Value {
         let age = now.since(*at).as_secs_f64();
         json!({"point": point, "value": plain(value), "unit": unit, "at_ms": clock.wall(*at).0, "age_s": (age * 1000.0).round() / 1000.0})
     });
-    json!({"v": 1, "device": shown.card.status.device, "values": rows.collect::<Vec<_>>()})
+    let evidence = shown.card.status.evidence.map(|e| json!({"kind": e.kind, "at_ms": clock.wall(e.at).0}));
+    json!({"v": 1, "device": shown.card.status.device, "evidence": evidence, "values": rows.collect::<Vec<_>>()})
 }
 
-async fn shown(desk: &Desk, id: &str) -> Result<Shown, Problem> {
+pub async fn shown(desk: &Desk, id: &str) -> Result<Shown, Problem> {
     let unknown = || Problem::unknown_device(format!("there is no device {id:?} here"));
     let device = DeviceId::parse(id).map_err(|_| unknown())?;
     desk.sources.engine.device(&device).await.ok_or_else(unknown)

@@ -1,5 +1,5 @@
 //! `/ws/devices`: the list of devices, then each move of one; every few seconds a `tick` with the time, so that silence is
-//! told apart from calm. `{"watch":"boiler"}` adds that device's values once a second, `{"watch":null}` ends it.
+//! told apart from calm. `{"watch":["boiler"]}` adds the values of those devices once a second, `{"watch":null}` ends it.
 //!
 //! A follower that takes nothing for a while, or that is too far behind, is cut off: it connects again and gets the list.
 
@@ -26,6 +26,8 @@ const TICK: Duration = Duration::from_secs(5);
 const VALUES: Duration = Duration::from_secs(1);
 /// Moves in one message.
 const TOGETHER: usize = 256;
+/// Devices whose values one follower gets: what a screen shows. More: the first ones.
+const WATCHED: usize = 32;
 /// What a follower says is short.
 const SAID_BYTES: usize = 4096;
 const PROTOCOL: &str = "fieldgate";
@@ -73,7 +75,7 @@ async fn talk(socket: &mut WebSocket, desk: &Desk) -> End {
     if !send(socket, &list).await {
         return End::Gone;
     }
-    let mut watched: Option<DeviceId> = None;
+    let mut watched: Vec<DeviceId> = Vec::new();
     let (mut tick, mut values) = (interval(TICK), interval(VALUES));
     values.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -108,12 +110,16 @@ async fn talk(socket: &mut WebSocket, desk: &Desk) -> End {
                 let clock = desk.sources.store.clock().0;
                 json!({"type": "tick", "server_time": clock.wall(desk.sources.clock.now()).0, "clock": clock.quality})
             }
-            _ = values.tick(), if watched.is_some() => {
-                let Some(device) = &watched else { continue };
-                let Some(shown) = desk.sources.engine.device(device).await else { continue };
-                let mut rows = devices::rows(desk, &shown);
-                rows["type"] = json!("values");
-                rows
+            _ = values.tick(), if !watched.is_empty() => {
+                for device in &watched {
+                    let Some(shown) = desk.sources.engine.device(device).await else { continue };
+                    let mut rows = devices::rows(desk, &shown);
+                    rows["type"] = json!("values");
+                    if !send(socket, &rows).await {
+                        return End::Gone;
+                    }
+                }
+                continue;
             }
         };
         if !send(socket, &message).await {
@@ -122,10 +128,14 @@ async fn talk(socket: &mut WebSocket, desk: &Desk) -> End {
     }
 }
 
-/// What is no wish ends the watching.
-fn wanted(text: &str) -> Option<DeviceId> {
-    let said: Value = serde_json::from_str(text).ok()?;
-    DeviceId::parse(said.get("watch")?.as_str()?).ok()
+/// One device or several. What is no wish ends the watching.
+fn wanted(text: &str) -> Vec<DeviceId> {
+    let said: Value = serde_json::from_str(text).unwrap_or_default();
+    let one = |id: &Value| DeviceId::parse(id.as_str()?).ok();
+    match &said["watch"] {
+        Value::Array(ids) => ids.iter().filter_map(one).take(WATCHED).collect(),
+        id => one(id).into_iter().collect(),
+    }
 }
 
 /// `false`: it takes nothing any more.

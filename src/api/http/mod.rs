@@ -2,28 +2,33 @@
 //!
 //! ```text
 //!  connection ─► gate (token, rate, size, places) ─► push ─► PushPort ─► engine
-//!                                                ├─► devices, status, commands, letters ─► engine handle, store's queries
+//!                                                ├─► devices, status, commands, letters, past, events ─► engine handle, store
 //!                                                └─► live: /ws/devices
+//!  connection ─► pages: the files of a browser, without data
 //! ```
 //! Everything runs on one thread with a runtime of its own, so that a flood of requests takes nothing from the lines and the
 //! uplink but its share of a core; reading from the disk has two more threads there.
 //!
-//! Invariants: no route answers without a token; what a peer sends is bounded in size, time and number before it is looked
+//! Invariants: no route that holds data answers without a token; what a peer sends is bounded in size, time and number before it is looked
 //! at; an error is a problem document (RFC 9457).
 //! Absent on purpose: TLS, log-in, cookies. A page has its token in a header, so no other page can borrow it.
 
 mod access;
 mod commands;
 mod devices;
+mod events;
 mod gate;
 mod letters;
 mod live;
+mod pages;
+mod past;
 mod problem;
 mod push;
 mod rates;
 mod relay;
 mod routes;
 mod samples;
+mod squeeze;
 mod status;
 #[cfg(test)]
 mod tests;

@@ -3,9 +3,9 @@
 use super::{
     Desk,
     access::Need,
-    commands, devices,
+    commands, devices, events,
     gate::{Gate, gate},
-    letters, live,
+    letters, live, pages, past,
     problem::Problem,
     push, relay, samples, status,
 };
@@ -40,6 +40,8 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/devices/{id}", get(devices::one)),
         read("/api/v1/devices/{id}/values", get(devices::values)),
         read("/api/v1/devices/{id}/samples", get(samples::past)),
+        read("/api/v1/devices/{id}/history", get(past::history)),
+        read("/api/v1/devices/{id}/uptime", get(past::uptime)),
         device("/api/v1/devices/{id}/heartbeat", post(push::heartbeat)),
         device("/api/v1/devices/{id}/telemetry", post(push::telemetry)),
         device("/api/v1/devices/{id}/commands/{command}/ack", post(push::acknowledge)),
@@ -51,6 +53,7 @@ pub fn routes() -> Vec<Route> {
         Route { method: "POST", path: "/api/v1/schedules", need: OPERATE, handler: post(relay::change_schedules) },
         Route { method: "POST", path: "/api/v1/devices/{id}/maintenance", need: OPERATE, handler: post(relay::maintain) },
         read("/api/v1/dead-letters", get(letters::list)),
+        read("/api/v1/events", get(events::list)),
         read("/ws/devices", get(live::follow)),
     ]
 }
@@ -61,6 +64,8 @@ pub(super) fn router(desk: Arc<Desk>) -> Router {
         let gate_here = Gate { desk: Arc::clone(&desk), need };
         router = router.route(path, handler.route_layer(from_fn_with_state(gate_here, gate)));
     }
+    // They hold no data, so they need no token: what shows on them is asked for with one.
+    router = router.merge(pages::router());
     router.fallback(nowhere).method_not_allowed_fallback(otherwise).with_state(desk)
 }
 
