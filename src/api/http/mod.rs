@@ -28,7 +28,6 @@ mod rates;
 mod relay;
 mod routes;
 mod samples;
-mod squeeze;
 mod status;
 #[cfg(test)]
 mod tests;

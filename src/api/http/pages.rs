@@ -4,7 +4,6 @@
 //! a new version is loaded whole; the shell that names the digest is asked for anew each time. A page more is one module
 //! in `FILES` and one address in `SHELLS`.
 
-use super::squeeze::gzip;
 use axum::{
     Router,
     extract::Path,
@@ -12,7 +11,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
-use std::{borrow::Cow, sync::LazyLock};
+use flate2::{Compression, write::GzEncoder};
+use std::{borrow::Cow, io::Write, sync::LazyLock};
 
 const SHELL: &str = include_str!("../web/shell.html");
 const SHELLS: &[&str] = &["/", "/devices", "/devices/{id}"];
@@ -47,6 +47,13 @@ impl Ready {
     fn new(plain: Cow<'static, [u8]>) -> Ready {
         Ready { packed: gzip(&plain), plain }
     }
+}
+
+fn gzip(plain: &[u8]) -> Vec<u8> {
+    let mut packed = GzEncoder::new(Vec::new(), Compression::best());
+    // Writing to memory does not fail.
+    let _ = packed.write_all(plain);
+    packed.finish().unwrap_or_default()
 }
 
 static FILLED: LazyLock<Ready> = LazyLock::new(|| Ready::new(SHELL.replace("DIGEST", &DIGEST).into_bytes().into()));
