@@ -31,12 +31,15 @@ mod tests;
 mod tree;
 pub mod uplink;
 mod watching;
+pub mod webhook;
 mod words;
 pub mod writing;
+pub mod written;
 
 pub use adhoc::point as adhoc_point;
 pub use api::Api;
 pub use buffer::Buffer;
+pub use check::preset_sheet as preset;
 pub use device::{
     Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,
     WriteRule,
@@ -45,13 +48,14 @@ pub use framed::Framed;
 pub use gateway::Gateway;
 pub use line::{Line, Parity, Protocol, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
-pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
+pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, Shape, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use watching::Watching;
+pub use webhook::Webhook;
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
 use crate::model::{DeviceId, LineId};
@@ -74,6 +78,8 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
     pub watch: Watching,
+    /// In order of name.
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Config {

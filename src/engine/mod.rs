@@ -19,6 +19,7 @@ mod latest;
 mod letters;
 mod pushed;
 mod refresh;
+mod relays;
 mod setup;
 mod status;
 mod stop;
@@ -43,6 +44,7 @@ use crate::{
         counter::Counters,
         refresh::Refreshes,
         registry::Registry,
+        relays::Relays,
         report::Filter,
     },
     model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
@@ -117,6 +119,8 @@ pub struct Engine {
     commands: Commands,
     counters: Counters,
     refreshes: Refreshes,
+    relays: Relays,
+    switches: relays::Switches,
     /// By the word for who commanded.
     uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
@@ -181,6 +185,8 @@ impl Engine {
             commands: setup::commands(&config),
             counters: setup::counters(&config),
             refreshes: refresh::refreshes(&config),
+            relays: Relays::default(),
+            switches: relays::switches(&config),
             uplinks: Vec::new(),
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),

@@ -10,6 +10,7 @@ pub mod ids;
 pub mod learned;
 pub mod message;
 pub mod push;
+pub mod relay;
 pub mod shared;
 pub mod site;
 pub mod state;
@@ -25,6 +26,7 @@ pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId, Up
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
+pub use relay::{By as RelayBy, Relay};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
 pub use state::{Alarm, AlarmKind, Cause, DeviceStatus, Evidence, EvidenceKind, LineState, Maintenance, State};

@@ -17,6 +17,7 @@ mod mqtt;
 mod na;
 mod names;
 mod point;
+mod preset;
 mod profile;
 mod raw;
 mod register;
@@ -24,6 +25,7 @@ mod route;
 mod secret;
 mod uplink;
 mod watching;
+mod webhook;
 mod write;
 mod writes;
 
@@ -38,6 +40,7 @@ use super::{
 use crate::model::{BadId, DeviceId, Shared};
 use std::{collections::BTreeMap, path::PathBuf};
 
+pub use preset::sheet as preset_sheet;
 pub use profile::{Profiles, check as profile};
 
 /// What every check needs at hand.
@@ -61,7 +64,8 @@ impl Desk<'_> {
 /// Where the poll period of a device stands, for problems that appear only with the plan.
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
-const SECTIONS: &[&str] = &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "schedule", "rule", "limits"];
+const SECTIONS: &[&str] =
+    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "webhook", "api", "schedule", "rule", "limits"];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -77,9 +81,10 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let buffer = buffer::check(&keys, desk);
     let api = api::check(&keys, desk);
     let watch = watching::check(&keys, desk);
+    let webhooks = webhook::check(&keys, &uplinks, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch });
+    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch, webhooks });
     (config, polls)
 }
 

@@ -9,4 +9,5 @@ pub mod read;
 mod shape;
 mod time;
 
+pub use events::event as told;
 pub use native::{Native, Part, Presence};
