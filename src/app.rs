@@ -57,7 +57,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         clock,
         backing: Backing::Thread,
         linger: engine::unsealed(&config),
-        uplinks: Holder::all(&config.uplinks),
+        uplinks: Holder::with_hooks(&config.uplinks, &config.webhooks),
         epoch_seed: None,
     })
     .context("cannot open the store")?;
@@ -123,6 +123,18 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
             urgent: urgent.clone(),
             cards: cards_rx.clone(),
             figures,
+            clock,
+            stop: uplink_stop.clone(),
+        }));
+    }
+    // Behind the uplinks in the event stream; without any, behind the place that is kept for one.
+    for (index, hook) in (config.uplinks.len().max(1)..).zip(&config.webhooks) {
+        uplink_tasks.spawn(uplink::hooks::run(uplink::hooks::Parts {
+            config: hook.clone(),
+            index: UplinkIndex(u8::try_from(index).unwrap_or(u8::MAX)),
+            gateway: config.gateway.id.clone(),
+            store: store.clone(),
+            urgent: urgent.downgrade(),
             clock,
             stop: uplink_stop.clone(),
         }));

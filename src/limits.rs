@@ -107,6 +107,15 @@ pub const STATUS_HISTORY: u64 = 200_000;
 pub const STATUS_HISTORY_OF_ONE: u32 = 20_000;
 /// Alarms kept, of all devices together. Full: the oldest that are over go; those that are raised stay.
 pub const ALARMS: u64 = 20_000;
+/// Switched points whose state is kept, of all devices together. More: the rest is only telemetry.
+pub const RELAYS: usize = 20_000;
+/// A switched point is written at most this often, so that one that chatters wears no card. Sooner: the latest of it waits, and
+/// the row says how often it had switched.
+pub const RELAY_EVERY: Duration = Duration::from_secs(1);
+/// Rows of their history, of all devices together. Full: the oldest go.
+pub const RELAY_HISTORY: u64 = 100_000;
+/// The same of one device, so that one that never rests leaves the others their past. Full: its oldest go, now and then.
+pub const RELAY_HISTORY_OF_ONE: u32 = 10_000;
 /// What one device may say of itself beside its values. More names: the rest is not kept.
 pub const ATTRIBUTES: usize = 32;
 /// One of them, in bytes. Longer: cut.
@@ -215,6 +224,8 @@ pub const MQTT_TEXT_BYTES: usize = 64 * 1024;
 pub const MQTT_NAME_BYTES: usize = 512 * 1024;
 /// Nesting of a JSON payload. Deeper: dead letter.
 pub const JSON_DEPTH: usize = 32;
+/// Webhooks. More: an error of the configuration.
+pub const WEBHOOKS: usize = 8;
 /// Devices that messages may register by themselves. More: dead letter with that reason.
 pub const REGISTERED_DEVICES: usize = 20_000;
 /// Command ids remembered, for duplicates; older than this count or age are forgotten.

@@ -211,6 +211,8 @@ const WALL: &[&str] = &[
     "src/system/clock.rs",
     "src/system/steps.rs",
     "src/uplink/dialect/",
+    // A signature says when it was made.
+    "src/uplink/hooks/",
     "src/uplink/pump/",
 ];
 
@@ -373,6 +375,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a network place", "## Profiles"),
     ("a point", "## [device.NAME.point.NAME]"),
     ("a point of an ascii device", "## Framed serial"),
+    ("a preset", "### [mqtt.preset.NAME]"),
     ("a profile", "## Profiles"),
     ("a route", "### [mqtt.route.NAME]"),
     ("a schedule", "## [schedule.NAME]"),
@@ -386,6 +389,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a write of a schedule", "## [schedule.NAME]"),
     ("a write rule", "## [device.NAME.point.NAME]"),
     ("a write rule of `raw`", "### Requests of a device's own"),
+    ("a webhook", "## [webhook.NAME]"),
     ("an uplink", "## [uplink.NAME]"),
 ];
 

@@ -13,7 +13,7 @@ use std::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate check                           /etc/fieldgate/fieldgate.toml and its conf.d\n  fieldgate check ./fieldgate.toml --plan   and what every line has to carry\n  fieldgate check new.toml --no-secrets     on another machine than the gateway\n\nExit: 0 good, 78 with an error. Every code has a heading in docs/configuration.md."
+    after_help = "Examples:\n  fieldgate check                           /etc/fieldgate/fieldgate.toml and its conf.d\n  fieldgate check ./fieldgate.toml --plan   and what every line has to carry\n  fieldgate check new.toml --no-secrets     on another machine than the gateway\n  fieldgate check --routes                  and what [mqtt.preset.…] becomes\n\nExit: 0 good, 78 with an error. Every code has a heading in docs/configuration.md."
 )]
 pub struct Args {
     /// The main file [default: that of --config]; conf.d beside it is read too
@@ -25,6 +25,9 @@ pub struct Args {
     /// Also show requests and line time of every device
     #[arg(long)]
     pub plan: bool,
+    /// Also show the routes of local MQTT, those of presets as they could be written
+    #[arg(long)]
+    pub routes: bool,
     /// Do not look at secrets, certificates and keys: they are on the gateway
     #[arg(long)]
     pub no_secrets: bool,
@@ -45,9 +48,21 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     if out.json {
         out.say(&json(&loaded, &plans).to_string());
     } else {
+        if let Some(mqtt) = loaded.config.as_ref().and_then(|c| c.mqtt.as_ref()).filter(|_| args.routes) {
+            out.say(&routes(&mqtt.routes));
+        }
         out.say(text(&loaded, &plans, args.plan, path, out).trim_end());
     }
     if errors == 0 { ExitCode::SUCCESS } else { ExitCode::from(EXIT_CONFIG) }
+}
+
+/// As they could stand in the file.
+fn routes(routes: &[config::Route]) -> String {
+    let one = |route: &config::Route| {
+        let from = route.preset.map_or(String::new(), |preset| format!("# mqtt.preset.{preset}\n"));
+        format!("{from}{}\n", config::written::route(route))
+    };
+    routes.iter().map(one).collect()
 }
 
 /// Errors and warnings as they are shown; empty when there are none. `run` prints it before it starts.

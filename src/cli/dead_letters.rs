@@ -279,7 +279,7 @@ fn replay(config: &Config, found: &[DeadLetterRow], done: &mut Vec<i64>, failed:
         clock,
         backing: Backing::Inline,
         linger: engine::unsealed(config),
-        uplinks: Holder::all(&config.uplinks),
+        uplinks: Holder::with_hooks(&config.uplinks, &config.webhooks),
         epoch_seed: None,
     };
     let (store, _) = Store::open(options).map_err(|e| e.to_string())?;

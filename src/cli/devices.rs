@@ -208,6 +208,15 @@ fn one(d: &Value, now: i64, range: Duration, out: &Out) -> String {
     for (name, value) in d["attributes"].as_object().into_iter().flatten() {
         row(name, value.as_str().unwrap_or_default().to_owned());
     }
+    for relay in d["relays"].as_array().into_iter().flatten() {
+        let point = relay["point"].as_str().unwrap_or_default();
+        row(point, format!("{} for {}{}", switched(relay), ago(now, &relay["at_ms"]), by(relay)));
+    }
+    for past in d["switchings"].as_array().into_iter().flatten().take(5) {
+        let at = moment::rfc3339(past["at_ms"].as_i64().unwrap_or_default());
+        let often = past["changes"].as_u64().filter(|n| *n > 1).map_or(String::new(), |n| format!(", {n} changes"));
+        row("switched", format!("{at}  {} {}{}{often}", past["point"].as_str().unwrap_or_default(), switched(past), by(past)));
+    }
     for alarm in d["past_alarms"].as_array().into_iter().flatten().take(5) {
         let end = alarm["cleared_ms"].as_i64().map_or("raised".to_owned(), |at| format!("cleared {}", moment::rfc3339(at)));
         let at = moment::rfc3339(alarm["at_ms"].as_i64().unwrap_or_default());
@@ -224,6 +233,16 @@ fn one(d: &Value, now: i64, range: Duration, out: &Out) -> String {
         lines.push(format!("  {at}  {} {state:<11}  {cause}", out.glyph(state)).trim_end().to_owned());
     }
     lines.join("\n") + "\n"
+}
+
+fn switched(relay: &Value) -> &'static str {
+    if relay["on"] == true { "on" } else { "off" }
+}
+
+/// Nothing where it was only seen so.
+fn by(relay: &Value) -> String {
+    let text = |key: &str| relay["by"][key].as_str();
+    text("command").map_or(String::new(), |command| format!(", by command {command} of {}", text("source").unwrap_or_default()))
 }
 
 fn maintain(global: &Global, out: &Out, wish: &Maintain) -> ExitCode {
@@ -276,6 +295,10 @@ mod tests {
     fn one_device_has_both_shares_and_its_past() {
         let mut meter = device("meter-4", "offline", Some("silent"));
         meter["attributes"] = json!({"firmware": "1.2"});
+        let at = 1_795_274_588_104_i64;
+        let by = json!({"command": "c1", "source": "uplink cloud"});
+        meter["relays"] = json!([{"point": "relay.0", "on": true, "at_ms": at, "by": by, "changes": 1}]);
+        meter["switchings"] = json!([{"point": "relay.0", "on": false, "at_ms": at - 1000, "by": null, "changes": 3}]);
         meter["history"] = json!([{"at_ms": 1_795_274_588_104_i64, "state": "offline", "cause": "silent", "missed": 3}]);
         let shown = one(&meter, NOW, DAY, &Out::plain());
         for want in [
@@ -283,6 +306,8 @@ mod tests {
             "online      98.5 % of the time it was observed; observed 92.5 % of 1 d",
             "the longest took 12 min",
             "firmware    1.2",
+            "relay.0     on for 12 min, by command c1 of uplink cloud",
+            "switched    2026-11-21T15:23:07.104Z  relay.0 off, 3 changes",
             "2026-11-21T15:23:08.104Z  ✕ offline      silent",
         ] {
             assert!(shown.contains(want), "{want}: {shown}");

@@ -33,13 +33,16 @@ mod tests;
 mod tree;
 pub mod uplink;
 mod watching;
+pub mod webhook;
 mod words;
 pub mod writing;
+pub mod written;
 pub mod zone;
 
 pub use adhoc::point as adhoc_point;
 pub use api::Api;
 pub use buffer::Buffer;
+pub use check::preset_sheet as preset;
 pub use device::{
     Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,
     WriteRule,
@@ -49,7 +52,7 @@ pub use gateway::Gateway;
 pub use history::History;
 pub use line::{Line, Parity, Protocol, Serial, Transport};
 pub use load::{Counts, Loaded, load, load_with};
-pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
+pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, Shape, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
@@ -57,6 +60,7 @@ pub use schedule::Schedule;
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use watching::Watching;
+pub use webhook::Webhook;
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
 use crate::model::{DeviceId, LineId};
@@ -83,6 +87,8 @@ pub struct Config {
     pub watch: Watching,
     /// In order of id.
     pub schedules: Vec<Schedule>,
+    /// In order of name.
+    pub webhooks: Vec<Webhook>,
 }
 
 impl Config {

@@ -42,6 +42,8 @@ pub struct Route {
     pub alarm_after: Option<Duration>,
     /// They are asked before their silence is over, and answer.
     pub ping: Option<Ping>,
+    /// The preset that brought it; `None`: the operator wrote it.
+    pub preset: Option<&'static str>,
 }
 
 /// What a mains device that is silent is asked by, as `{device}` in the topic.
@@ -69,9 +71,15 @@ pub enum RouteKind {
         values: BTreeMap<crate::model::PointId, String>,
         /// JSON pointer to the time of measurement. Accepted as a hint only in this version: recorded time is arrival.
         time: Option<String>,
+        shape: Shape,
     },
-    /// `1`/`0`, `online`/`offline`, `true`/`false`, `{"status": …}`, or the two texts given.
-    Status { online: Option<String>, offline: Option<String> },
+    /// `1`/`0`, `online`/`offline`, `true`/`false`, `{"status": …}`, or the texts given.
+    Status { online: Vec<String>, offline: Vec<String> },
+    /// What a device says of itself in words: its address, its firmware.
+    Attributes {
+        /// JSON pointer to the object that holds them.
+        at: Option<String>,
+    },
     /// Topic to publish a command for `{device}` and `{point}` to.
     Command {
         /// Payload per value written (`"true"`, `"false"`, `"21"`); others are written as JSON.
@@ -79,7 +87,57 @@ pub enum RouteKind {
         /// Where the device answers; without it a publication that was accepted counts as `confirmed` only at QoS 1.
         reply: Option<Reply>,
         qos: u8,
+        /// Which points it takes, and which part of their name `{point}` and `{group}` of the topic stand for. `None`: all,
+        /// and the whole name.
+        name: Option<String>,
     },
+}
+
+/// How the leaves of a payload become points.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// JSON pointer to where an object's leaves begin. A plain payload has only itself.
+    pub at: Option<String>,
+    /// What a plain payload is called, and what stands before the leaves of an object; with the places of the topic.
+    pub name: Option<String>,
+    /// Names of points, `*` for any text: others are left out. Empty: none is.
+    pub only: Vec<String>,
+    pub except: Vec<String>,
+    /// Points that are switched: their words become true and false, and their changes are kept.
+    pub switches: Vec<String>,
+    /// What a switch may say besides on, off, true, false, 1 and 0.
+    pub words: BTreeMap<String, bool>,
+}
+
+impl Shape {
+    /// Whether a point is taken at all.
+    pub fn takes(&self, point: &str) -> bool {
+        (self.only.is_empty() || any(&self.only, point)) && !any(&self.except, point)
+    }
+
+    pub fn switches(&self, point: &str) -> bool {
+        any(&self.switches, point)
+    }
+
+    /// Whether every leaf is a point under its own name.
+    pub fn is_plain(&self) -> bool {
+        *self == Shape::default()
+    }
+}
+
+fn any(patterns: &[String], name: &str) -> bool {
+    patterns.iter().any(|pattern| is_like(pattern, name))
+}
+
+/// `*` stands for any text, also none.
+fn is_like(pattern: &str, name: &str) -> bool {
+    let Some((head, mut rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    while let Some((middle, more)) = rest.split_once('*') {
+        let Some(at) = name.find(middle) else { return false };
+        (name, rest) = (&name[at + middle.len()..], more);
+    }
+    name.ends_with(rest)
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -99,5 +157,28 @@ pub fn payload_key(value: &Value) -> String {
         Value::Uint(v) => v.to_string(),
         Value::Float(v) => v.to_string(),
         Value::Text(t) => t.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_star_is_any_text() {
+        let yes =
+            [("*", "x"), ("*", ""), ("POWER*", "POWER"), ("POWER*", "POWER12"), ("*.id", "switch_0.id"), ("a", "a"), ("a*b*c", "aXbYbc")];
+        let no =
+            [("POWER*", "xPOWER"), ("*.id", "id"), ("*.id", "switch_0.idx"), ("a", "ab"), ("", "a"), ("a*b*c", "acb"), ("ab*ba", "aba")];
+        yes.iter().for_each(|(pattern, name)| assert!(is_like(pattern, name), "{pattern} {name}"));
+        no.iter().for_each(|(pattern, name)| assert!(!is_like(pattern, name), "{pattern} {name}"));
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_even_if_it_is_named() {
+        let list = |of: &[&str]| of.iter().map(|t| (*t).to_owned()).collect();
+        let shape = Shape { only: list(&["a.*"]), except: list(&["*.id"]), ..Shape::default() };
+        assert!(shape.takes("a.x") && !shape.takes("b.x") && !shape.takes("a.id"));
+        assert!(Shape::default().takes("anything") && !Shape::default().switches("anything"));
     }
 }

@@ -8,6 +8,7 @@
 
 use super::walk::Walk;
 use crate::{
+    config::Shape,
     limits,
     model::{PointId, Quality, Value},
 };
@@ -32,6 +33,10 @@ pub enum Unreadable {
     Twice(String),
     #[error("none of the route's 'values' is in it")]
     Nothing,
+    #[error("there is nothing at {0}, where the route's 'at' looks")]
+    Missing(String),
+    #[error("{0:?} is neither on nor off: the route's 'words' may say what it is")]
+    Switch(String),
 }
 
 /// Values with their names, ready for a reading.
@@ -52,22 +57,51 @@ impl Leaves {
 /// Names that were made before, by the text of their paths.
 #[derive(Debug, Default)]
 pub struct Shapes {
-    known: HashMap<Box<str>, Arc<[PointId]>>,
+    known: HashMap<Box<str>, Known>,
     bytes: usize,
+    shape: Shape,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    points: Arc<[PointId]>,
+    /// Which leaves these are, each with whether it is a switch. `None`: all of them, and none is.
+    picks: Option<Arc<[(usize, bool)]>>,
 }
 
 /// Shapes remembered. Full: forgotten and learned anew, which only costs time.
 const SHAPES: usize = 1_000;
 
 impl Shapes {
+    pub fn with(shape: &Shape) -> Shapes {
+        Shapes { shape: shape.clone(), ..Shapes::default() }
+    }
+
     /// All leaves of a payload; a plain payload becomes the point `plain`.
     pub fn all(&mut self, payload: &[u8], plain: &str) -> Result<Leaves, Unreadable> {
+        self.under(payload, "", plain)
+    }
+
+    /// The same, where names of leaves begin with `name`.
+    pub fn under(&mut self, payload: &[u8], name: &str, plain: &str) -> Result<Leaves, Unreadable> {
         let mut walk = Walk::default();
-        match document(payload) {
-            Some(json) => walk.json(json, plain)?,
-            None => walk.put_named(plain, text(payload)?)?,
+        let json = document(payload);
+        let is_whole = json.is_some_and(|json| matches!(json.first(), Some(b'{' | b'[')));
+        match (json, &self.shape.at) {
+            (Some(_), Some(at)) if is_whole => {
+                let root = value(payload)?;
+                walk.under(name, root.pointer(at).ok_or_else(|| Unreadable::Missing(at.clone()))?)?;
+            }
+            (Some(json), _) => walk.json(json, name, plain)?,
+            (None, _) => walk.put_named(plain, text(payload)?)?,
         }
-        self.named(walk)
+        let leaves = self.named(walk)?;
+        if let (false, [point], [Value::Text(word)]) = (is_whole, &*leaves.points, &*leaves.values)
+            && self.shape.switches(point.as_str())
+        {
+            return Err(Unreadable::Switch(word.chars().take(80).collect()));
+        }
+        Ok(leaves)
     }
 
     /// The leaves under some JSON pointers; each pointer's name starts those of its leaves.
@@ -90,31 +124,62 @@ impl Shapes {
     }
 
     fn named(&mut self, walk: Walk) -> Result<Leaves, Unreadable> {
-        if let Some(points) = self.known.get(walk.names.as_str()) {
-            return Ok(Leaves { points: points.clone(), values: walk.values });
+        if let Some(known) = self.known.get(walk.names.as_str()) {
+            return Ok(known.leaves(walk.values, &self.shape));
         }
-        let points = names(&walk)?;
+        let known = known(&walk, &self.shape)?;
         if self.known.len() >= SHAPES || self.bytes + walk.names.len() > limits::MQTT_NAME_BYTES {
             self.known.clear();
             self.bytes = 0;
         }
         self.bytes += walk.names.len();
-        self.known.insert(walk.names.into(), points.clone());
-        Ok(Leaves { points, values: walk.values })
+        self.known.insert(walk.names.into(), known.clone());
+        Ok(known.leaves(walk.values, &self.shape))
     }
 }
 
-fn names(walk: &Walk) -> Result<Arc<[PointId]>, Unreadable> {
+impl Known {
+    fn leaves(&self, mut values: Vec<Value>, shape: &Shape) -> Leaves {
+        let points = self.points.clone();
+        let Some(picks) = &self.picks else { return Leaves { points, values } };
+        let mut take = |(leaf, is_switch): &(usize, bool)| {
+            let value = std::mem::replace(&mut values[*leaf], Value::Null);
+            if *is_switch { switched(value, shape) } else { value }
+        };
+        Leaves { values: picks.iter().map(&mut take).collect(), points }
+    }
+}
+
+/// Words of a switch become true and false; what is no such word stays what it is.
+fn switched(value: Value, shape: &Shape) -> Value {
+    let is = |word: &str, words: &[&str]| words.iter().any(|known| word.eq_ignore_ascii_case(known));
+    match &value {
+        Value::Int(0) | Value::Uint(0) => Value::Bool(false),
+        Value::Int(1) | Value::Uint(1) => Value::Bool(true),
+        Value::Text(word) => match shape.words.iter().find(|(own, _)| word.eq_ignore_ascii_case(own)) {
+            Some((_, on)) => Value::Bool(*on),
+            None if is(word, &["on", "true", "1"]) => Value::Bool(true),
+            None if is(word, &["off", "false", "0"]) => Value::Bool(false),
+            None => value,
+        },
+        _ => value,
+    }
+}
+
+fn known(walk: &Walk, shape: &Shape) -> Result<Known, Unreadable> {
     let mut seen = std::collections::BTreeSet::new();
-    let mut points = Vec::with_capacity(walk.values.len());
-    for name in walk.names.split_terminator('\n') {
+    let (mut points, mut picks) = (Vec::with_capacity(walk.values.len()), Vec::new());
+    let taken = walk.names.split_terminator('\n').enumerate().filter(|(_, name)| shape.takes(name));
+    for (leaf, name) in taken {
         let point = PointId::parse(name).map_err(|_| Unreadable::Name(name.chars().take(80).collect()))?;
         if !seen.insert(name) {
             return Err(Unreadable::Twice(name.to_owned()));
         }
+        picks.push((leaf, shape.switches(name)));
         points.push(point);
     }
-    Ok(points.into())
+    let all = picks.len() == walk.values.len() && picks.iter().all(|(_, is_switch)| !is_switch);
+    Ok(Known { points: points.into(), picks: (!all).then(|| picks.into()) })
 }
 
 /// Parses a payload as one JSON value; text that is no JSON is that text.
@@ -288,6 +353,45 @@ mod tests {
         check(&[("gone", "/Gone")], "! none of the route's 'values' is in it");
         let plain = Shapes::default().chosen(b"7", [(&id("level"), "")].into_iter());
         assert_eq!(show(&plain), "level=7");
+    }
+
+    #[track_caller]
+    fn check_shaped(shape: &Shape, name: &str, payload: &str, want: &str) {
+        let plain = if name.is_empty() { "value" } else { name };
+        // Twice: the second time its names are known.
+        let mut shapes = Shapes::with(shape);
+        for _ in 0..2 {
+            assert_eq!(show(&shapes.under(payload.as_bytes(), name, plain)), want, "{payload}");
+        }
+    }
+
+    #[test]
+    fn a_shape_chooses_names_and_switches() {
+        let list = |of: &[&str]| of.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        let state = Shape { except: list(&["Time"]), switches: list(&["POWER*"]), ..Shape::default() };
+        check_shaped(&state, "", r#"{"Time":"x","POWER1":"ON","POWER2":"off","Dimmer":50}"#, "POWER1=true POWER2=false Dimmer=50");
+        check_shaped(&state, "", r#"{"POWER1":"BLINK"}"#, r#"POWER1="BLINK""#);
+        check_shaped(&state, "", r#"{"Time":"x"}"#, "");
+        let relay = Shape { switches: list(&["*"]), words: [("overpower".to_owned(), false)].into(), ..Shape::default() };
+        for (word, want) in [("on", "true"), ("OFF", "false"), ("1", "true"), ("0", "false"), ("\"on\"", "true"), ("overpower", "false")] {
+            check_shaped(&relay, "relay.0", word, &format!("relay.0={want}"));
+        }
+        check_shaped(&relay, "relay.0", "21", "relay.0=21");
+        check_shaped(&relay, "relay.0", "open", "! \"open\" is neither on nor off: the route's 'words' may say what it is");
+        check_shaped(&relay, "relay.0", r#"{"state":"on","by":"button"}"#, r#"relay.0.state=true relay.0.by="button""#);
+        let feed = Shape { at: Some("/value".into()), ..Shape::default() };
+        check_shaped(&feed, "t", r#"{"value":21.5,"unit":"C"}"#, "t=21.5");
+        check_shaped(&feed, "t", r#"{"value":{"lat":1,"lon":2}}"#, "t.lat=1 t.lon=2");
+        check_shaped(&feed, "t", "21.5", "t=21.5");
+        check_shaped(&feed, "t", r#"{"valeu":21.5}"#, "! there is nothing at /value, where the route's 'at' looks");
+        let rpc =
+            Shape { at: Some("/params".into()), except: list(&["ts", "*.id"]), switches: list(&["switch_*.output"]), ..Shape::default() };
+        check_shaped(
+            &rpc,
+            "",
+            r#"{"params":{"ts":1.5,"switch:0":{"id":0,"output":true,"apower":8.9}}}"#,
+            "switch_0.output=true switch_0.apower=8.9",
+        );
     }
 
     #[test]

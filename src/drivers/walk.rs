@@ -23,11 +23,12 @@ const MANY: &str = "fieldgate: too many values";
 const LONG: &str = "fieldgate: too much text";
 
 impl Walk {
-    /// A whole document; a plain one is called `plain`.
-    pub fn json(&mut self, json: &[u8], plain: &str) -> Result<(), Unreadable> {
+    /// A whole document; a plain one is called `plain`, and the leaves of another begin with `name`, if there is one.
+    pub fn json(&mut self, json: &[u8], name: &str, plain: &str) -> Result<(), Unreadable> {
         if depth(json) > limits::JSON_DEPTH {
             return Err(Unreadable::Deep);
         }
+        self.prefix(name);
         let mut from = serde_json::Deserializer::from_slice(json);
         Node(self).deserialize(&mut from).and_then(|()| from.end()).map_err(|e| self.why(&e.to_string()))?;
         if self.names == "\n" {
@@ -40,7 +41,7 @@ impl Walk {
         Ok(())
     }
 
-    /// What a JSON pointer led to, under a name.
+    /// What a JSON pointer led to, under a name, or without one under the names of its members.
     pub fn under(&mut self, name: &str, found: &serde_json::Value) -> Result<(), Unreadable> {
         self.prefix(name);
         Node(self).deserialize(found).map_err(|e| self.why(&e.to_string()))
@@ -62,7 +63,9 @@ impl Walk {
 
     fn prefix(&mut self, name: &str) {
         self.path.clear();
-        self.push(name);
+        if !name.is_empty() {
+            self.push(name);
+        }
     }
 
     /// Enters a member; returns where to cut the path when leaving it.

@@ -57,6 +57,7 @@ impl Engine {
                     && !self.guests.is_quarantined(&command.device);
                 tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
                 self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
+                self.note_switching(&command);
                 self.note_phase(&command.id, Phase::Accepted, None);
                 let mut out = vec![];
                 self.commands.admit(self.clock.now(), command, known, self.store.clock().0, &mut out);
@@ -103,6 +104,7 @@ impl Engine {
                     let at = self.clock.now();
                     let stopped = self.refreshes.ended(at, &id, outcome.phase);
                     changes.extend(stopped.into_iter().map(|s| self.refresh_stopped(s)));
+                    changes.extend(self.switched_by(&id, &outcome, at));
                     changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
                     changes.push(self.end_event(id, device, outcome));
                 }

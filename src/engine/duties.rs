@@ -68,6 +68,7 @@ impl Engine {
         self.tell_clock(now, &changes).await;
         self.restore_devices(&restored, now);
         let upkeep = self.restore_upkeep(&restored, now);
+        restored.relays.iter().for_each(|(device, point, on)| self.relays.restore(device.clone(), point.clone(), *on));
         let rows: Vec<Change> = self.registry.statuses().map(Change::Status).collect();
         self.registry.statuses().for_each(|s| self.tell_local(&s));
         for group in rows.chunks(limits::STORE_GROUP) {
@@ -130,6 +131,7 @@ impl Engine {
             self.letters.due(),
             self.upkeep.due(),
             self.planner.due(),
+            self.relays.due(),
             d.cards,
             Some(d.progress),
             Some(d.clock),
@@ -160,6 +162,9 @@ impl Engine {
         }
         if self.planner.due().is_some_and(|at| at <= now) {
             self.run_schedules(now).await;
+        }
+        if self.relays.due().is_some_and(|at| at <= now) {
+            self.write_relays(now).await;
         }
         self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {

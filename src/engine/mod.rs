@@ -19,6 +19,7 @@ mod latest;
 mod letters;
 mod pushed;
 mod refresh;
+mod relays;
 mod schedules;
 mod setup;
 mod status;
@@ -45,6 +46,7 @@ use crate::{
         counter::Counters,
         refresh::Refreshes,
         registry::Registry,
+        relays::Relays,
         report::Filter,
     },
     model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
@@ -123,6 +125,8 @@ pub struct Engine {
     commands: Commands,
     counters: Counters,
     refreshes: Refreshes,
+    relays: Relays,
+    switches: relays::Switches,
     /// By the word for who commanded.
     uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
@@ -188,6 +192,8 @@ impl Engine {
             commands: setup::commands(&config),
             counters: setup::counters(&config),
             refreshes: refresh::refreshes(&config),
+            relays: Relays::default(),
+            switches: relays::switches(&config),
             uplinks: Vec::new(),
             filter: setup::filter(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),

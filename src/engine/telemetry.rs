@@ -34,6 +34,9 @@ impl Engine {
         if !self.moves.is_empty() {
             self.carry_moves(vec![], Receipt::none()).await;
         }
+        if !self.switches.is_empty() {
+            self.see_switches(&reading, None).await;
+        }
         if let Some(reading) = self.sift(reading) {
             self.batch.push(self.last_turn, reading, &mut self.full);
             self.append_full();
@@ -58,6 +61,9 @@ impl Engine {
                 self.latest.put(reading);
             }
             return m.receipt.keep();
+        }
+        for reading in &m.readings {
+            self.see_switches(reading, Some(&m.via)).await;
         }
         let news: Vec<Reading> = m.readings.into_iter().filter_map(|r| self.sift(r)).collect();
         if news.is_empty() {

@@ -8,6 +8,7 @@ pub mod flight;
 pub mod parting;
 pub mod refresh;
 pub mod registry;
+pub mod relays;
 pub mod replay;
 pub mod report;
 pub mod schedule;

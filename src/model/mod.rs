@@ -12,6 +12,7 @@ pub mod ids;
 pub mod learned;
 pub mod message;
 pub mod push;
+pub mod relay;
 pub mod schedule;
 pub mod shared;
 pub mod site;
@@ -30,6 +31,7 @@ pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, ScheduleId, 
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
+pub use relay::{By as RelayBy, Relay};
 pub use schedule::{Missed, Schedule, ScheduleAsk, ScheduleNews, Target, Timing, When};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};

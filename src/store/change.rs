@@ -4,7 +4,7 @@ use crate::{
     config,
     model::{
         Alarm, AlarmKind, Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Maintenance,
-        Outcome, Phase, PointId, Schedule, ScheduleId, UplinkId,
+        Outcome, Phase, PointId, Relay, Schedule, ScheduleId, UplinkId,
     },
     system::clock::Clock,
 };
@@ -26,19 +26,29 @@ pub struct Holder {
     pub id: UplinkId,
     /// What it has not acknowledged is not forgotten.
     pub required: bool,
+    /// A webhook: it reads the event stream and nothing else.
+    pub events_only: bool,
 }
 
 impl Holder {
     /// Of a configuration; where there is none, somebody who is still to come.
     pub fn all(uplinks: &[config::Uplink]) -> Vec<Holder> {
-        uplinks.iter().map(|u| Holder { id: u.id.clone(), required: u.required }).collect()
+        uplinks.iter().map(|u| Holder { id: u.id.clone(), required: u.required, events_only: false }).collect()
     }
 
+    /// With the webhooks behind the uplinks.
+    pub fn with_hooks(uplinks: &[config::Uplink], hooks: &[config::Webhook]) -> Vec<Holder> {
+        let hooks = hooks.iter().map(|h| Holder { id: h.id.clone(), required: false, events_only: true });
+        Holder::all(uplinks).into_iter().chain(hooks).collect()
+    }
+
+    /// Those of the spool. The webhooks have the places behind them in the event stream.
     pub(super) fn or_nobody(holders: &[Holder]) -> Vec<Holder> {
+        let holders: Vec<Holder> = holders.iter().filter(|h| !h.events_only).cloned().collect();
         if holders.is_empty() {
-            vec![Holder { id: UplinkId::parse("-").expect("a constant that fits"), required: true }]
+            vec![Holder { id: UplinkId::parse("-").expect("a constant that fits"), required: true, events_only: false }]
         } else {
-            holders.to_vec()
+            holders
         }
     }
 }
@@ -83,6 +93,8 @@ pub enum Change {
         values: BTreeMap<PointId, Option<String>>,
         at: Boot,
     },
+    /// A switched point changed.
+    Relay(Relay),
     CommandPhase {
         id: CommandId,
         phase: Phase,
@@ -163,6 +175,8 @@ pub struct Restored {
     pub attributes: Vec<RestoredAttribute>,
     /// How far they have come; those of the configuration without their content.
     pub schedules: Vec<RestoredSchedule>,
+    /// Switched points as they stood.
+    pub relays: Vec<(DeviceId, PointId, bool)>,
     /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
     pub open_commands: Vec<(Command, Phase)>,
     /// What was found out about devices and lines.

@@ -111,9 +111,11 @@ impl EventQueue {
     pub(super) fn new(reader: Connection, newest: i64, epoch: Epoch, holders: &[Holder], marks: &[(String, i64)], max: u64) -> EventQueue {
         let first = reader.query_row("SELECT coalesce(min(id), 1) FROM event", [], |r| r.get::<_, i64>(0)).unwrap_or(1);
         let lane = |holder: &Holder| {
-            let mark = marks.iter().find(|(name, _)| name == holder.id.as_str()).map_or(0, |(_, row)| *row);
+            let mark = marks.iter().find(|(name, _)| name == holder.id.as_str()).map(|(_, row)| *row);
             let (waiting, in_flight) = (VecDeque::new(), BTreeMap::new());
-            Lane { holder: holder.clone(), waiting, unread: Some(mark), in_flight, marked: mark }
+            // A new webhook is told what happens from now on; a new uplink gets what is kept.
+            let from = mark.unwrap_or(if holder.events_only { newest + 1 } else { 0 });
+            Lane { holder: holder.clone(), waiting, unread: Some(from), in_flight, marked: mark.unwrap_or(0) }
         };
         let lanes: Vec<Lane> = holders.iter().map(lane).collect();
         let notify = lanes.iter().map(|_| Notify::new()).collect();
@@ -342,11 +344,13 @@ impl EventQueue {
                 all.insert(id, Alive { epoch: key.epoch, stream: Stream::Event, lowest: key.seq, highest: last });
             }
         };
-        for lane in &inner.lanes {
+        // What only a webhook waits for comes to no consumer.
+        let lanes = || inner.lanes.iter().filter(|l| !l.holder.events_only);
+        for lane in lanes() {
             lane.in_flight.iter().for_each(|(id, m)| seen(*id, &m.key, m.key.seq));
             lane.waiting.iter().for_each(|m| seen(m.id, &m.key, m.key.seq));
         }
-        if let Some(from) = inner.lanes.iter().filter_map(|l| l.unread).min() {
+        if let Some(from) = lanes().filter_map(|l| l.unread).min() {
             for (n, (first, epoch, seq, last)) in inner.runs.iter().enumerate() {
                 let end = inner.runs.get(n + 1).map_or(inner.newest + 1, |(next, ..)| *next);
                 if from < end {

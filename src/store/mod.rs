@@ -43,7 +43,7 @@ pub use change::{
 };
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
-pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, Run, ScheduleRunRow};
+pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, RelayRow, Run, ScheduleRunRow};
 pub use spool::{Outgoing, Spool};
 
 use crate::{
@@ -298,6 +298,16 @@ impl Store {
     /// What a device said of itself last.
     pub fn attributes(&self, device: &DeviceId) -> Result<Vec<RestoredAttribute>, StoreError> {
         self.handle.shared.queries.attributes(device)
+    }
+
+    /// The switched points of a device, in order of name.
+    pub fn relays(&self, device: &DeviceId) -> Result<Vec<RelayRow>, StoreError> {
+        self.handle.shared.queries.relays(device)
+    }
+
+    /// Their newest changes, newest first.
+    pub fn relay_history(&self, device: &DeviceId, limit: u32) -> Result<Vec<RelayRow>, StoreError> {
+        self.handle.shared.queries.relay_history(device, limit)
     }
 
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {

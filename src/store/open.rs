@@ -127,6 +127,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let FoundState { found: state, replaced: state_news, gaps: lost_events } =
         reserve.with_room(|| sound::state(&state_path, tuning.caps, o, &reserve))?;
     let holders = Holder::or_nobody(&o.uplinks);
+    let hooks = o.uplinks.iter().filter(|h| h.events_only);
+    let readers: Vec<Holder> = holders.iter().chain(hooks).cloned().collect();
     let FoundSpool { found: spool, news: spool_news, gaps: lost_segments, mend } =
         reserve.with_room(|| sound::spool(&spool_path, tuning.sizes, state.gone.as_ref(), &holders))?;
 
@@ -183,7 +185,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
             o.buffer.disk_max,
             Arc::clone(&board),
         ),
-        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &holders, &state.marks, tuning.caps.events),
+        events: EventQueue::new(db::reader(&state_path)?, db.last_event_row(), epoch, &readers, &state.marks, tuning.caps.events),
         clocks,
         inbox,
         clock: o.clock,
@@ -201,9 +203,22 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     }
     let driver = start(o.backing, writer, &inline)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
-    let (alarms, maintenance, attributes, schedules) = (state.alarms, state.maintenance, state.attributes, state.schedules);
-    let restored =
-        Restored { epoch, boot: index, before, devices, alarms, maintenance, attributes, schedules, open_commands, learned, quarantined };
+    let (alarms, maintenance, attributes) = (state.alarms, state.maintenance, state.attributes);
+    let (schedules, relays) = (state.schedules, state.relays);
+    let restored = Restored {
+        epoch,
+        boot: index,
+        before,
+        devices,
+        alarms,
+        maintenance,
+        attributes,
+        schedules,
+        relays,
+        open_commands,
+        learned,
+        quarantined,
+    };
     Ok((
         Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), reader: Mutex::new(None), _lock: lock }) },
         restored,

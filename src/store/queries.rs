@@ -47,6 +47,21 @@ pub struct AlarmRow {
     pub cleared: Option<(BootIndex, Boot, WallMs)>,
 }
 
+/// A switched point, as it stands or stood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RelayRow {
+    pub point: String,
+    pub on: bool,
+    pub boot: BootIndex,
+    pub at: Boot,
+    /// As the clock was then; for display only.
+    pub wall: WallMs,
+    /// The command that switched it and who gave that. `None`: it was seen so.
+    pub by: Option<(String, String)>,
+    /// How often it had switched since the row before, with this one.
+    pub changes: u32,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct CommandRow {
     pub id: String,
@@ -102,6 +117,19 @@ fn transition(r: &Row) -> rusqlite::Result<HistoryRow> {
         at: Boot(r.get::<_, i64>(3)?.cast_unsigned()),
         wall: WallMs(r.get(4)?),
         missed: r.get(5)?,
+    })
+}
+
+fn relay(r: &Row) -> rusqlite::Result<RelayRow> {
+    let (command, source): (Option<String>, Option<String>) = (r.get(5)?, r.get(6)?);
+    Ok(RelayRow {
+        point: r.get(0)?,
+        on: r.get(1)?,
+        boot: BootIndex(r.get(2)?),
+        at: Boot(r.get::<_, i64>(3)?.cast_unsigned()),
+        wall: WallMs(r.get(4)?),
+        by: command.zip(source),
+        changes: r.get(7)?,
     })
 }
 
@@ -204,6 +232,19 @@ impl Queries {
     pub fn attributes(&self, device: &DeviceId) -> Result<Vec<RestoredAttribute>, StoreError> {
         let db = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         super::state::attributes(&db, Some(device)).map_err(|source| StoreError::Read { file: "state.db", source })
+    }
+
+    /// The switched points of a device, in order of name.
+    pub fn relays(&self, device: &DeviceId) -> Result<Vec<RelayRow>, StoreError> {
+        let sql = "SELECT point, is_on, boot, at, wall_ms, command, source, 1 FROM relay WHERE device = ?1 ORDER BY point";
+        self.all(sql, [device.as_str()], relay)
+    }
+
+    /// Their newest changes, newest first.
+    pub fn relay_history(&self, device: &DeviceId, limit: u32) -> Result<Vec<RelayRow>, StoreError> {
+        let sql = "SELECT point, is_on, boot, at, wall_ms, command, source, changes FROM relay_history
+                   WHERE device = ?1 ORDER BY id DESC LIMIT ?2";
+        self.all(sql, params![device.as_str(), limit], relay)
     }
 
     /// The newest commands, newest first.

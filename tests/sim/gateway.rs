@@ -238,11 +238,12 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             routes: vec![Route {
                 id: RouteId::parse("plugs").expect("fits"),
                 topic: "tele/{device}".into(),
-                kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
+                kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None, shape: config::Shape::default() },
                 unknown: config::mqtt::Unknown::Register,
                 offline_after: Some(Duration::from_secs(10)),
                 alarm_after: None,
                 ping: None,
+                preset: None,
             }],
         }),
         api: None,
@@ -256,6 +257,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         },
         watch: config::Watching::default(),
         schedules: vec![],
+        webhooks: vec![],
     }
 }
 

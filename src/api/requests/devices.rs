@@ -1,5 +1,5 @@
 //! `{"devices":{"range_ms":86400000}}`: every device with its state and how long it was there in the range; with `"id":ID`
-//! one, with its transitions, alarms and what it says of itself.
+//! one, with its transitions, alarms, switched points and what it says of itself.
 //! `{"maintain":{"device":ID,"on":true,"for_ms":7200000,"by":"anna","reason":"…"}}`: not judged until then, or with
 //! `"on":false` judged again.
 
@@ -9,14 +9,16 @@ use crate::{
         Maintain, MaintainError,
         history::{self, Uptime},
     },
-    model::{Cause, DeviceId, DeviceStatus, Maintenance, WallMs},
+    model::{BootIndex, Cause, ClockReading, DeviceId, DeviceStatus, Maintenance, WallMs},
+    store::RelayRow,
 };
 use serde_json::{Value, json};
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// The latest transitions and alarms of one device in an answer; the totals count all.
 const TRANSITIONS: usize = 200;
 const ALARMS: u32 = 20;
+const SWITCHINGS: u32 = 50;
 const DAY_MS: u64 = 86_400_000;
 
 #[derive(serde::Deserialize)]
@@ -51,6 +53,7 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
                 history::transitions(&store, device, from, to)?,
                 store.alarms(Some(device), false, ALARMS)?,
                 store.attributes(device)?,
+                (store.relays(device)?, store.relay_history(device, SWITCHINGS)?),
             )),
             _ => None,
         };
@@ -72,7 +75,7 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
         row
     });
     let mut document = json!({"v": 1, "now_ms": to.0, "devices": rows.collect::<Vec<_>>()});
-    if let Some((transitions, alarms, attributes)) = detail {
+    if let Some((transitions, alarms, attributes, (relays, switchings))) = detail {
         let latest = transitions.len().saturating_sub(TRANSITIONS);
         let one = &mut document["devices"][0];
         one["history"] = transitions[latest..]
@@ -83,6 +86,9 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
             .iter()
             .map(|a| json!({"at_ms": a.wall.0, "alarm": a.kind, "reason": a.reason, "cleared_ms": a.cleared.map(|c| c.2.0)}))
             .collect();
+        let offsets = sources.store.offsets();
+        one["relays"] = relays.iter().map(|row| relay(row, &offsets)).collect();
+        one["switchings"] = switchings.iter().map(|row| relay(row, &offsets)).collect();
         one["attributes"] = attributes.iter().map(|a| (a.name.to_string(), json!(a.value))).collect();
     }
     document
@@ -93,6 +99,13 @@ fn device(d: &DeviceStatus, wall: &impl Fn(crate::model::Boot) -> i64) -> Value 
         "id": d.device, "line": d.line, "state": d.state, "cause": d.cause, "since_ms": wall(d.since), "missed": d.missed,
         "evidence": d.evidence.map(|e| json!({"kind": e.kind, "at_ms": wall(e.at)})),
     })
+}
+
+/// By today's knowledge of the clocks.
+fn relay(row: &RelayRow, offsets: &BTreeMap<BootIndex, ClockReading>) -> Value {
+    let at = offsets.get(&row.boot).map_or(row.wall, |clock| clock.wall(row.at));
+    let by = row.by.as_ref().map(|(command, source)| json!({"command": command, "source": source}));
+    json!({"point": row.point, "on": row.on, "at_ms": at.0, "by": by, "changes": row.changes})
 }
 
 fn uptime(up: &Uptime) -> Value {

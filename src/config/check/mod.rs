@@ -18,6 +18,7 @@ mod mqtt;
 mod na;
 mod names;
 mod point;
+mod preset;
 mod profile;
 mod raw;
 mod register;
@@ -26,6 +27,7 @@ mod schedule;
 mod secret;
 mod uplink;
 mod watching;
+mod webhook;
 mod write;
 mod writes;
 
@@ -40,6 +42,7 @@ use super::{
 use crate::model::{BadId, DeviceId, Shared};
 use std::{collections::BTreeMap, path::PathBuf};
 
+pub use preset::sheet as preset_sheet;
 pub use profile::{Profiles, check as profile};
 
 /// What every check needs at hand.
@@ -64,7 +67,7 @@ impl Desk<'_> {
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
 const SECTIONS: &[&str] =
-    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "history", "schedule", "rule", "limits"];
+    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "webhook", "api", "history", "schedule", "rule", "limits"];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -81,11 +84,13 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let api = api::check(&keys, desk);
     let history = history::check(&keys, desk);
     let watch = watching::check(&keys, desk);
+    let webhooks = webhook::check(&keys, &uplinks, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
     let known = schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref(), pushed: api.is_some() };
     let schedules = schedule::check(&keys, &known, desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch, schedules });
+    let config =
+        gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch, schedules, webhooks });
     (config, polls)
 }
 

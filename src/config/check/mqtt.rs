@@ -1,6 +1,6 @@
 //! `[mqtt]`: our own endpoint or an external broker, its users and its routes.
 
-use super::{Desk, route, secret, things, uplink};
+use super::{Desk, preset, route, secret, things, uplink};
 use crate::config::{
     LocalMqtt, Mode, User,
     keys::{Keys, Placed},
@@ -9,19 +9,21 @@ use crate::config::{
 };
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-const KEYS: &[&str] = &["listen", "broker", "insecure", "username", "password", "client_id", "user", "route"];
+const KEYS: &[&str] = &["listen", "broker", "insecure", "username", "password", "client_id", "user", "route", "preset"];
 
 pub fn check(root: &Keys<'_>, gateway: &str, desk: &mut Desk<'_>) -> Option<LocalMqtt> {
     let (table, at) = root.sub("mqtt", "[mqtt]", &mut desk.out)?;
     let trail = root.trail.then("mqtt");
     let keys = Keys::open(table, at, &trail, "[mqtt]", KEYS, &mut desk.out);
     let users = users(&keys, desk);
-    let routes = route::check(&keys, desk);
-    if routes.is_empty() && !keys.has("route") {
+    let mut routes = route::check(&keys, desk);
+    preset::check(&keys, &mut routes, desk);
+    if routes.is_empty() && !keys.has("route") && !keys.has("preset") {
         desk.out
             .warning(Code::NoRoutes, at, trail, "[mqtt] has no routes")
             .because("nothing says which topics are devices")
-            .want("[mqtt.route.telemetry] with topic = \"tele/{device}/SENSOR\", kind = \"telemetry\"");
+            .want_when("[mqtt.preset.tasmota]", "devices with a known firmware")
+            .want_when("[mqtt.route.telemetry] with topic = \"tele/{device}/SENSOR\", kind = \"telemetry\"", "anything else");
     }
     let mode = match (keys.has("listen"), keys.has("broker")) {
         (true, false) => listen(&keys, users, desk),

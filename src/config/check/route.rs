@@ -3,23 +3,31 @@
 use super::{Desk, id, things, watching};
 use crate::{
     config::{
-        Route, RouteKind,
-        keys::{Keys, Placed},
+        Route, RouteKind, Shape,
+        keys::{Keys, Placed, Trail},
         mqtt::{Ping, Reply, Unknown},
         problem::Code,
         source::Place,
+        table::Table,
+        tree::Content,
     },
     model::{PUSHED, PointId, RouteId},
 };
 use std::{collections::BTreeMap, time::Duration};
 
-const ALL: &[&str] = &["topic", "kind", "unknown", "defaults", "ping", "time", "values", "online", "offline", "payload", "reply", "qos"];
+const ALL: &[&str] = &[
+    "topic", "kind", "unknown", "defaults", "ping", "time", "values", "at", "name", "only", "except", "switches", "words", "online",
+    "offline", "payload", "reply", "qos",
+];
+const SHAPED: &[&str] = &["unknown", "defaults", "ping", "time", "values", "at", "name", "only", "except", "switches", "words"];
 const COMMON: &[&str] = &["topic", "kind"];
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
     Telemetry,
+    Relay,
     Status,
+    Attributes,
     Command,
     Later,
 }
@@ -36,7 +44,7 @@ pub fn check(mqtt: &Keys<'_>, desk: &mut Desk<'_>) -> Vec<Route> {
             let keys = Keys::open(table, at, &trail, "a route", ALL, &mut desk.out);
             let route_id = id(name, at, trail, RouteId::parse, desk);
             taken(name, at, &trail.to_string(), desk);
-            one(&keys, route_id, desk)
+            one(&keys, route_id, None, desk)
         })
         .collect()
 }
@@ -51,13 +59,25 @@ fn taken(name: &str, at: Place, key: &str, desk: &mut Desk<'_>) {
     }
 }
 
-fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Route> {
+/// A route that a preset brings.
+pub fn brought(table: &Table, at: Place, name: &str, preset: &'static str, desk: &mut Desk<'_>) -> Option<Route> {
+    let root = Trail::ROOT;
+    let (mqtt, routes) = (root.then("mqtt"), "route");
+    let routes = mqtt.then(routes);
+    let trail = routes.then(name);
+    let keys = Keys::open(table, at, &trail, "a route", ALL, &mut desk.out);
+    let route_id = id(name, at, trail, RouteId::parse, desk);
+    one(&keys, route_id, Some(preset), desk)
+}
+
+fn one(keys: &Keys<'_>, id: Option<RouteId>, preset: Option<&'static str>, desk: &mut Desk<'_>) -> Option<Route> {
     let choices = [
         ("telemetry", Kind::Telemetry),
+        ("relay", Kind::Relay),
         ("status", Kind::Status),
+        ("attributes", Kind::Attributes),
         ("command", Kind::Command),
         ("event", Kind::Later),
-        ("relay", Kind::Later),
         ("reply", Kind::Later),
     ];
     keys.require("kind", "kind = \"telemetry\"", &mut desk.out);
@@ -66,25 +86,30 @@ fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Rout
         let text = keys.text("kind", &mut desk.out).map_or("", |t| t.it);
         desk.out
             .error(Code::NotInVersion, keys.value_at("kind"), keys.key("kind"), format!("kind `{text}` is not in this version"))
-            .because("telemetry, status and command are; a command's answer is its `reply`")
+            .because("telemetry, relay, status, attributes and command are; a command's answer is its `reply`")
             .want("kind = \"telemetry\"");
     }
     keys.require("topic", "topic = \"tele/{device}/SENSOR\"", &mut desk.out);
     let topic = keys.text("topic", &mut desk.out);
-    if let Some(topic) = &topic {
-        check_topic(topic, &keys.key("topic"), "topic", kind == Some(Kind::Command), kind != Some(Kind::Status), desk);
+    // Only what we bring may be of one device, which then has the route's name.
+    if let Some(topic) = topic.as_ref().filter(|t| preset.is_none() || t.it.contains("{device}")) {
+        let of_a_device = matches!(kind, Some(Kind::Status | Kind::Attributes));
+        check_topic(topic, &keys.key("topic"), "topic", kind == Some(Kind::Command), !of_a_device, desk);
     }
     let choices = [("register", Unknown::Register), ("quarantine", Unknown::Quarantine), ("refuse", Unknown::Refuse)];
     let unknown = keys.word("unknown", &choices, &mut desk.out).unwrap_or(Unknown::Register);
     let (offline_after, alarm_after) = defaults(keys, desk);
     let ping = ping(keys, offline_after, topic.as_ref().map(|t| t.it), desk);
+    let places = topic.as_ref().map_or("", |t| t.it);
     let kind = match kind? {
-        Kind::Telemetry => telemetry(keys, desk),
+        Kind::Telemetry => telemetry(keys, "telemetry", places, desk),
+        Kind::Relay => relay(keys, places, desk),
         Kind::Status => status(keys, desk),
-        Kind::Command => command(keys, desk),
+        Kind::Attributes => attributes(keys, desk),
+        Kind::Command => command(keys, places, desk),
         Kind::Later => return None,
     };
-    Some(Route { id: id?, topic: topic?.it.to_owned(), kind, unknown, offline_after, alarm_after, ping })
+    Some(Route { id: id?, topic: topic?.it.to_owned(), kind, unknown, offline_after, alarm_after, ping, preset })
 }
 
 /// Keys of another kind of route say nothing here.
@@ -130,8 +155,72 @@ fn ping(keys: &Keys<'_>, offline_after: Option<Duration>, heard_on: Option<&str>
     Some(Ping { topic: topic.it.to_owned(), payload })
 }
 
-fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
-    only(keys, "telemetry", &["unknown", "defaults", "ping", "time", "values"], desk);
+/// Every point of it is switched.
+fn relay(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> RouteKind {
+    let mut kind = telemetry(keys, "relay", places, desk);
+    if let RouteKind::Telemetry { shape, .. } = &mut kind
+        && !keys.has("switches")
+    {
+        shape.switches = vec!["*".into()];
+    }
+    kind
+}
+
+fn attributes(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "attributes", &["unknown", "defaults", "at"], desk);
+    RouteKind::Attributes { at: at(keys, desk) }
+}
+
+fn at(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<String> {
+    keys.text("at", &mut desk.out).filter(|t| pointer(t, &keys.key("at"), desk)).map(|t| t.it.to_owned())
+}
+
+fn shape(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> Shape {
+    let mut list = |key: &str| -> Vec<String> {
+        if !keys.has(key) {
+            return Vec::new();
+        }
+        keys.texts(key, &mut desk.out).into_iter().map(|t| t.it.to_owned()).collect()
+    };
+    let (only, except, switches) = (list("only"), list("except"), list("switches"));
+    let mut words = BTreeMap::new();
+    if let Some((table, _)) = keys.sub("words", "{ overpower = false }", &mut desk.out) {
+        let trail = keys.trail.then("words");
+        let inner = Keys { table, at: keys.at, trail: &trail };
+        words.extend(table.iter().filter_map(|(word, _)| Some((word.to_owned(), inner.flag(word, &mut desk.out)?))));
+    }
+    Shape { at: at(keys, desk), name: name(keys, places, desk), only, except, switches, words }
+}
+
+/// A pattern for names of points, with the places that the topic has.
+fn name(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> Option<String> {
+    let text = keys.text("name", &mut desk.out)?;
+    let mut bare = text.it.to_owned();
+    for place in ["{point}", "{group}"] {
+        if !text.it.contains(place) {
+            continue;
+        }
+        bare = bare.replacen(place, "x", 1);
+        if !places.contains(place) {
+            desk.out
+                .error(Code::BadValue, text.at, keys.key("name"), format!("the topic has no {place}"))
+                .because("`name` is made of what stands in the topic")
+                .want(format!("name = \"{}\"", text.it.replace(place, "value")));
+            return None;
+        }
+    }
+    if PointId::parse(&bare).is_err() {
+        desk.out
+            .error(Code::BadValue, text.at, keys.key("name"), format!("`{}` gives no names of points", text.it))
+            .because("letters, digits, '-', '_', '.', and each of {point} and {group} once")
+            .want("name = \"relay.{point}\"");
+        return None;
+    }
+    Some(text.it.to_owned())
+}
+
+fn telemetry(keys: &Keys<'_>, kind: &str, places: &str, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, kind, SHAPED, desk);
     let time = keys.text("time", &mut desk.out).filter(|t| pointer(t, &keys.key("time"), desk)).map(|t| t.it.to_owned());
     let mut values = BTreeMap::new();
     if let Some((table, _)) = keys.sub("values", "{ power = \"/ENERGY/Power\" }", &mut desk.out) {
@@ -145,12 +234,20 @@ fn telemetry(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
             }
         }
     }
-    RouteKind::Telemetry { values, time }
+    let shape = shape(keys, places, desk);
+    if !values.is_empty() && (shape.at.is_some() || shape.name.is_some()) {
+        let key = if shape.at.is_some() { "at" } else { "name" };
+        desk.out
+            .error(Code::MisplacedKey, keys.key_at(key), keys.key(key), format!("`{key}` says nothing beside `values`"))
+            .because("`values` says where each point is and what it is called")
+            .want("keep one of the two");
+    }
+    RouteKind::Telemetry { values, time, shape }
 }
 
 fn status(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
     only(keys, "status", &["unknown", "defaults", "ping", "online", "offline"], desk);
-    let (online, offline) = (keys.text("online", &mut desk.out), keys.text("offline", &mut desk.out));
+    let (online, offline) = (texts(keys, "online", desk), texts(keys, "offline", desk));
     for (one, other) in [("online", "offline"), ("offline", "online")] {
         if keys.has(one) && !keys.has(other) {
             desk.out
@@ -159,18 +256,26 @@ fn status(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
                 .want("online = \"Online\" and offline = \"Offline\"");
         }
     }
-    if let (Some(a), Some(b)) = (&online, &offline)
-        && a.it == b.it
-    {
+    if let Some(b) = offline.iter().find(|b| online.iter().any(|a| a.it == b.it)) {
         desk.out
             .error(Code::BadValue, b.at, keys.key("offline"), "`online` and `offline` are the same text")
             .want("online = \"Online\" and offline = \"Offline\"");
     }
-    RouteKind::Status { online: online.map(|t| t.it.to_owned()), offline: offline.map(|t| t.it.to_owned()) }
+    let owned = |texts: Vec<Placed<&str>>| texts.into_iter().map(|t| t.it.to_owned()).collect();
+    RouteKind::Status { online: owned(online), offline: owned(offline) }
 }
 
-fn command(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
-    only(keys, "command", &["unknown", "defaults", "payload", "reply", "qos"], desk);
+/// One text, or a list of them.
+fn texts<'a>(keys: &Keys<'a>, key: &str, desk: &mut Desk<'_>) -> Vec<Placed<&'a str>> {
+    match keys.entry(key).map(|e| &e.node.value) {
+        None => Vec::new(),
+        Some(Content::List(_)) => keys.texts(key, &mut desk.out),
+        Some(_) => keys.text(key, &mut desk.out).into_iter().collect(),
+    }
+}
+
+fn command(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "command", &["unknown", "defaults", "name", "payload", "reply", "qos"], desk);
     let mut payload = BTreeMap::new();
     if let Some((table, _)) = keys.sub("payload", "{ true = \"ON\", false = \"OFF\" }", &mut desk.out) {
         let trail = keys.trail.then("payload");
@@ -182,7 +287,7 @@ fn command(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
         }
     }
     let qos = keys.integer("qos", 0..=1, &mut desk.out).and_then(|n| u8::try_from(n).ok()).unwrap_or(1);
-    RouteKind::Command { payload, reply: reply(keys, desk), qos }
+    RouteKind::Command { payload, reply: reply(keys, desk), qos, name: name(keys, places, desk) }
 }
 
 fn reply(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<Reply> {
@@ -243,7 +348,7 @@ fn topic_fault(topic: &str, publish: bool, point: bool) -> Result<(), (String, S
     let mut found = Vec::new();
     for level in topic.split('/') {
         match level {
-            "{device}" | "{point}" => {
+            "{device}" | "{point}" | "{group}" => {
                 if found.contains(&level) {
                     return Err((format!("{level} stands twice"), example.into()));
                 }
@@ -252,12 +357,21 @@ fn topic_fault(topic: &str, publish: bool, point: bool) -> Result<(), (String, S
             "+" | "#" if publish => {
                 return Err(("commands are published, so there are no wildcards".into(), topic.replace(['+', '#'], "{point}")));
             }
+            _ if point && level.strip_suffix("{point}").is_some_and(|text| !text.contains(['{', '}'])) => {
+                if found.contains(&"{point}") {
+                    return Err(("{point} stands twice".into(), example.into()));
+                }
+                found.push("{point}");
+            }
             _ if level.contains("{device}") || level.contains("{point}") => {
                 let place = if level.contains("{device}") { "{device}" } else { "{point}" };
                 return Err((format!("{place} is a whole level between slashes"), topic.replace(level, place)));
             }
             _ if level.contains('{') || level.contains('}') => {
-                return Err((format!("`{level}` is no place; there are {{device}} and {{point}}"), topic.replace(level, "{device}")));
+                return Err((
+                    format!("`{level}` is no place; there are {{device}}, {{point}} and {{group}}"),
+                    topic.replace(level, "{device}"),
+                ));
             }
             _ => {}
         }
@@ -270,8 +384,8 @@ fn topic_fault(topic: &str, publish: bool, point: bool) -> Result<(), (String, S
         };
         return Err(("{device} is missing: which level names the device?".into(), want));
     }
-    if !point && found.contains(&"{point}") {
-        return Err(("a status belongs to a device, not to a point".into(), topic.replace("{point}", "+")));
+    if !point && found.len() > 1 {
+        return Err(("this is said of a device, not of a point".into(), topic.replace("{point}", "+").replace("{group}", "+")));
     }
     Ok(())
 }
@@ -297,6 +411,12 @@ mod tests {
             ("a/{device}/{point}", false, false, Some("a/{device}/+")),
             ("cmnd/{device}/+", true, true, Some("cmnd/{device}/{point}")),
             ("a#/{device}", false, true, Some("tele/{device}/{point}")),
+            ("stat/{device}/POWER{point}", false, true, None),
+            ("{device}/command/switch:{point}", true, true, None),
+            ("stat/{device}/{point}POWER", false, true, Some("stat/{device}/{point}")),
+            ("a/{point}/{device}/b{point}", false, true, Some("tele/{device}/{point}")),
+            ("homie/{device}/{group}/{point}", false, true, None),
+            ("a/{device}/{group}", false, false, Some("a/{device}/+")),
         ] {
             assert_eq!(topic_fault(topic, publish, point).err().map(|e| e.1), want.map(str::to_owned), "{topic}");
         }

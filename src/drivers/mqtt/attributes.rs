@@ -6,9 +6,10 @@ use crate::{drivers::leaves, limits, model::PointId};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
-/// Empty for a payload that is no object. `null`: not said any more.
-pub fn attributes(payload: &[u8]) -> BTreeMap<PointId, Option<String>> {
-    let Ok(Value::Object(fields)) = leaves::value(payload) else { return BTreeMap::new() };
+/// Empty for a payload that is no object, or has none where the pointer leads. `null`: not said any more.
+pub fn attributes(payload: &[u8], at: Option<&str>) -> BTreeMap<PointId, Option<String>> {
+    let Ok(root) = leaves::value(payload) else { return BTreeMap::new() };
+    let Some(Value::Object(fields)) = root.pointer(at.unwrap_or_default()) else { return BTreeMap::new() };
     let one = |(name, value): (&String, &Value)| {
         let text = match value {
             Value::String(text) => Some(text.clone()),
@@ -29,10 +30,14 @@ mod tests {
     #[test]
     fn words_are_attributes_and_numbers_are_not() {
         let said = br#"{"status":"online","ip":"10.0.0.7","fw":"1.2","mains":true,"rssi":-60,"gone":null,"a b":"x","deep":{"x":"y"}}"#;
-        let got: Vec<String> = attributes(said).iter().map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("-"))).collect();
+        let got: Vec<String> =
+            attributes(said, None).iter().map(|(name, value)| format!("{name}={}", value.as_deref().unwrap_or("-"))).collect();
         assert_eq!(got, ["fw=1.2", "gone=-", "ip=10.0.0.7", "mains=true"]);
+        let deep: Vec<String> = attributes(said, Some("/deep")).keys().map(ToString::to_string).collect();
+        assert_eq!(deep, ["x"]);
+        assert!(attributes(said, Some("/nowhere")).is_empty());
         for plain in [&b"online"[..], b"1", b"\"offline\"", b"[1]", b"{", b""] {
-            assert!(attributes(plain).is_empty());
+            assert!(attributes(plain, None).is_empty());
         }
     }
 }

@@ -16,6 +16,7 @@ mod attributes;
 mod broker;
 mod codec;
 mod echo;
+mod families;
 mod fate;
 mod intake;
 mod orders;
@@ -27,6 +28,8 @@ pub mod server;
 mod topics;
 
 #[cfg(test)]
+mod preset_tests;
+#[cfg(test)]
 mod tests;
 
 use crate::{
@@ -37,6 +40,7 @@ use crate::{
     system::clock::Clock,
 };
 use broker::{Broker, BrokerPort};
+use families::Families;
 use intake::{Heard, Intake};
 use orders::{Deliver, Orders};
 use routes::Routes;
@@ -124,10 +128,11 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
             mpsc::error::TrySendError::Full(order) | mpsc::error::TrySendError::Closed(order) => order,
         })
     });
-    let intake = Arc::new(Intake::new(Routes::new(&config.routes), doors.clone(), clock));
+    let families = Arc::new(Families::of(&config.routes));
+    let intake = Arc::new(Intake::new(Routes::new(&config.routes).telling(&families), doors.clone(), clock));
     let commands = orders::commands(&config.routes);
     let (replies, urgent) = (intake.replies.clone(), doors.urgent.clone());
-    let serve = move |deliver: Deliver| Orders { routes: commands, deliver, replies, urgent, clock };
+    let serve = move |deliver: Deliver| Orders { routes: commands, deliver, replies, families, urgent, clock };
 
     let (local, at, counters, ended): (LocalPort, _, _, _) = match &config.mode {
         Mode::Listen { at, users } => {

@@ -9,9 +9,10 @@
 //! Invariant: every order ends in exactly one `Done`. Nothing is sent after its deadline, and nothing twice by us.
 
 use super::{
+    families::Families,
     fate::{Fate, Fated},
     replies::{Answer, Awaited, Replies, Wait},
-    topics::Template,
+    topics::{Places, Template, places_of},
 };
 use crate::{
     config::{
@@ -45,6 +46,7 @@ pub struct Orders {
     pub routes: Vec<Commands>,
     pub deliver: Deliver,
     pub replies: Arc<Replies>,
+    pub families: Arc<Families>,
     pub urgent: mpsc::Sender<Urgent>,
     pub clock: Clock,
 }
@@ -55,14 +57,22 @@ pub struct Commands {
     payload: BTreeMap<String, String>,
     reply: Option<Reply>,
     qos: u8,
+    /// How its points are called.
+    name: Option<String>,
+    preset: Option<&'static str>,
 }
 
 pub fn commands(routes: &[Route]) -> Vec<Commands> {
     let command = |route: &Route| match &route.kind {
-        RouteKind::Command { payload, reply, qos } => {
-            Some(Commands { topic: Template::parse(&route.topic), payload: payload.clone(), reply: reply.clone(), qos: (*qos).min(1) })
-        }
-        RouteKind::Telemetry { .. } | RouteKind::Status { .. } => None,
+        RouteKind::Command { payload, reply, qos, name } => Some(Commands {
+            topic: Template::parse(&route.topic),
+            payload: payload.clone(),
+            reply: reply.clone(),
+            qos: (*qos).min(1),
+            name: name.clone(),
+            preset: route.preset,
+        }),
+        RouteKind::Telemetry { .. } | RouteKind::Status { .. } | RouteKind::Attributes { .. } => None,
     };
     routes.iter().filter_map(command).collect()
 }
@@ -132,7 +142,7 @@ impl Orders {
             return ended(Phase::Expired, "its deadline passed before it could be sent");
         }
         let mut nobody = ended(Phase::Failed, format!("no command route leads to {}", order.device));
-        for route in &self.routes {
+        for route in self.routes.iter().filter(|route| self.families.may_take(&order.device, route.preset)) {
             let Some(pieces) = route.pieces(&order.device, values) else { continue };
             match self.try_route(route, pieces, order).await {
                 Ok(outcome) => return outcome,
@@ -260,13 +270,13 @@ impl Commands {
         let point = |(point, value): (&PointId, &Value)| (point.clone(), value.clone(), text(value));
         if self.topic.has_point() {
             let piece = |entry: (&PointId, &Value)| {
-                let topic = self.topic.fill(device.as_str(), Some(entry.0.as_str()))?;
+                let topic = self.topic.fill(self.places(device, entry.0)?)?;
                 let points = vec![point(entry)];
                 Some(Piece { topic, body: points[0].2.clone(), points })
             };
             return values.iter().map(piece).collect();
         }
-        let topic = self.topic.fill(device.as_str(), None)?;
+        let topic = self.topic.fill(Places { device: Some(device.as_str()), ..Places::default() })?;
         let member = |(point, value): (&PointId, &Value)| {
             let mapped = self.payload.get(&payload_key(value)).map(|text| serde_json::Value::String(text.clone()));
             (point.to_string(), mapped.unwrap_or_else(|| json(value)))
@@ -275,13 +285,25 @@ impl Commands {
         Some(vec![Piece { topic, body, points: values.iter().map(point).collect() }])
     }
 
+    /// What stands for this point in topics. `None`: the route has no such points.
+    fn places<'a>(&self, device: &'a DeviceId, point: &'a PointId) -> Option<Places<'a>> {
+        let places = match &self.name {
+            Some(pattern) => places_of(pattern, point.as_str())?,
+            None => Places { point: Some(point.as_str()), ..Places::default() },
+        };
+        // A level with nothing in it would be another topic.
+        let whole = [places.point, places.group].into_iter().flatten().all(|text| !text.is_empty());
+        whole.then_some(Places { device: Some(device.as_str()), ..places })
+    }
+
     fn waits(&self, replies: &Arc<Replies>, device: &DeviceId, piece: &Piece, fate: &Arc<Fate>) -> Vec<(PointId, Value, Wait)> {
         let Some(reply) = &self.reply else { return Vec::new() };
         let template = Template::parse(&reply.topic);
         let wait = |(point, written, sent): &(PointId, Value, String)| {
+            let places = self.places(device, point).unwrap_or_default();
             let wait = replies.wait(Awaited {
-                filter: template.filter_for(device.as_str(), point.as_str()),
-                pointer: reply.value.as_ref().map(|value| value.replace("{point}", point.as_str())),
+                filter: template.filter_for(places),
+                pointer: reply.value.as_ref().map(|value| value.replace("{point}", places.point.unwrap_or_default())),
                 written: written.clone(),
                 sent: sent.clone(),
                 fate: fate.clone(),
@@ -311,7 +333,7 @@ mod tests {
 
     fn route(topic: &str, payload: &[(&str, &str)]) -> Commands {
         let payload = payload.iter().map(|(from, to)| ((*from).to_owned(), (*to).to_owned())).collect();
-        Commands { topic: Template::parse(topic), payload, reply: None, qos: 1 }
+        Commands { topic: Template::parse(topic), payload, reply: None, qos: 1, name: None, preset: None }
     }
 
     #[track_caller]
@@ -338,6 +360,16 @@ mod tests {
         let plain = route("set/{device}", &[]);
         check(&plain, &[("t", Value::Float(21.5)), ("x", Value::Text("eco".into()))], &[("set/plug-1", r#"{"t":21.5,"x":"eco"}"#)]);
         check(&route("set/{device}/+", &[]), &[("t", Value::Int(1))], &[]);
+
+        let named = |topic: &str, name: &str| Commands { name: Some(name.to_owned()), ..route(topic, &[("true", "on")]) };
+        let shelly = named("shellies/{device}/relay/{point}/command", "relay.{point}");
+        check(&shelly, &[("relay.0", Value::Bool(true))], &[("shellies/plug-1/relay/0/command", "on")]);
+        check(&shelly, &[("relay.", Value::Bool(true))], &[]);
+        check(&shelly, &[("POWER", Value::Bool(true))], &[]);
+        let newer = named("{device}/command/switch:{point}", "switch_{point}.output");
+        check(&newer, &[("switch_2.output", Value::Bool(true))], &[("plug-1/command/switch:2", "on")]);
+        let homie = named("homie/{device}/{group}/{point}/set", "{group}.{point}");
+        check(&homie, &[("lamp.power", Value::Bool(true))], &[("homie/plug-1/lamp/power/set", "on")]);
     }
 
     #[test]

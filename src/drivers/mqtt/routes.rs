@@ -4,19 +4,22 @@
 //! can carry status and telemetry. A message that no route asks for is none of ours. One that a route asks for, but that
 //! cannot be used, is unreadable and says why; it is never dropped silently.
 //!
+//! What a firmware's preset makes of real payloads is tested by the transcripts of tests/data/presets.
+//!
 //! Absent on purpose: clocks, receipts, doors, commands (`orders`).
 
 use super::{
     attributes::attributes,
+    families::Families,
     said::said,
-    topics::{Places, Template},
+    topics::{Places, Template, name_of},
 };
 use crate::{
     config::{Route, RouteKind},
     drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
@@ -46,6 +49,7 @@ pub enum Meaning {
 pub struct Routes {
     listed: Vec<Listed>,
     replies: Vec<Template>,
+    families: Arc<Families>,
 }
 
 #[derive(Debug)]
@@ -54,12 +58,14 @@ struct Listed {
     topic: Template,
     kind: Kind,
     offline_after: Option<Duration>,
+    preset: Option<&'static str>,
 }
 
 #[derive(Debug)]
 enum Kind {
-    Telemetry { values: Vec<(PointId, String)>, shapes: Shapes },
-    Status { online: Option<String>, offline: Option<String> },
+    Telemetry { values: Vec<(PointId, String)>, name: Option<String>, shapes: Shapes },
+    Status { online: Vec<String>, offline: Vec<String> },
+    Attributes { at: Option<String> },
 }
 
 impl Routes {
@@ -67,10 +73,11 @@ impl Routes {
         let (mut listed, mut replies) = (Vec::new(), Vec::new());
         for route in config {
             let kind = match &route.kind {
-                RouteKind::Telemetry { values, .. } => {
+                RouteKind::Telemetry { values, shape, .. } => {
                     let values = values.iter().map(|(point, pointer)| (point.clone(), pointer.clone())).collect();
-                    Kind::Telemetry { values, shapes: Shapes::default() }
+                    Kind::Telemetry { values, name: shape.name.clone(), shapes: Shapes::with(shape) }
                 }
+                RouteKind::Attributes { at } => Kind::Attributes { at: at.clone() },
                 RouteKind::Status { online, offline } => Kind::Status { online: online.clone(), offline: offline.clone() },
                 RouteKind::Command { reply, .. } => {
                     replies.extend(reply.iter().map(|reply| Template::parse(&reply.topic)));
@@ -78,9 +85,14 @@ impl Routes {
                 }
             };
             let topic = Template::parse(&route.topic);
-            listed.push(Listed { id: route.id.to_string(), topic, kind, offline_after: route.offline_after });
+            listed.push(Listed { id: route.id.to_string(), topic, kind, offline_after: route.offline_after, preset: route.preset });
         }
-        Routes { listed, replies }
+        Routes { listed, replies, families: Arc::default() }
+    }
+
+    /// Tells by which preset each device was heard.
+    pub fn telling(self, families: &Arc<Families>) -> Routes {
+        Routes { families: Arc::clone(families), ..self }
     }
 
     /// What to subscribe to at an external broker: all that maps, and the replies to commands.
@@ -101,9 +113,14 @@ impl Routes {
         for route in &mut self.listed {
             if let Some(places) = route.topic.places(topic) {
                 let meaning = route.meaning(places, payload);
+                if let Ok(Meaning::Telemetry { device, .. } | Meaning::Status { device, .. }) = &meaning {
+                    self.families.heard(device, route.preset);
+                }
                 let meaning = meaning.unwrap_or_else(|reason| Meaning::Unreadable { via: route.id.clone(), reason });
                 let besides = match &meaning {
-                    Meaning::Status { device, .. } => Some((device.clone(), attributes(payload))).filter(|(_, values)| !values.is_empty()),
+                    Meaning::Status { device, .. } => {
+                        Some((device.clone(), attributes(payload, None))).filter(|(_, values)| !values.is_empty())
+                    }
                     _ => None,
                 };
                 found.push(meaning);
@@ -126,15 +143,26 @@ impl Listed {
         let device = DeviceId::parse(name).map_err(|e| format!("{name:?} in the topic is no device id: {e}"))?;
         let via = self.id.clone();
         match &mut self.kind {
-            Kind::Telemetry { values, shapes } => {
-                let leaves = if values.is_empty() {
-                    shapes.all(payload, places.point.unwrap_or("value"))
-                } else {
-                    shapes.chosen(payload, values.iter().map(|(point, pointer)| (point, pointer.as_str())))
+            Kind::Telemetry { values, name, shapes } => {
+                let leaves = match name {
+                    _ if !values.is_empty() => shapes.chosen(payload, values.iter().map(|(point, pointer)| (point, pointer.as_str()))),
+                    Some(pattern) => {
+                        let name = name_of(pattern, places);
+                        shapes.under(payload, &name, &name)
+                    }
+                    None => shapes.all(payload, places.point.unwrap_or("value")),
                 };
                 leaves.map(|leaves| Meaning::Telemetry { device, via, leaves }).map_err(|e| e.to_string())
             }
-            Kind::Status { online, offline } => match said(payload, online.as_deref(), offline.as_deref()) {
+            Kind::Attributes { at } => {
+                let values = attributes(payload, at.as_deref());
+                if values.is_empty() {
+                    Err("there are no words in it that a device says of itself".into())
+                } else {
+                    Ok(Meaning::Attributes { device, values })
+                }
+            }
+            Kind::Status { online, offline } => match said(payload, online, offline) {
                 Some(online) => Ok(Meaning::Status { device, via, online, offline_after: self.offline_after }),
                 None => Err("says neither online nor offline; set the route's 'online' and 'offline' to its texts".into()),
             },
@@ -154,16 +182,28 @@ mod tests {
     fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
         let offline_after = Some(Duration::from_secs(900));
         let unknown = Unknown::Register;
-        Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown, offline_after, alarm_after: None, ping: None }
+        Route {
+            id: RouteId::parse(id).unwrap(),
+            topic: topic.into(),
+            kind,
+            unknown,
+            offline_after,
+            alarm_after: None,
+            ping: None,
+            preset: None,
+        }
     }
 
     fn telemetry(values: &[(&str, &str)]) -> RouteKind {
         let values = values.iter().map(|(point, pointer)| (PointId::parse(point).unwrap(), (*pointer).to_owned())).collect();
-        RouteKind::Telemetry { values, time: None }
+        RouteKind::Telemetry { values, time: None, shape: Default::default() }
     }
 
     fn status(online: Option<&str>, offline: Option<&str>) -> RouteKind {
-        RouteKind::Status { online: online.map(str::to_owned), offline: offline.map(str::to_owned) }
+        RouteKind::Status {
+            online: online.into_iter().map(str::to_owned).collect(),
+            offline: offline.into_iter().map(str::to_owned).collect(),
+        }
     }
 
     /// The routes of a house with devices of several makes.
@@ -176,7 +216,7 @@ mod tests {
             route("shelly-online", "shellies/{device}/online", status(None, None)),
             route("tasmota", "tele/{device}/SENSOR", telemetry(&[("power", "/ENERGY/Power"), ("total", "/ENERGY/Total")])),
             route("tasmota-lwt", "tele/{device}/LWT", status(Some("Online"), Some("Offline"))),
-            route("tasmota-switch", "cmnd/{device}/{point}", RouteKind::Command { payload: Default::default(), reply, qos: 1 }),
+            route("tasmota-switch", "cmnd/{device}/{point}", RouteKind::Command { payload: Default::default(), reply, qos: 1, name: None }),
             route("weather", "weather", telemetry(&[])),
             route("zigbee", "zigbee2mqtt/{device}", telemetry(&[])),
             route("zigbee-online", "zigbee2mqtt/{device}/availability", status(None, None)),
@@ -185,7 +225,7 @@ mod tests {
         ])
     }
 
-    fn show(meaning: &Meaning) -> String {
+    pub(super) fn show(meaning: &Meaning) -> String {
         let text = |value: &Value| match value {
             Value::Text(text) => format!("{text:?}"),
             other => crate::config::mqtt::payload_key(other),

@@ -4,12 +4,12 @@ use crate::drivers::leaves;
 use serde_json::Value;
 
 /// The route's own texts come first, then the words that devices commonly use.
-pub fn said(payload: &[u8], online: Option<&str>, offline: Option<&str>) -> Option<bool> {
+pub fn said(payload: &[u8], online: &[String], offline: &[String]) -> Option<bool> {
     let text = std::str::from_utf8(payload).ok()?.trim();
-    if online.is_some_and(|own| own == text) {
+    if online.iter().any(|own| own == text) {
         return Some(true);
     }
-    if offline.is_some_and(|own| own == text) {
+    if offline.iter().any(|own| own == text) {
         return Some(false);
     }
     if let Some(known) = word(text) {
@@ -24,13 +24,13 @@ pub fn said(payload: &[u8], online: Option<&str>, offline: Option<&str>) -> Opti
     }
 }
 
-fn one(json: &Value, online: Option<&str>, offline: Option<&str>) -> Option<bool> {
+fn one(json: &Value, online: &[String], offline: &[String]) -> Option<bool> {
     match json {
         Value::Bool(on) => Some(*on),
         Value::Number(n) if n.as_u64() == Some(1) => Some(true),
         Value::Number(n) if n.as_u64() == Some(0) => Some(false),
-        Value::String(text) if online == Some(text) => Some(true),
-        Value::String(text) if offline == Some(text) => Some(false),
+        Value::String(text) if online.contains(text) => Some(true),
+        Value::String(text) if offline.contains(text) => Some(false),
         Value::String(text) => word(text.trim()),
         _ => None,
     }
@@ -56,15 +56,16 @@ mod tests {
         let yes = ["1", " 1\n", "online", "Online", "ONLINE", "true", r#"{"status":"online"}"#, r#"{"state":"online"}"#, r#"{"status":1}"#];
         let no = ["0", "offline", "Offline", "false", r#""offline""#, r#"{"status":"Offline","x":1}"#, r#"{"state":false}"#];
         let neither = ["", "2", "on", "onlin", "{", r#"{"status":2}"#, r#"{"x":"online"}"#, "[1]", "null"];
-        yes.iter().for_each(|p| assert_eq!(said(p.as_bytes(), None, None), Some(true), "{p}"));
-        no.iter().for_each(|p| assert_eq!(said(p.as_bytes(), None, None), Some(false), "{p}"));
-        neither.iter().for_each(|p| assert_eq!(said(p.as_bytes(), None, None), None, "{p}"));
-        assert_eq!(said(&[0xff, 0x31], None, None), None);
+        yes.iter().for_each(|p| assert_eq!(said(p.as_bytes(), &[], &[]), Some(true), "{p}"));
+        no.iter().for_each(|p| assert_eq!(said(p.as_bytes(), &[], &[]), Some(false), "{p}"));
+        neither.iter().for_each(|p| assert_eq!(said(p.as_bytes(), &[], &[]), None, "{p}"));
+        assert_eq!(said(&[0xff, 0x31], &[], &[]), None);
     }
 
     #[test]
     fn the_texts_of_the_route_come_first() {
-        let own = |payload: &str| said(payload.as_bytes(), Some("alive"), Some("1"));
+        let own = |payload: &str| said(payload.as_bytes(), &["alive".into(), "asleep".into()], &["1".into()]);
+        assert_eq!(own("asleep"), Some(true));
         assert_eq!(own("alive"), Some(true));
         assert_eq!(own("1"), Some(false));
         assert_eq!(own(r#"{"status":"alive"}"#), Some(true));

@@ -30,21 +30,30 @@ const SHORT: Duration = Duration::from_millis(200);
 
 fn route(id: &str, topic: &str, kind: RouteKind) -> Route {
     let unknown = Unknown::Register;
-    Route { id: RouteId::parse(id).unwrap(), topic: topic.into(), kind, unknown, offline_after: None, alarm_after: None, ping: None }
+    Route {
+        id: RouteId::parse(id).unwrap(),
+        topic: topic.into(),
+        kind,
+        unknown,
+        offline_after: None,
+        alarm_after: None,
+        ping: None,
+        preset: None,
+    }
 }
 
 fn switch(reply: bool, within_ms: u64) -> RouteKind {
     let payload = [("true", "ON"), ("false", "OFF")].map(|(from, to)| (from.to_owned(), to.to_owned())).into();
     let within = Duration::from_millis(within_ms);
     let reply = reply.then(|| Reply { topic: "stat/{device}/RESULT".into(), value: Some("/{point}".into()), within });
-    RouteKind::Command { payload, reply, qos: 1 }
+    RouteKind::Command { payload, reply, qos: 1, name: None }
 }
 
 fn routes(reply: bool, within_ms: u64) -> Vec<Route> {
     vec![
-        route("own", "devices/status/{device}", RouteKind::Status { online: None, offline: None }),
-        route("sensor", "tele/{device}/SENSOR", RouteKind::Telemetry { values: Default::default(), time: None }),
-        route("status", "tele/{device}/LWT", RouteKind::Status { online: None, offline: None }),
+        route("own", "devices/status/{device}", RouteKind::Status { online: vec![], offline: vec![] }),
+        route("sensor", "tele/{device}/SENSOR", RouteKind::Telemetry { values: Default::default(), time: None, shape: Default::default() }),
+        route("status", "tele/{device}/LWT", RouteKind::Status { online: vec![], offline: vec![] }),
         route("switch", "cmnd/{device}/{point}", switch(reply, within_ms)),
     ]
 }

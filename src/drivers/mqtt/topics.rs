@@ -71,6 +71,9 @@ enum Level {
     Text(String),
     Device,
     Point,
+    /// `{point}` behind a text: `POWER{point}`.
+    Behind(String),
+    Group,
     Any,
     Rest,
 }
@@ -80,6 +83,7 @@ enum Level {
 pub struct Places<'a> {
     pub device: Option<&'a str>,
     pub point: Option<&'a str>,
+    pub group: Option<&'a str>,
 }
 
 impl Template {
@@ -87,9 +91,13 @@ impl Template {
         let level = |level: &str| match level {
             "{device}" => Level::Device,
             "{point}" => Level::Point,
+            "{group}" => Level::Group,
             "+" => Level::Any,
             "#" => Level::Rest,
-            text => Level::Text(text.to_owned()),
+            text => match text.strip_suffix("{point}") {
+                Some(before) => Level::Behind(before.to_owned()),
+                None => Level::Text(text.to_owned()),
+            },
         };
         Template { levels: text.split('/').map(level).collect() }
     }
@@ -98,31 +106,25 @@ impl Template {
     pub fn filter(&self) -> String {
         let level = |level: &Level| match level {
             Level::Text(text) => text.clone(),
-            Level::Device | Level::Point | Level::Any => "+".to_owned(),
+            Level::Device | Level::Point | Level::Behind(_) | Level::Group | Level::Any => "+".to_owned(),
             Level::Rest => "#".to_owned(),
         };
         self.levels.iter().map(level).collect::<Vec<_>>().join("/")
     }
 
-    /// The same for one device and point: a topic, if no wildcard is left.
-    pub fn filter_for(&self, device: &str, point: &str) -> String {
-        let level = |level: &Level| match level {
-            Level::Text(text) => text.clone(),
-            Level::Device => device.to_owned(),
-            Level::Point => point.to_owned(),
-            Level::Any => "+".to_owned(),
-            Level::Rest => "#".to_owned(),
-        };
+    /// The same for what is known: a topic, if no wildcard is left.
+    pub fn filter_for(&self, places: Places<'_>) -> String {
+        let level = |level: &Level| filled(level, places).unwrap_or_else(|| if *level == Level::Rest { "#" } else { "+" }.to_owned());
         self.levels.iter().map(level).collect::<Vec<_>>().join("/")
     }
 
     pub fn has_point(&self) -> bool {
-        self.levels.contains(&Level::Point)
+        self.levels.iter().any(|level| matches!(level, Level::Point | Level::Behind(_)))
     }
 
     /// The device and the point that `topic` names, or `None` if it is none of this template.
     pub fn places<'a>(&self, topic: &'a str) -> Option<Places<'a>> {
-        let wild = matches!(self.levels.first(), Some(Level::Device | Level::Point | Level::Any | Level::Rest));
+        let wild = !matches!(self.levels.first(), None | Some(Level::Text(_) | Level::Behind(_)));
         if wild && topic.starts_with('$') {
             return None;
         }
@@ -137,22 +139,59 @@ impl Template {
                 Level::Text(text) if text != got => return None,
                 Level::Text(_) | Level::Any | Level::Rest => {}
                 Level::Device => found.device = Some(got),
+                // By convention such a level is about the device, and no point of it.
+                Level::Point | Level::Group if got.starts_with('$') => return None,
                 Level::Point => found.point = Some(got),
+                Level::Group => found.group = Some(got),
+                Level::Behind(text) => found.point = Some(got.strip_prefix(text.as_str())?),
             }
         }
         levels.next().is_none().then_some(found)
     }
 
-    /// The topic for a device and a point. `None`: a wildcard is left, so there is no one topic.
-    pub fn fill(&self, device: &str, point: Option<&str>) -> Option<String> {
-        let level = |level: &Level| match level {
-            Level::Text(text) => Some(text.clone()),
-            Level::Device => Some(device.to_owned()),
-            Level::Point => point.map(str::to_owned),
-            Level::Any | Level::Rest => None,
-        };
-        self.levels.iter().map(level).collect::<Option<Vec<_>>>().map(|levels| levels.join("/"))
+    /// The topic for a device and a point. `None`: a wildcard or a place is left, so there is no one topic.
+    pub fn fill(&self, places: Places<'_>) -> Option<String> {
+        self.levels.iter().map(|level| filled(level, places)).collect::<Option<Vec<_>>>().map(|levels| levels.join("/"))
     }
+}
+
+fn filled(level: &Level, places: Places<'_>) -> Option<String> {
+    match level {
+        Level::Text(text) => Some(text.clone()),
+        Level::Device => places.device.map(str::to_owned),
+        Level::Point => places.point.map(str::to_owned),
+        Level::Group => places.group.map(str::to_owned),
+        Level::Behind(text) => places.point.map(|point| format!("{text}{point}")),
+        Level::Any | Level::Rest => None,
+    }
+}
+
+/// The name of a point, made of what stands in a topic.
+pub fn name_of(pattern: &str, places: Places<'_>) -> String {
+    pattern.replace("{group}", places.group.unwrap_or_default()).replace("{point}", places.point.unwrap_or_default())
+}
+
+/// The other way round: what of a name stands for the places of its pattern. `None`: it is no such name.
+pub fn places_of<'a>(pattern: &str, name: &'a str) -> Option<Places<'a>> {
+    let mut found = Places::default();
+    let (mut pattern, mut name) = (pattern, name);
+    while let Some((text, rest)) = pattern.split_once('{') {
+        name = name.strip_prefix(text)?;
+        let (place, rest) = rest.split_once('}')?;
+        // The last place takes what is left; one before it ends where the text behind it begins.
+        let until = rest.split('{').next().unwrap_or_default();
+        let end = match rest.contains('{') {
+            true => name.find(until)?,
+            false => name.len().checked_sub(until.len())?,
+        };
+        let (value, left) = name.split_at_checked(end)?;
+        match place {
+            "group" => found.group = Some(value),
+            _ => found.point = Some(value),
+        }
+        (pattern, name) = (rest, left);
+    }
+    (pattern == name).then_some(found)
 }
 
 #[cfg(test)]
@@ -196,20 +235,62 @@ mod tests {
         no.iter().for_each(|(right, asked)| assert!(!covers(right, asked), "{right} {asked}"));
     }
 
+    fn places<'a>(device: &'a str, point: &'a str) -> Places<'a> {
+        Places { device: Some(device), point: Some(point), group: None }
+    }
+
+    #[test]
+    fn a_point_may_stand_behind_a_text_and_in_a_group() {
+        let t = Template::parse("stat/{device}/POWER{point}");
+        assert_eq!(t.filter(), "stat/+/+");
+        assert_eq!(t.places("stat/d/POWER2"), Some(places("d", "2")));
+        assert_eq!(t.places("stat/d/POWER"), Some(places("d", "")));
+        assert_eq!(t.places("stat/d/RESULT"), None);
+        assert_eq!(t.fill(places("d", "2")).as_deref(), Some("stat/d/POWER2"));
+
+        let t = Template::parse("homie/{device}/{group}/{point}");
+        let engine = Places { group: Some("engine"), ..places("car", "temperature") };
+        assert_eq!(t.places("homie/car/engine/temperature"), Some(engine));
+        assert_eq!(t.places("homie/car/engine/$properties"), None);
+        assert_eq!(t.places("homie/car/$fw/name"), None);
+        assert_eq!(t.fill(engine).as_deref(), Some("homie/car/engine/temperature"));
+        assert_eq!((t.fill(places("car", "x")), t.filter_for(places("car", "x"))), (None, "homie/car/+/x".into()));
+    }
+
+    #[test]
+    fn names_are_made_of_places_and_taken_apart_again() {
+        #[track_caller]
+        fn check(pattern: &str, group: Option<&str>, point: Option<&str>, name: &str) {
+            let places = Places { group, point, device: None };
+            assert_eq!(name_of(pattern, places), name);
+            assert_eq!(places_of(pattern, name), Some(places));
+        }
+        check("relay.{point}", None, Some("0"), "relay.0");
+        check("switch_{point}.output", None, Some("0"), "switch_0.output");
+        check("POWER{point}", None, Some(""), "POWER");
+        check("{group}.{point}", Some("engine"), Some("temperature.max"), "engine.temperature.max");
+        check("display", None, None, "display");
+        for (pattern, other) in
+            [("relay.{point}", "relais.0"), ("switch_{point}.output", "switch_0.power"), ("{group}.{point}", "x"), ("a{point}b", "a")]
+        {
+            assert_eq!(places_of(pattern, other), None, "{pattern} {other}");
+        }
+    }
+
     #[test]
     fn a_template_gives_filter_places_and_topic() {
         let t = Template::parse("tele/{device}/SENSOR");
         assert_eq!(t.filter(), "tele/+/SENSOR");
-        assert_eq!(t.places("tele/plug-1/SENSOR"), Some(Places { device: Some("plug-1"), point: None }));
+        assert_eq!(t.places("tele/plug-1/SENSOR"), Some(Places { device: Some("plug-1"), ..Places::default() }));
         assert_eq!(t.places("tele/plug-1/STATE"), None);
         assert_eq!(t.places("tele/plug-1/SENSOR/x"), None);
-        assert_eq!(t.fill("plug-1", None).as_deref(), Some("tele/plug-1/SENSOR"));
+        assert_eq!(t.fill(places("plug-1", "x")).as_deref(), Some("tele/plug-1/SENSOR"));
 
         let t = Template::parse("shellies/{device}/relay/{point}/#");
         assert_eq!(t.filter(), "shellies/+/relay/+/#");
-        assert_eq!(t.places("shellies/s1/relay/0"), Some(Places { device: Some("s1"), point: Some("0") }));
-        assert_eq!(t.places("shellies/s1/relay/0/power/x"), Some(Places { device: Some("s1"), point: Some("0") }));
-        assert_eq!(t.fill("s1", Some("0")), None);
+        assert_eq!(t.places("shellies/s1/relay/0"), Some(places("s1", "0")));
+        assert_eq!(t.places("shellies/s1/relay/0/power/x"), Some(places("s1", "0")));
+        assert_eq!(t.fill(places("s1", "0")), None);
         assert_eq!(Template::parse("{device}/x").places("$SYS/x"), None);
     }
 
@@ -219,6 +300,13 @@ mod tests {
             prop_assume!(is_topic(&topic));
             let t = Template::parse(&template);
             prop_assert_eq!(t.places(&topic).is_some(), matches(&t.filter(), &topic));
+        }
+
+        #[test]
+        fn a_name_that_is_taken_apart_gives_itself(pattern in "[a.]{0,2}(\\{group\\}[a.]{0,2})?\\{point\\}[a.]{0,2}", name in "[a-b.]{0,8}") {
+            if let Some(places) = places_of(&pattern, &name) {
+                prop_assert_eq!(name_of(&pattern, places), name);
+            }
         }
 
         #[test]

@@ -19,6 +19,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 mod commands;
 mod field;
 mod pushed;
+mod relays;
 mod schedules;
 mod upkeep;
 
@@ -56,11 +57,12 @@ fn config() -> Config {
     let route = |id: &str, unknown| Route {
         id: RouteId::parse(id).unwrap(),
         topic: format!("{id}/{{device}}"),
-        kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None },
+        kind: RouteKind::Telemetry { values: BTreeMap::new(), time: None, shape: config::Shape::default() },
         unknown,
         offline_after: Some(Duration::from_secs(60)),
         alarm_after: None,
         ping: (id == "open").then(|| config::mqtt::Ping { topic: "ask/{device}/get".into(), payload: String::new() }),
+        preset: None,
     };
     use config::mqtt::Unknown::{Quarantine, Refuse, Register};
     Config {
@@ -90,6 +92,7 @@ fn config() -> Config {
         },
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
         schedules: vec![],
+        webhooks: vec![],
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{Caps, Stamp, Work, apply, apply_change, commands, letters, to_json};
 use crate::{
-    model::{Alarm, Boot, DeadLetter, Event},
+    model::{Alarm, Boot, DeadLetter, Event, Relay},
     store::{
         Accepted, Change,
         db::{self, Trouble},
@@ -75,6 +75,7 @@ fn moment(change: &Change) -> Boot {
         | Change::Attributes { at, .. }
         | Change::CommandPhase { at, .. }
         | Change::CommandDone { at, .. }
+        | Change::Relay(Relay { at, .. })
         | Change::Learned { at, .. }
         | Change::DeadLetter(DeadLetter { at, .. })
         | Change::Event(Event { at, .. }) => *at,

@@ -9,6 +9,7 @@ mod epochs;
 mod learned;
 mod letters;
 mod outbox;
+mod relays;
 mod salvage;
 mod schedules;
 mod upkeep;
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{AlarmKind, BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, Wear},
+    model::{AlarmKind, BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, PointId, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
@@ -40,6 +41,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_letters.sql"),
     include_str!("../migrations/state_watch.sql"),
     include_str!("../migrations/state_schedules.sql"),
+    include_str!("../migrations/state_relays.sql"),
 ];
 
 /// Row limits that tests make small.
@@ -127,6 +129,7 @@ pub struct Found {
     pub maintenance: Vec<RestoredMaintenance>,
     pub attributes: Vec<RestoredAttribute>,
     pub schedules: Vec<RestoredSchedule>,
+    pub relays: Vec<(DeviceId, PointId, bool)>,
     pub open_commands: Vec<(Command, Phase)>,
     pub gone: Option<Gone>,
     /// The first event row that an uplink wanted, by its name.
@@ -152,10 +155,10 @@ impl State {
                 marks,
                 outbox,
                 (upkeep::open_alarms(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
-                schedules::all(&db)?,
+                (schedules::all(&db)?, relays::all(&db)?),
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes), schedules) =
+        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes), (schedules, relays)) =
             load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
         let state = State {
@@ -170,7 +173,7 @@ impl State {
             begun: None,
             unwritten: None,
         };
-        Ok(Found { state, boots, devices, alarms, maintenance, attributes, schedules, open_commands, gone, marks, learned, wear })
+        Ok(Found { state, boots, devices, alarms, maintenance, attributes, schedules, relays, open_commands, gone, marks, learned, wear })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
@@ -327,6 +330,7 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Alarm(alarm) => upkeep::alarm(tx, alarm, stamp),
         Change::Maintenance { device, is } => upkeep::maintenance(tx, device, is.as_ref(), stamp),
         Change::Attributes { device, values, at } => upkeep::attributes(tx, device, values, *at, stamp),
+        Change::Relay(relay) => relays::put(tx, relay, stamp),
         Change::CommandPhase { id, phase, .. } => commands::phase(tx, id, *phase),
         Change::CommandDone { id, outcome, at, .. } => {
             commands::done(tx, id, outcome, *at, stamp)?;

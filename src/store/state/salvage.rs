@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::{collections::BTreeMap, path::Path};
 
 /// Those without which something would be done twice or never be told come first.
-const TABLES: [(&str, &str); 14] = [
+const TABLES: [(&str, &str); 15] = [
     ("meta", "key, value"),
     ("boot", "id, uuid, offset_ms, synchronised, seen, quality, source, error_ms"),
     ("clock", "id, boot, at, offset_ms, quality, source, error_ms"),
@@ -27,10 +27,14 @@ const TABLES: [(&str, &str); 14] = [
     ("alarm", "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms"),
     ("attribute", "id, device, name, value, boot, at, wall_ms"),
     ("schedule_run", "id, schedule, at, wall_ms, command, device, phase, reason"),
+    ("relay", "id, device, point, is_on, boot, at, wall_ms, command, source"),
     ("learned", "id, about, key, value, wall_ms"),
     ("dead_letter", "id, boot, at, wall_ms, source, topic, reason, body"),
 ];
-const HISTORY: (&str, &str) = ("status_history", "id, device, boot, at, wall_ms, state, cause, evidence, evidence_at, missed");
+const HISTORY: [(&str, &str); 2] = [
+    ("status_history", "id, device, boot, at, wall_ms, state, cause, evidence, evidence_at, missed"),
+    ("relay_history", "id, device, point, is_on, boot, at, wall_ms, command, source, changes"),
+];
 /// Tables that are looked up by a text: no row ids.
 const BY_TEXT: [(&str, &str); 4] = [("meta", "key"), ("device", "id"), ("maintenance", "device"), ("schedule", "id")];
 /// Of a table that cannot be walked, so many row ids behind the last readable one are tried.
@@ -81,7 +85,7 @@ pub fn salvage(
     put_messages(&db, held).map_err(fail)?;
     let begun = clock.now();
     let mut out = Salvaged::default();
-    for (table, columns) in TABLES.into_iter().chain([HISTORY]) {
+    for (table, columns) in TABLES.into_iter().chain(HISTORY) {
         alive();
         if clock.now().since(begun) > limits::SALVAGE_STATE {
             out.cut = true;

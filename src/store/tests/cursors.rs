@@ -55,7 +55,7 @@ const CONFIGURATIONS: [&[(Name, bool)]; 5] = [
 const OPTIONAL: Name = "b";
 
 fn holders(of: &[(Name, bool)]) -> Vec<Holder> {
-    of.iter().map(|(name, required)| Holder { id: UplinkId::parse(name).unwrap(), required: *required }).collect()
+    of.iter().map(|(name, required)| Holder { id: UplinkId::parse(name).unwrap(), required: *required, events_only: false }).collect()
 }
 
 #[derive(Debug, Default)]

@@ -212,7 +212,7 @@ fn a_refused_event_message_is_sent_again_in_its_order() {
 #[test]
 fn a_batch_that_one_of_two_clouds_refuses_is_parted_for_it_alone() {
     let name = |id: &str| UplinkId::parse(id).unwrap();
-    let holders = || ["a", "b"].map(|id| Holder { id: name(id), required: true }).to_vec();
+    let holders = || ["a", "b"].map(|id| Holder { id: name(id), required: true, events_only: false }).to_vec();
     let (a, b) = (UplinkIndex(0), UplinkIndex(1));
     let dir = dir();
     let with_both = |dir: &Path| Options { uplinks: holders(), ..options(dir, Backing::Inline) };

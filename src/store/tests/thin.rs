@@ -122,7 +122,7 @@ impl Site {
         let mut o = options(self.dir.path(), Backing::Inline);
         self.runs += 1;
         o.epoch_seed = Some(7);
-        o.uplinks = self.consumers.iter().map(|c| Holder { id: c.name.clone(), required: c.required }).collect();
+        o.uplinks = self.consumers.iter().map(|c| Holder { id: c.name.clone(), required: c.required, events_only: false }).collect();
         let mut t = Tuning::of(1 << 20, Duration::from_secs(60));
         t.sizes.file_max = 215 << 10;
         t.sizes.segment_bytes = 32 << 10;

@@ -1,7 +1,7 @@
 //! Alarms, maintenance, attributes and when somebody looked, over a restart.
 
 use super::*;
-use crate::model::{Alarm, AlarmKind, BootIndex, DeviceStatus, Maintenance, State, WallMs};
+use crate::model::{Alarm, AlarmKind, BootIndex, CommandId, DeviceStatus, Maintenance, Relay, RelayBy, State, WallMs};
 use std::collections::BTreeMap;
 
 fn open(dir: &Path) -> (Store, Restored) {
@@ -89,4 +89,48 @@ async fn one_device_that_flaps_leaves_the_others_their_past() {
     assert_eq!(store.history_since(&device(2), WallMs(i64::MAX)).unwrap().len(), 1);
     assert_eq!(store.history_since(&device(2), WallMs(i64::MIN)).unwrap()[0].boot, BootIndex(1));
     assert_eq!(store.history_since(&device(3), WallMs(0)).unwrap(), []);
+}
+
+#[tokio::test]
+async fn switched_points_and_what_switched_them_are_there_after_a_restart() {
+    let dir = dir();
+    let (store, restored) = open(dir.path());
+    assert!(restored.relays.is_empty());
+    let by = RelayBy { command: CommandId::parse("c1").unwrap(), source: "uplink cloud".into() };
+    let relay = |point: &str, on, at, by: Option<&RelayBy>| {
+        let (device, point) = (device(1), PointId::parse(point).unwrap());
+        Change::Relay(Relay { device, point, on, at: Boot(at), by: by.cloned(), changes: 1 })
+    };
+    submit(&store, vec![relay("b", true, 5, None), relay("a", true, 6, None), relay("b", false, 7, Some(&by))]).await.unwrap();
+    store.close().await;
+    drop(store);
+    let (store, restored) = open(dir.path());
+    let point = |name: &str| PointId::parse(name).unwrap();
+    assert_eq!(restored.relays, [(device(1), point("a"), true), (device(1), point("b"), false)]);
+    let rows = store.relays(&device(1)).unwrap();
+    let show = |of: &[crate::store::RelayRow]| -> Vec<String> {
+        let by =
+            |row: &crate::store::RelayRow| row.by.as_ref().map_or("-".to_owned(), |(command, source)| format!("{command} of {source}"));
+        of.iter().map(|row| format!("{} {} {} {}", row.point, row.on, row.at.0, by(row))).collect()
+    };
+    assert_eq!(show(&rows), ["a true 6 -", "b false 7 c1 of uplink cloud"]);
+    assert_eq!(show(&store.relay_history(&device(1), 10).unwrap()), ["b false 7 c1 of uplink cloud", "a true 6 -", "b true 5 -"]);
+    assert!(store.relays(&device(2)).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_relay_that_never_rests_leaves_the_others_their_past() {
+    let dir = dir();
+    let (store, _) = open(dir.path());
+    let relay = |n: usize, on, at| {
+        Change::Relay(Relay { device: device(n), point: PointId::parse("r").unwrap(), on, at: Boot(at), by: None, changes: 1 })
+    };
+    submit(&store, vec![relay(2, true, 1)]).await.unwrap();
+    let most = u64::from(crate::limits::RELAY_HISTORY_OF_ONE);
+    for group in (0..most + 600).collect::<Vec<_>>().chunks(2000) {
+        submit(&store, group.iter().map(|n| relay(1, n % 2 == 0, n + 10)).collect()).await.unwrap();
+    }
+    let kept = store.relay_history(&device(1), u32::MAX).unwrap().len() as u64;
+    assert!((most..=most + 256).contains(&kept), "{kept}");
+    assert_eq!(store.relay_history(&device(2), 10).unwrap().len(), 1);
 }

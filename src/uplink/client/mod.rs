@@ -8,7 +8,7 @@ mod heard;
 mod oversized;
 mod packets;
 mod session;
-mod tls;
+pub(super) mod tls;
 mod words;
 
 pub use connect::Client;

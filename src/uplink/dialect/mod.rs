@@ -8,4 +8,5 @@ pub mod native;
 pub mod read;
 mod shape;
 
+pub use events::event as told;
 pub use native::{Native, Part, Presence};
