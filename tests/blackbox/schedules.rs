@@ -103,8 +103,9 @@ fn schedules_are_managed_from_the_command_line() {
     let all: Vec<_> = json["schedules"].as_array().expect("a list").iter().map(|s| (&s["id"], &s["state"])).collect();
     assert_eq!(all, [(&Json::from("fixed"), &Json::from("disabled"))]);
     let news: Vec<String> = cloud.wait("the news", secs(10), |s| {
-        let news: Vec<String> =
-            s.events_of("schedule").iter().map(|e| format!("{} {}", e["schedule"], e["news"]).replace('"', "")).collect();
+        // A machine that is busy for a second misses a run.
+        let told = s.events_of("schedule").into_iter().filter(|e| e["news"] != "missed");
+        let news: Vec<String> = told.map(|e| format!("{} {}", e["schedule"], e["news"]).replace('"', "")).collect();
         (news.len() >= 3).then_some(news)
     });
     assert_eq!(news, ["pump set", "fixed disabled", "pump removed"]);

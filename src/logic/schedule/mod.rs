@@ -263,8 +263,14 @@ impl Entry {
         if self.next(wall).is_none_or(|next| next > wall) {
             return;
         }
-        let Some(came) = self.rule.table.between(from, wall, limits::SCHEDULE_CATCH_UP + 1) else { return };
-        self.carry(id, at, &came, out);
+        match self.rule.table.between(from, wall, limits::SCHEDULE_CATCH_UP + 1) {
+            Some(came) => self.carry(id, at, &came, out),
+            // What came is further back than is looked.
+            None => {
+                (self.mark.mark, self.kept.mark) = (Some(from), Some(from));
+                out.push(Effect::Moved { id: id.clone(), mark: from });
+            }
+        }
     }
 
     fn carry(&mut self, id: &ScheduleId, at: Moment, came: &Came, out: &mut Vec<Effect>) {

@@ -241,6 +241,18 @@ fn once_is_once_and_a_new_schedule_has_missed_nothing() {
 }
 
 #[test]
+fn what_came_longer_ago_than_is_looked_back_is_left_behind() {
+    let mut m = Machine::new(Rule { missed: Missed::All, ..cron("0 0 1 7 *", Zone::utc()) }, "2026-06-01T00:00:00Z");
+    m.go_to(m.now_ms + 500 * DAY * 1000);
+    // 2027-10-14: of two only the later one is seen.
+    assert_eq!(m.turn(), ["missed 1 2027-07-01T00:00:00Z 2027-07-01T00:00:00Z ran 1", "run 2027-07-01T00:00:00Z"]);
+    let mut m = Machine::new(cron("0 0 29 2 *", Zone::utc()), "2026-06-01T00:00:00Z");
+    m.schedules.set(id(), cron("0 0 29 2 *", Zone::utc()), true, Mark { mark: Some(at("2024-01-01T00:00:00Z")), ran: None });
+    assert_eq!(m.turn(), ["moved 2025-04-27T00:00:00Z"]);
+    assert_eq!(m.wait(30 * DAY), [""; 0]);
+}
+
+#[test]
 fn what_comes_while_it_is_disabled_is_not_missed() {
     let mut m = Machine::new(Rule { missed: Missed::All, ..every(HOUR) }, "2026-06-01T12:30:00Z");
     m.schedules.enable(&id(), false);
