@@ -113,6 +113,8 @@ fn each_page_at_each_size_and_in_each_theme() {
     for (name, size, dark) in [("phone", PHONE, false), ("small", SMALL, true), ("desk", DESK, false), ("desk-dark", DESK, true)] {
         visit.open("/", size, dark);
         visit.wait("both devices", "document.querySelectorAll('a.row').length === 2");
+        // The pump says nothing more: from here on nothing changes but values and ages.
+        visit.wait("the pump is offline", "document.querySelector('a.row.offline') !== null");
         visit.wait("a value", "document.querySelector('a.row').scrollIntoView() ?? [...document.querySelectorAll('.row .reading')].some((r) => /\\d/.test(r.innerText))");
         visit.browser.eval("scrollTo(0, 0)");
         visit.wait("events", "document.querySelectorAll('.events li').length > 0");
