@@ -171,7 +171,10 @@ fn a_page_follows_devices_that_come_and_go() {
     // The meter's server ends: a connection that is refused is a line that is down, and its device is not blamed.
     visit.browser.eval("history.back()");
     drop(meter);
-    visit.wait("the line is down", "[...document.querySelectorAll('.card .pill.offline')].some((p) => p.innerText.includes('down'))");
+    visit.wait(
+        "the line is down",
+        "[...document.querySelectorAll('.card .pill.offline')].some((p) => p.checkVisibility() && p.innerText.includes('down'))",
+    );
     visit.wait("its device is unknown", "document.querySelector('a.row.unknown')?.innerText.includes('is down')");
     visit.check("overview-line-down");
 }
