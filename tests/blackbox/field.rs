@@ -274,7 +274,14 @@ pub struct Browser {
 impl Browser {
     pub fn start() -> Browser {
         let axe = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/axe/axe.min.js");
-        Browser { server: Server::start("chromium.py", &["--axe", &axe.to_string_lossy()]) }
+        let axe = axe.to_string_lossy();
+        let mut args = vec!["--axe", &axe];
+        // For whoever changes a page: its files without a build. Everyday runs have those of the program.
+        let pages = std::env::var("FIELDGATE_PAGES").unwrap_or_default();
+        if !pages.is_empty() {
+            args.extend(["--pages", &pages]);
+        }
+        Browser { server: Server::start("chromium.py", &args) }
     }
 
     fn ask(&mut self, what: &Json) -> Json {

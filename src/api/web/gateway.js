@@ -167,7 +167,11 @@ function take(message) {
       refreshEvents();
       break;
     case "device_update":
-      for (const d of message.devices) known.devices.set(d.id, device(d));
+      for (const d of message.devices) {
+        known.devices.set(d.id, device(d));
+        // The line itself is asked for a moment later.
+        if (d.line && ["line_down", "broker_down"].includes(d.cause)) takeLines([{ id: d.line, state: "down" }]);
+      }
       soon();
       break;
     case "tick":

@@ -194,7 +194,7 @@ const heading = (id) => ({ mqtt: "Local MQTT", "": "Reporting by HTTP" })[id] ??
 
 function section(id) {
   const at = el("span", "small"), used = el("span", "small num"), share = bar("line time used", "bar used"), down = pill("offline", "down"), rows = list();
-  const percent = el("span");
+  const percent = el("span", "percent");
   share.style.setProperty("--limit", "85");
   used.append(share, " ", percent);
   const reason = el("p", "reason small"), rest = el("div");
