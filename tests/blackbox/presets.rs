@@ -76,7 +76,10 @@ fn a_tasmota_plug_is_there_until_its_will_says_otherwise() {
     assert_eq!((&before["on"], &before["by"]), (&json!(true), &Json::Null), "{before}");
     gateway.stop();
     gateway.start();
-    assert_eq!(relay(&gateway), before);
+    // What is believed of a clock may be a millisecond better by now.
+    let after = relay(&gateway);
+    let but_when = |relay: &Json| ["point", "on", "by", "changes"].map(|key| relay[key].clone());
+    assert_eq!(but_when(&after), but_when(&before), "{after}");
 }
 
 #[track_caller]
