@@ -359,6 +359,10 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("`ping`", "### [mqtt.route.NAME]"),
     ("`report`", "## [device.NAME.point.NAME]"),
     ("`tls`", "## [uplink.NAME]"),
+    ("`then`", "## [rule.NAME]"),
+    ("`write` of a rule", "## [rule.NAME]"),
+    ("`alarm` of a rule", "## [rule.NAME]"),
+    ("`publish` of a rule", "## [rule.NAME]"),
     ("`reply`", "### [mqtt.route.NAME]"),
     ("a checksum", "## Framed serial"),
     ("a configuration", "# Configuration"),
@@ -371,6 +375,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a point", "## [device.NAME.point.NAME]"),
     ("a point of an ascii device", "## Framed serial"),
     ("a profile", "## Profiles"),
+    ("a rule", "## [rule.NAME]"),
     ("a route", "### [mqtt.route.NAME]"),
     ("a secret", "## Values"),
     ("a serial port", "## [line.NAME]"),
@@ -381,6 +386,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a write rule", "## [device.NAME.point.NAME]"),
     ("a write rule of `raw`", "### Requests of a device's own"),
     ("an uplink", "## [uplink.NAME]"),
+    ("analytics", "## [analytics.NAME]"),
 ];
 
 /// The text from a heading to the next one of its level or above.

@@ -1,7 +1,7 @@
 //! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
 
 use crate::{
-    config::Line,
+    config::{Line, Rule},
     engine::Handle,
     model::{
         Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, SitePort, State,
@@ -35,6 +35,8 @@ pub struct Sources {
     pub gateway: GatewayId,
     pub engine: Handle,
     pub store: Store,
+    /// As they are configured, in the engine's order.
+    pub rules: Vec<Rule>,
     pub lines: Vec<Figures>,
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
@@ -73,6 +75,7 @@ impl Sources {
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
             && !self.uplinks.iter().any(|(.., f)| f.borrow().state == UplinkState::Down)
             && spool.dropped_samples == 0
+            && snapshot.alarms_unseen == 0
             && health.iter().all(|file| file.state == StoreState::Ok);
         let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
         exceptions.sort_by_key(|d| (rank(d.state), d.since));
@@ -103,6 +106,7 @@ impl Sources {
             "disk": {"bytes": spool.disk_bytes, "max": spool.disk_max},
             "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
             "wear": wear(self.store.wear(), self.card_endurance),
+            "alarms": {"unseen": snapshot.alarms_unseen},
             "samples_in": snapshot.samples_in,
         });
         if all {

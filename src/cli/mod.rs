@@ -4,6 +4,7 @@
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
 pub mod agree;
+pub mod alarms;
 pub mod check;
 pub mod config;
 pub mod consume;
@@ -20,6 +21,7 @@ pub mod ports;
 pub mod profiles;
 pub mod progress;
 pub mod read;
+pub mod rules;
 pub mod run;
 pub mod scan;
 pub mod simulate;
@@ -108,6 +110,10 @@ pub enum Verb {
     Trace(trace::Args),
     /// Who is there and for how long; one with its past; maintenance
     Devices(devices::Args),
+    /// What lasts and somebody should know of; say that you have seen it
+    Alarms(alarms::Args),
+    /// What follows from what by itself: why, how it stands, on and off
+    Rules(rules::Args),
     /// What could not be read or sent: list, show, replay, purge
     DeadLetters(dead_letters::Args),
     /// Change the configuration by a command
@@ -148,6 +154,8 @@ pub fn main() -> ExitCode {
         Verb::Write(args) => write::run(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Devices(args) => devices::run(&cli.global, &out, &args),
+        Verb::Alarms(args) => alarms::run(&cli.global, &out, &args),
+        Verb::Rules(args) => rules::run(&cli.global, &out, &args),
         Verb::DeadLetters(args) => dead_letters::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),

@@ -11,6 +11,7 @@
 mod adhoc;
 pub mod buffer;
 mod check;
+mod condition;
 pub mod device;
 pub mod framed;
 pub mod gateway;
@@ -22,6 +23,7 @@ mod nearest;
 pub mod problem;
 pub mod profile;
 pub mod render;
+pub mod rules;
 pub mod source;
 pub mod surroundings;
 mod table;
@@ -47,12 +49,13 @@ pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
+pub use rules::Rule;
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
 pub use watching::Watching;
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
-use crate::model::{DeviceId, LineId};
+use crate::model::{Analysis, DeviceId, LineId};
 
 /// A configuration that checks. Everything in it is resolved: groups expanded, profiles merged, defaults filled in,
 /// every device's line present in `lines`.
@@ -70,6 +73,10 @@ pub struct Config {
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,
     pub watch: Watching,
+    /// In order of their names.
+    pub rules: Vec<Rule>,
+    /// In order of their names.
+    pub analytics: Vec<Analysis>,
 }
 
 impl Config {

@@ -97,6 +97,10 @@ codes! {
     BadFrame = "bad-frame",
     BadPattern = "bad-pattern",
     UnknownField = "unknown-field",
+    BadCondition = "bad-condition",
+    UnknownDevice = "unknown-device",
+    UnknownPoint = "unknown-point",
+    RuleLoop = "rule-loop",
     FileMissing = "file-missing",
     LineOverload = "line-overload",
 }

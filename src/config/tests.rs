@@ -1,5 +1,6 @@
 //! One mistake in, its code and place out. A base that checks is prepended or appended, so each case is a line or two.
 
+mod rules;
 mod types;
 mod writes;
 
@@ -302,12 +303,11 @@ fn uplinks() {
 fn what_comes_later_is_said() {
     section("[api]\nlisten = \"127.0.0.1:8080\"", &["not-in-version 2:1+6"]);
     section("[schedule.night]\ncron = \"0 22 * * *\"", &["not-in-version 1:11+5"]);
-    section("[rule.frost]\nwhen = \"a.b < 5\"", &["not-in-version 1:7+5"]);
     section("[limits]\nbulk = 10", &["not-in-version 2:1+4"]);
     section("[buffer]\nwhen_full = \"hold\"", &["not-in-version 2:13+6"]);
     let severity = |toml: &str| load(&format!("{GATEWAY}{UPLINK}{toml}")).problems[0].severity;
     assert_eq!(severity("[api]\nlisten = \"127.0.0.1:1\""), Severity::Warning);
-    assert_eq!(severity("[rule.x]\n"), Severity::Error);
+    assert_eq!(severity("[schedule.x]\n"), Severity::Error);
 }
 
 #[test]

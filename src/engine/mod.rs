@@ -8,6 +8,8 @@
 //! committed, then timers, then telemetry. A turn gives each of them a bounded share, so that nobody starves.
 //! Absent on purpose: wire formats, SQL, waiting for anything but the doors and a full queue to the store.
 
+mod alarms;
+mod analytics;
 mod cards;
 mod commands;
 mod doors;
@@ -18,6 +20,7 @@ pub mod history;
 mod latest;
 mod letters;
 mod refresh;
+mod rules;
 mod setup;
 mod status;
 mod stop;
@@ -29,7 +32,9 @@ mod unstored;
 mod upkeep;
 mod urgent;
 
+pub use alarms::AlarmError;
 pub use handle::{Handle, PhaseNote, Snapshot};
+pub use rules::{RuleError, Switch, watched};
 pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
 
@@ -37,17 +42,20 @@ use crate::{
     config::Config,
     limits,
     logic::{
+        analytics::{Analytics, Made},
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
         refresh::Refreshes,
         registry::Registry,
         report::Filter,
+        rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
+use alarms::Alarms;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
@@ -116,20 +124,28 @@ pub struct Engine {
     /// By the word for who commanded.
     uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
+    analytics: Analytics,
+    rules: Rules,
     batch: Batch,
     guests: Guests,
     latest: Latest,
     /// Points of devices that said themselves what they have.
     discovered: BTreeMap<DeviceId, Arc<[PointCard]>>,
+    /// Of points that are computed here.
+    computed: BTreeMap<DeviceId, Vec<PointCard>>,
     /// What is shown of the points of each configured device, in the order of the configuration.
     shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
     upkeep: Upkeep,
+    alarms: Alarms,
     duties: Duties,
+    epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
     moves: Vec<crate::logic::registry::Effect>,
     orders: VecDeque<crate::logic::commands::Effect>,
+    fired: Vec<crate::logic::rules::Effect>,
+    made: Vec<Made>,
     full: Vec<Full>,
 
     last_turn: Boot,
@@ -175,13 +191,18 @@ impl Engine {
             refreshes: refresh::refreshes(&config),
             uplinks: Vec::new(),
             filter: setup::filter(&config),
+            analytics: Analytics::new(&config.analytics),
+            rules: rules::rules(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
             discovered: BTreeMap::new(),
+            computed: analytics::cards(&config),
             shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
             upkeep: Upkeep::default(),
+            alarms: Alarms::default(),
+            epoch: restored.epoch,
             duties: Duties::new(now, trust),
             restored: Some(restored),
             store,
@@ -200,6 +221,8 @@ impl Engine {
             in_store: 0,
             moves: vec![],
             orders: VecDeque::new(),
+            fired: vec![],
+            made: vec![],
             full: vec![],
             last_turn: now,
             throttled: None,
@@ -248,10 +271,12 @@ impl Engine {
 
     /// One round over everything that is ready, each with a bound.
     async fn turn(&mut self) {
+        self.carry_rules().await;
         for _ in 1..limits::URGENT_TURN {
             let Some(message) = self.urgent.try_next() else { break };
             self.on_urgent(message).await;
         }
+        self.carry_rules().await;
         for _ in 0..limits::STORE_CHANGES {
             let Ok(landed) = self.landed.try_recv() else { break };
             self.on_landed(landed).await;

@@ -43,6 +43,7 @@ impl Engine {
             }
             quiet_at = self.clock.now() + QUIET;
         }
+        self.end_windows();
         self.seal();
         self.store_again(Boot(u64::MAX)).await;
         tracing::debug!(commands_open = self.commands.open(), "engine stopped");

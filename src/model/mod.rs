@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: IO, clocks, wire formats, `async`. This room names no other.
 
+pub mod analysis;
 pub mod batch;
 pub mod command;
 pub mod event;
@@ -9,6 +10,7 @@ pub mod health;
 pub mod ids;
 pub mod learned;
 pub mod message;
+pub mod rule;
 pub mod shared;
 pub mod site;
 pub mod state;
@@ -16,13 +18,15 @@ pub mod status;
 pub mod time;
 pub mod value;
 
+pub use analysis::{Analysis, Figure};
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
 pub use event::{Event, EventKind, Replaced};
 pub use health::{StoreHealth, StoreState, Wear};
-pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, UplinkId, UplinkIndex};
+pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, RuleId, UplinkId, UplinkIndex};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
+pub use rule::{AlarmName, Compare, Condition, Expr, Pace, PointRef, RuleAction, RuleMemory, RuleView, Test, TestView, Urgency};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};
 pub use state::{Alarm, AlarmKind, Cause, DeviceStatus, Evidence, EvidenceKind, LineState, Maintenance, State};

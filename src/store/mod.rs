@@ -36,7 +36,10 @@ mod tests;
 mod wear;
 mod writer;
 
-pub use change::{Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAttribute, RestoredDevice, RestoredMaintenance};
+pub use change::{
+    Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAlarm, RestoredAttribute, RestoredDevice, RestoredMaintenance,
+    RestoredRule,
+};
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};
 pub use queries::{AlarmRow, CommandRow, DeadLetterRow, HistoryRow, LetterFilter, Run};

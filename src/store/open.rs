@@ -201,8 +201,9 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     }
     let driver = start(o.backing, writer, &inline)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
-    let (alarms, maintenance, attributes) = (state.alarms, state.maintenance, state.attributes);
-    let restored = Restored { epoch, boot: index, before, devices, alarms, maintenance, attributes, open_commands, learned, quarantined };
+    let (alarms, rules, maintenance, attributes) = (state.alarms, state.rules, state.maintenance, state.attributes);
+    let restored =
+        Restored { epoch, boot: index, before, devices, alarms, rules, maintenance, attributes, open_commands, learned, quarantined };
     Ok((
         Store { handle: Arc::new(Handle { shared, driver, closing: AtomicBool::new(false), reader: Mutex::new(None), _lock: lock }) },
         restored,

@@ -38,6 +38,7 @@ mod newcomer;
 mod oddities;
 mod plan;
 mod publishers;
+mod rules;
 mod schemas;
 mod silence;
 mod site;

@@ -72,7 +72,7 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO };
+        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO, watched: Arc::default() };
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();
@@ -251,6 +251,8 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             card_endurance: 1 << 42,
         },
         watch: config::Watching::default(),
+        rules: vec![],
+        analytics: vec![],
     }
 }
 

@@ -1,4 +1,4 @@
-//! Sections of the format that this version does not act on. A rule or schedule that silently does not run would be
+//! Sections of the format that this version does not act on. A schedule that silently does not run would be
 //! dangerous, so it is an error; an API that does not listen is seen at once, so it is a warning.
 
 use super::{Desk, things};
@@ -6,7 +6,7 @@ use crate::config::{keys::Keys, problem::Code, words};
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
     api(root, desk);
-    for (section, what) in [("schedule", "schedules do not run"), ("rule", "rules do not run")] {
+    for (section, what) in [("schedule", "schedules do not run")] {
         for (id, _, at) in things(root, section, desk) {
             desk.out
                 .error(Code::NotInVersion, at, format!("{section}.{id}"), format!("{section} {id} would not run"))

@@ -1,6 +1,7 @@
 //! From the tree to the checked types: one file per section. Each function reports what is wrong and returns what it
 //! could make of the rest, so that one run finds everything.
 
+mod analytics;
 mod buffer;
 mod counter;
 mod csv;
@@ -20,6 +21,7 @@ mod profile;
 mod raw;
 mod register;
 mod route;
+mod rules;
 mod secret;
 mod uplink;
 mod watching;
@@ -60,7 +62,8 @@ impl Desk<'_> {
 /// Where the poll period of a device stands, for problems that appear only with the plan.
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
-const SECTIONS: &[&str] = &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "schedule", "rule", "limits"];
+const SECTIONS: &[&str] =
+    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "api", "schedule", "rule", "analytics", "limits"];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -77,7 +80,11 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
-    let config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch });
+    let (rules, analytics) = (Vec::new(), Vec::new());
+    let mut config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch, rules, analytics });
+    if let Some(config) = &mut config {
+        rules::check(&keys, config, desk);
+    }
     (config, polls)
 }
 

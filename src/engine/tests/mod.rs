@@ -17,6 +17,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 
 mod commands;
 mod field;
+mod rules;
 mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
@@ -84,6 +85,8 @@ fn config() -> Config {
             card_endurance: 1 << 42,
         },
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
+        rules: vec![],
+        analytics: vec![],
     }
 }
 
@@ -274,6 +277,7 @@ fn words(kind: &EventKind) -> String {
         EventKind::Line { line, state, .. } => format!("{line} {}", state.word()),
         EventKind::Registered { device, .. } => format!("{device} registered"),
         EventKind::Command { id, phase, reason, .. } => format!("{id} {} {reason}", phase.word()).trim().into(),
+        EventKind::Alarm { device, alarm, by: Some(by), .. } => format!("{device} {} acknowledged by {by}", alarm.word()),
         EventKind::Alarm { device, alarm, raised, .. } => {
             format!("{device} {} {}", alarm.word(), if *raised { "raised" } else { "cleared" })
         }

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::{collections::BTreeMap, path::Path};
 
 /// Those without which something would be done twice or never be told come first.
-const TABLES: [(&str, &str); 12] = [
+const TABLES: [(&str, &str); 13] = [
     ("meta", "key, value"),
     ("boot", "id, uuid, offset_ms, synchronised, seen, quality, source, error_ms"),
     ("clock", "id, boot, at, offset_ms, quality, source, error_ms"),
@@ -23,14 +23,19 @@ const TABLES: [(&str, &str); 12] = [
     ("event", "id, epoch, seq, boot, events, minor, body"),
     ("device", "id, line, state, cause, boot, since, evidence, evidence_at, missed, via, offline_after_ms, quarantined, wall_ms"),
     ("maintenance", "device, by_whom, reason, boot, since, until, wall_ms"),
-    ("alarm", "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms"),
+    ("rule", "id, condition, fired, boot, fired_at, held, off, count, wall_ms"),
+    (
+        "alarm",
+        "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms, rule, point, severity, seen_by, \
+         seen_boot, seen_at, seen_wall_ms",
+    ),
     ("attribute", "id, device, name, value, boot, at, wall_ms"),
     ("learned", "id, about, key, value, wall_ms"),
     ("dead_letter", "id, boot, at, wall_ms, source, topic, reason, body"),
 ];
 const HISTORY: (&str, &str) = ("status_history", "id, device, boot, at, wall_ms, state, cause, evidence, evidence_at, missed");
 /// Tables that are looked up by a text: no row ids.
-const BY_TEXT: [(&str, &str); 3] = [("meta", "key"), ("device", "id"), ("maintenance", "device")];
+const BY_TEXT: [(&str, &str); 4] = [("meta", "key"), ("device", "id"), ("maintenance", "device"), ("rule", "id")];
 /// Of a table that cannot be walked, so many row ids behind the last readable one are tried.
 const TRIED: i64 = 4096;
 

@@ -12,7 +12,7 @@
 use super::{shape, time};
 use crate::{
     limits,
-    model::{Action, CommandId, DeviceId, PointId, Value, WallMs},
+    model::{Action, AlarmName, CommandId, DeviceId, PointId, Value, WallMs},
 };
 use serde_json::{Map, Value as Json};
 use std::{collections::BTreeMap, time::Duration};
@@ -51,13 +51,13 @@ pub enum Fault {
     Missing { key: &'static str },
     #[error("{key:?} is not valid: {want}")]
     Invalid { key: &'static str, want: String },
-    #[error("the key {0:?} is unknown; use id, device, write or read, issued_at, expires_in_s")]
+    #[error("the key {0:?} is unknown; use id, device, write, read or acknowledge, issued_at, expires_in_s")]
     UnknownKey(String),
     #[error("{0:?} is not in this version; name one device and write or read its points")]
     NotInThisVersion(&'static str),
-    #[error("it has both \"write\" and \"read\"; send two commands")]
+    #[error("it has two of \"write\", \"read\" and \"acknowledge\"; send two commands")]
     TwoActions,
-    #[error("it asks for nothing; give \"write\" or \"read\"")]
+    #[error("it asks for nothing; give \"write\", \"read\" or \"acknowledge\"")]
     NoAction,
     #[error("cannot write point {point:?}: {want}")]
     BadValue { point: String, want: &'static str },
@@ -94,7 +94,7 @@ fn id(members: &Map<String, Json>) -> Result<CommandId, Fault> {
 fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     for key in members.keys() {
         match key.as_str() {
-            "id" | "device" | "write" | "read" | "issued_at" | "expires_in_s" => {}
+            "id" | "device" | "write" | "read" | "acknowledge" | "issued_at" | "expires_in_s" => {}
             "devices" => return Err(Fault::NotInThisVersion("devices")),
             "run" => return Err(Fault::NotInThisVersion("run")),
             _ => return Err(Fault::UnknownKey(key.chars().take(64).collect())),
@@ -102,10 +102,19 @@ fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     }
     let device = members.get("device").ok_or(Fault::Missing { key: "device" })?;
     let device = device.as_str().ok_or_else(|| invalid("device", "write it as a string"))?;
+    let device = DeviceId::parse(device).map_err(|e| invalid("device", e.0))?;
+    let action = match members.get("acknowledge") {
+        Some(alarm) if !members.contains_key("write") && !members.contains_key("read") => {
+            let name = alarm.as_str().and_then(|text| AlarmName::parse(&device, text));
+            Action::Acknowledge(name.ok_or_else(|| invalid("acknowledge", "write the alarm as \"offline\", \"flapping\" or \"rule:ID\""))?)
+        }
+        Some(_) => return Err(Fault::TwoActions),
+        None => action(members.get("write"), members.get("read"))?,
+    };
     Ok(Asked {
         id,
-        device: DeviceId::parse(device).map_err(|e| invalid("device", e.0))?,
-        action: action(members.get("write"), members.get("read"))?,
+        device,
+        action,
         issued_at: members.get("issued_at").map(issued_at).transpose()?,
         expires_in: members.get("expires_in_s").map_or(Ok(EXPIRES_DEFAULT), expires_in)?,
     })
