@@ -5,14 +5,14 @@
 
 use crate::{
     api::{
-        control,
+        control, http,
         status::{Figures, LineDoor, Replay, Sources},
     },
-    config::{Config, Protocol},
-    drivers::{Doors, ascii, line, mqtt},
+    config::{self, Config, Protocol},
+    drivers::{Doors, ascii, line, mqtt, push},
     engine::{self, Engine},
     limits,
-    model::{Boot, DeviceId, LineId, LineState, UplinkFigures, UplinkIndex, Urgent},
+    model::{Boot, DeviceId, LineId, LineState, PushPort, UplinkFigures, UplinkIndex, Urgent},
     store::{Backing, Holder, Options, Store},
     system::{clock::Clock, notify},
     uplink,
@@ -87,6 +87,10 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         lines.push(handle);
     }
     let local = start_mqtt(&config, &doors, clock, &field_stop).await;
+    let pushes = config.api.as_ref().map(|_| {
+        let offsets = store.clone();
+        push::start(doors.clone(), clock, Arc::new(move || offsets.clock().0), field_stop.clone())
+    });
     let (cards, cards_rx) = watch::channel(Arc::new(Vec::new()));
     let (engine, handle) = Engine::new(engine::Parts {
         config: config.clone(),
@@ -97,6 +101,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         bulk: bulk_rx,
         ports,
         mqtt: local.as_ref().map(|l| (l.orders.clone(), l.local.clone())),
+        push: pushes.as_ref().map(|p| p.orders.clone()),
         cards,
         stop: engine_stop.clone(),
     });
@@ -138,6 +143,10 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         epoch: epoch.to_string(),
         card_endurance: config.buffer.card_endurance,
     });
+    let surface = match (&config.api, pushes) {
+        (Some(api), Some(pushes)) => start_http(api, sources.clone(), pushes.port, field_stop.clone()),
+        _ => None,
+    };
     match control::bind(&config.gateway.socket()) {
         Ok(listener) => {
             tokio::spawn(control::serve(listener, sources, surface_stop.clone()));
@@ -163,6 +172,10 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         if let Some(l) = local {
             l.ended().await;
         }
+        // Last: what it hands in is still answered.
+        if let Some(s) = surface {
+            s.ended().await;
+        }
     };
     in_time("field", FIELD_STOPS_IN, field).await;
     engine_stop.cancel();
@@ -182,6 +195,11 @@ fn replay(store: Store, clock: Clock, local: Option<mqtt::Again>) -> Replay {
         if letter.source.starts_with("uplink ") {
             let done = uplink::replay::replay(&store, letter, receipt, clock.now()).map_err(str::to_owned);
             return Box::pin(std::future::ready(done));
+        }
+        if letter.source.starts_with("http ") {
+            return Box::pin(std::future::ready(
+                Err("its sender was told what was wrong; only it can send it again, corrected".to_owned()),
+            ));
         }
         let Some(local) = letter.source.strip_prefix("mqtt ").and(local.as_ref()) else {
             return Box::pin(std::future::ready(Err("nothing here takes it: its door is not in the configuration".to_owned())));
@@ -225,6 +243,20 @@ async fn start_mqtt(config: &Config, doors: &Doors, clock: Clock, stop: &Cancell
             tracing::error!(%error, "local MQTT does not run");
             let line = LineId::parse("mqtt").expect("a constant that fits");
             let _ = doors.urgent.send(Urgent::Line { line, state: LineState::Down, reason: error.to_string(), at: clock.now() }).await;
+            None
+        }
+    }
+}
+
+/// An address that cannot be opened is one clear message; everything else runs.
+fn start_http(api: &config::Api, sources: Arc<Sources>, push: PushPort, stop: CancellationToken) -> Option<http::HttpHandle> {
+    match http::start(api, sources, push, stop) {
+        Ok(handle) => {
+            handle.at.iter().for_each(|at| tracing::info!(%at, "the HTTP API is there"));
+            Some(handle)
+        }
+        Err(error) => {
+            tracing::error!(%error, "the HTTP API does not run");
             None
         }
     }

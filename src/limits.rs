@@ -276,6 +276,44 @@ pub const CONTROL_CLIENTS: usize = 16;
 /// The longest request on the control socket, in bytes. Longer: answered as unreadable.
 pub const CONTROL_LINE: u64 = 64 * 1024;
 
+/// Addresses that the HTTP surface listens on. More: a problem.
+pub const API_ADDRESSES: usize = 8;
+/// Connections to the HTTP surface, of all addresses. More: closed at once, so that those that are there are served.
+pub const API_CONNECTIONS: usize = 1_000;
+/// Requests answered at once: heartbeats wait for the engine, telemetry for a commit. More: answered 503, try again.
+pub const API_REQUESTS: usize = 1_000;
+/// A request's head, in bytes. Larger: answered 431 and closed.
+pub const API_HEAD_BYTES: usize = 16 * 1024;
+/// A connection whose next request has not arrived by then is closed: idle ones, and those that send byte by byte.
+pub const API_HEAD_WITHIN: Duration = Duration::from_secs(75);
+/// A body must be here by then. Later: answered 408.
+pub const API_BODY_WITHIN: Duration = Duration::from_secs(10);
+/// What a device sends is durable by then, or answered 507: it keeps it and sends it again.
+pub const API_KEPT_WITHIN: Duration = Duration::from_secs(10);
+/// Requests a second and at once of one device. More: answered 429 with the time to wait.
+pub const API_DEVICE_RATE: u32 = 20;
+pub const API_DEVICE_BURST: u32 = 100;
+/// The same of one person's or program's token.
+pub const API_PERSON_RATE: u32 = 50;
+pub const API_PERSON_BURST: u32 = 200;
+/// Devices and tokens whose rate is remembered. Full: those that have rested are forgotten; are there none, 429.
+pub const API_RATES: usize = 10_000;
+/// Samples in one telemetry request. More: answered 422 as unreadable.
+pub const API_SAMPLES: usize = 5_000;
+/// Devices whose last heartbeat and last sequence numbers are remembered. Full: all are forgotten; the next heartbeats go
+/// upstream whole, and a repeated number counts as new.
+pub const API_DEVICES: usize = 10_000;
+/// Sequence numbers remembered of one device, so that a repeated message is known. More: the oldest goes.
+pub const API_REPEATS: usize = 32;
+/// Followers of `/ws/devices`. More: answered 503.
+pub const API_FOLLOWERS: usize = 64;
+/// Moves of devices on their way to followers. A follower that is so far behind is cut off; it connects and gets the list.
+pub const API_UPDATES: usize = 1_024;
+/// A follower takes a message within this. Later: it is cut off.
+pub const API_FOLLOWER_WITHIN: Duration = Duration::from_secs(10);
+/// Rows in one answer. More: the newest.
+pub const API_ROWS: u32 = 1_000;
+
 /// Models in one SunSpec chain: real devices have up to twenty. More: the chain ends there.
 pub const SUNSPEC_MODELS: usize = 48;
 /// Repeated parts of one SunSpec model (inputs of an inverter). More: the first so many are read.

@@ -173,7 +173,7 @@ fn rooms_name_only_the_rooms_below_them() {
 
 #[test]
 fn drivers_do_not_name_each_other() {
-    let drivers = ["ascii", "line", "modbus", "mqtt"];
+    let drivers = ["ascii", "line", "modbus", "mqtt", "push"];
     let mut wrong = Vec::new();
     for source in files("src/drivers", ".rs") {
         let own = source.name.split('/').nth(2).unwrap_or_default().trim_end_matches(".rs").to_owned();
@@ -193,6 +193,7 @@ fn drivers_do_not_name_each_other() {
 /// Where boot time is turned into wall time, for people and the cloud. What decides (`logic`, `drivers`, `engine`) is not
 /// here; rows of the store carry it beside the boot clock.
 const WALL: &[&str] = &[
+    "src/api/http/",
     "src/api/requests/",
     "src/cli/",
     // The past is asked for by wall time, and what was to end in an earlier boot has no other.
@@ -349,7 +350,7 @@ fn every_example_is_named_in_the_documents() {
 
 /// What a table of the configuration is called in problems, and the heading of docs/configuration.md that has its keys.
 const KEYS_OF: &[(&str, &str)] = &[
-    ("[api]", "## Not in this version"),
+    ("[api]", "## [api]"),
     ("[buffer]", "## [buffer]"),
     ("[gateway]", "## [gateway]"),
     ("[mqtt]", "## [mqtt]"),
@@ -380,6 +381,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a secret", "## Values"),
     ("a serial port", "## [line.NAME]"),
     ("a serial setting", "## Profiles"),
+    ("a token", "### [api.token.NAME]"),
     ("a user", "### [mqtt.user.NAME]"),
     ("a variant", "## Profiles"),
     ("a write", "## Framed serial"),

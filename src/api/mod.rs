@@ -1,6 +1,7 @@
-//! Surfaces for people and programs on this machine: the control socket, and the status document that it serves.
+//! Surfaces for people and programs: the control socket of this machine, HTTP, and the status document that both serve.
 
 pub mod control;
+pub mod http;
 pub mod json;
 pub mod letters;
 mod requests;

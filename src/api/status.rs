@@ -172,7 +172,7 @@ fn backlog(row: &mut Value, f: &UplinkSpool) {
     row["drained_in_s"] = json!(f.drained_in_s);
 }
 
-fn device(d: &DeviceStatus, now: Boot) -> Value {
+pub(super) fn device(d: &DeviceStatus, now: Boot) -> Value {
     json!({
         "id": d.device, "line": d.line, "state": d.state, "cause": d.cause, "since_s": seconds(now, d.since), "missed": d.missed,
         "evidence": d.evidence.map(|e| json!({"kind": e.kind, "age_s": seconds(now, e.at)})),

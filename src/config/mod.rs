@@ -9,6 +9,7 @@
 //! wants them all. Absent on purpose: what drivers know (the plan of requests); `cli::check` adds that.
 
 mod adhoc;
+pub mod api;
 pub mod buffer;
 mod check;
 mod condition;
@@ -36,6 +37,7 @@ mod words;
 pub mod writing;
 
 pub use adhoc::point as adhoc_point;
+pub use api::Api;
 pub use buffer::Buffer;
 pub use device::{
     Bits, Chars, Counter, DataType, Device, Encoding, Lane, Layout, Names, Point, Register, Report, Table, Time, TimeForm, WordOrder,
@@ -69,6 +71,8 @@ pub struct Config {
     /// Those on lines with `protocol = "ascii"`, in order of id.
     pub framed: Vec<Framed>,
     pub mqtt: Option<LocalMqtt>,
+    /// `None`: nothing listens.
+    pub api: Option<Api>,
     /// In order of their names; none keeps everything here (a warning says so).
     pub uplinks: Vec<Uplink>,
     pub buffer: Buffer,

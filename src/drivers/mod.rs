@@ -1,9 +1,12 @@
-//! The field side: lines that are polled and local MQTT that speaks for itself.
+//! The field side: lines that are polled, local MQTT and HTTP reports that speak for themselves.
 
 pub mod ascii;
+mod leaves;
 pub mod line;
 pub mod modbus;
 pub mod mqtt;
+pub mod push;
+mod walk;
 
 use crate::model::{Bulk, DeviceId, PointId, Urgent};
 use std::{

@@ -89,6 +89,11 @@ impl Engine {
     /// Dispatches and stores until nothing follows any more: a port that gives an order back ends it, which lets the
     /// next one of that device go.
     pub(super) async fn carry_orders(&mut self, effects: Vec<Effect>) {
+        self.carry_orders_for(effects, Receipt::none()).await;
+    }
+
+    /// The receipt is kept when their ends are durable, or at once if nothing ended.
+    pub(super) async fn carry_orders_for(&mut self, effects: Vec<Effect>, receipt: Receipt) {
         self.orders.extend(effects);
         let mut changes = vec![];
         while let Some(effect) = self.orders.pop_front() {
@@ -105,9 +110,7 @@ impl Engine {
                 }
             }
         }
-        if !changes.is_empty() {
-            self.submit(changes, Receipt::none()).await;
-        }
+        self.submit(changes, receipt).await;
     }
 
     fn dispatch(&mut self, order: Order) {
@@ -141,6 +144,7 @@ impl Engine {
     pub(super) fn port_of(&self, device: &DeviceId) -> Option<OrderPort> {
         match self.config.line_of(device) {
             Some(line) => self.ports.get(line).cloned(),
+            None if self.guests.is_pushed(device) => self.order_push.clone(),
             None => self.order_mqtt.clone(),
         }
     }

@@ -59,8 +59,9 @@ impl Arrived for Urgent {
             | Urgent::Discovered { at, .. }
             | Urgent::Attributes { at, .. } => *at,
             Urgent::Said(said) => said.at,
+            Urgent::Heartbeat(pushed) => pushed.at,
             Urgent::Command { command, .. } => command.received,
-            Urgent::Done(done) => done.at,
+            Urgent::Done(done) | Urgent::Acknowledged { done, .. } => done.at,
             Urgent::DeadLetter(letter) | Urgent::DeadLetterHeld { letter, .. } => letter.at,
         }
     }
@@ -71,6 +72,7 @@ impl Arrived for Bulk {
         match self {
             Bulk::Reading(reading) => reading.at,
             Bulk::Message { at, .. } => *at,
+            Bulk::Pushed(pushed) => pushed.at,
         }
     }
 }

@@ -1,15 +1,20 @@
 //! What is done by the clock, and what is done first of all.
 
-use super::{Engine, TICK, setup};
+use super::{
+    Engine, TICK,
+    setup::{self, Way},
+};
 use crate::{
     limits,
     logic::commands::after_restart,
-    model::{Boot, ClockChange, ClockReading, Event, EventKind, Receipt},
+    model::{Boot, ClockChange, ClockReading, Event, EventKind, PUSHED, Receipt},
     store::{Change, Restored, RestoredDevice},
     system::trust::Trust,
 };
 use std::time::Duration;
 
+/// When devices that report by HTTP were heard last is stored so often.
+pub(super) const SEEN_EVERY: Duration = Duration::from_secs(300);
 const CLOCK_EVERY: Duration = Duration::from_secs(5);
 /// A program that sets the wall clock again and again makes no more events than this.
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
@@ -25,6 +30,7 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
@@ -39,6 +45,7 @@ impl Duties {
             progress: now + limits::PROGRESS_EVERY,
             clock: now + CLOCK_EVERY,
             looked: now,
+            seen: now + SEEN_EVERY,
             trust,
             again: now,
             expire: now,
@@ -93,17 +100,18 @@ impl Engine {
             let before = restored.devices.iter().find(|d| d.status.device == device.id);
             self.registry.watch(now, &device.id, setup::watch_framed(device, &config.watch), before.and_then(evidence));
         }
-        let guests = restored.devices.iter().filter(|_| config.mqtt.is_some());
-        for guest in guests.filter(|d| d.via.is_some()).take(limits::REGISTERED_DEVICES) {
+        let way = |via: &str| if via == PUSHED { config.api.is_some() } else { config.mqtt.is_some() };
+        let guests = restored.devices.iter().filter(|d| d.via.as_deref().is_some_and(way));
+        for guest in guests.take(limits::REGISTERED_DEVICES) {
             let id = &guest.status.device;
             if self.registry.contains(id) {
                 continue;
             }
             // The configuration of today counts, not that of the day on which the device registered.
-            let route = guest.via.as_deref().and_then(|via| setup::route(&config, via));
-            let allowed = route.map_or(guest.offline_after, |route| route.offline_after);
-            self.guests.add(id, guest.quarantined, route);
-            self.registry.watch(now, id, setup::guest_watch(allowed, route, &config.watch), evidence(guest));
+            let way = guest.via.as_deref().and_then(|via| Way::find(&config, via));
+            let allowed = way.map_or(guest.offline_after, Way::offline_after);
+            self.guests.add(id, guest.quarantined, way);
+            self.registry.watch(now, id, setup::guest_watch(allowed, way, &config.watch), evidence(guest));
         }
     }
 
@@ -111,6 +119,7 @@ impl Engine {
     pub(super) fn next_due(&self) -> Boot {
         let d = &self.duties;
         let registry = self.registry.next_due().map(|at| (at + FLIGHT).max(d.expire));
+        let seen = self.config.api.as_ref().map(|_| d.seen);
         let commands = self.commands.next_due().map(|at| at + Duration::from_micros(1));
         [
             registry,
@@ -124,6 +133,7 @@ impl Engine {
             d.cards,
             Some(d.progress),
             Some(d.clock),
+            seen,
         ]
         .into_iter()
         .flatten()
@@ -158,6 +168,10 @@ impl Engine {
         if self.duties.clock <= now {
             self.duties.clock = now + CLOCK_EVERY;
             self.watch_clock(now).await;
+        }
+        if self.duties.seen <= now {
+            self.duties.seen = now + SEEN_EVERY;
+            self.store_last_seen(now).await;
         }
         if self.duties.progress <= now {
             self.duties.progress = now + limits::PROGRESS_EVERY;

@@ -1,10 +1,13 @@
 //! Devices that no configuration file names: messages registered them, under the policy of the route they came by.
 
-use super::{Engine, setup};
+use super::{
+    Engine,
+    setup::{self, Way},
+};
 use crate::{
-    config::{Route, mqtt::Unknown},
+    config::{Config, mqtt::Unknown},
     limits,
-    model::{Boot, DeviceId, Event, EventKind, RouteId},
+    model::{Boot, DeviceId, Event, EventKind, PUSHED, RouteId},
     store::Change,
 };
 use std::{collections::BTreeMap, time::Duration};
@@ -17,22 +20,35 @@ pub(super) struct Guests {
 #[derive(Debug)]
 struct Guest {
     quarantined: bool,
-    /// `None`: the configuration does not name it any more.
+    /// `None`: the configuration does not name it any more, or it never came by one.
     via: Option<RouteId>,
+    /// It reports by HTTP and fetches its orders there.
+    pushed: bool,
 }
 
 impl Guests {
-    pub fn add(&mut self, device: &DeviceId, quarantined: bool, via: Option<&Route>) {
-        self.list.insert(device.clone(), Guest { quarantined, via: via.map(|r| r.id.clone()) });
+    pub fn add(&mut self, device: &DeviceId, quarantined: bool, way: Option<Way>) {
+        let (via, pushed) = match way {
+            Some(Way::Route(route)) => (Some(route.id.clone()), false),
+            Some(Way::Pushed(_)) => (None, true),
+            None => (None, false),
+        };
+        self.list.insert(device.clone(), Guest { quarantined, via, pushed });
+    }
+
+    pub fn is_pushed(&self, device: &DeviceId) -> bool {
+        self.list.get(device).is_some_and(|g| g.pushed)
     }
 
     pub fn contains(&self, device: &DeviceId) -> bool {
         self.list.contains_key(device)
     }
 
-    /// By which route it registered.
-    pub fn route(&self, device: &DeviceId) -> Option<&str> {
-        self.list.get(device)?.via.as_ref().map(RouteId::as_str)
+    /// By which way it registered, if the configuration still knows it.
+    pub fn way<'a>(&self, device: &DeviceId, config: &'a Config) -> Option<Way<'a>> {
+        let guest = self.list.get(device)?;
+        let via = if guest.pushed { PUSHED } else { guest.via.as_ref()?.as_str() };
+        Way::find(config, via)
     }
 
     pub fn is_quarantined(&self, device: &DeviceId) -> bool {
@@ -53,19 +69,20 @@ impl Engine {
             return Ok(vec![]);
         }
         let config = std::sync::Arc::clone(&self.config);
-        let Some(route) = setup::route(&config, via) else {
+        let Some(way) = Way::find(&config, via) else {
             return Err(format!("device {device} is unknown, and no route {via} says what to do with it"));
         };
-        if route.unknown == Unknown::Refuse {
-            return Err(format!("device {device} is unknown, and mqtt.route.{via} refuses unknown devices"));
+        if way.unknown() == Unknown::Refuse {
+            let place = if via == PUSHED { "[api]".to_owned() } else { format!("mqtt.route.{via}") };
+            return Err(format!("device {device} is unknown, and {place} refuses unknown devices"));
         }
         if self.guests.list.len() >= limits::REGISTERED_DEVICES {
             return Err(format!("{} devices have registered already; device {device} is one too many", limits::REGISTERED_DEVICES));
         }
-        let quarantined = route.unknown == Unknown::Quarantine;
-        let offline_after = allowed.or(route.offline_after);
-        self.guests.add(device, quarantined, Some(route));
-        self.registry.watch(at, device, setup::guest_watch(offline_after, Some(route), &config.watch), None);
+        let quarantined = way.unknown() == Unknown::Quarantine;
+        let offline_after = allowed.or(way.offline_after());
+        self.guests.add(device, quarantined, Some(way));
+        self.registry.watch(at, device, setup::guest_watch(offline_after, Some(way), &config.watch), None);
         self.cards_changed();
         tracing::info!(%device, via, quarantined, "device registered");
         let row = Change::Registered { device: device.clone(), via: via.to_owned(), offline_after, quarantined, at };
@@ -83,13 +100,13 @@ impl Engine {
         let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
         if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
             let config = std::sync::Arc::clone(&self.config);
-            let route = self.guests.route(device).and_then(|via| setup::route(&config, via));
-            self.registry.watch(at, device, setup::guest_watch(Some(allowed), route, &config.watch), None);
+            let way = self.guests.way(device, &config);
+            self.registry.watch(at, device, setup::guest_watch(Some(allowed), way, &config.watch), None);
         }
     }
 
     /// The silence that a route allows its devices.
     pub(super) fn allowed_by(&self, via: &str) -> Option<Duration> {
-        setup::route(&self.config, via).and_then(|r| r.offline_after)
+        Way::find(&self.config, via).and_then(Way::offline_after)
     }
 }

@@ -24,6 +24,7 @@ pub(super) const ASKS: usize = 8;
 pub(super) enum Ask {
     Snapshot(oneshot::Sender<Snapshot>),
     Values(DeviceId, oneshot::Sender<Option<Values>>),
+    Device(DeviceId, oneshot::Sender<Option<Shown>>),
     Maintain(Maintain, Maintained),
     Rules(oneshot::Sender<Vec<RuleView>>),
     Switch(Switch, Switched),
@@ -39,6 +40,16 @@ pub struct Handle {
     ask: mpsc::Sender<Ask>,
     turns: Arc<AtomicU64>,
     phases: broadcast::Sender<PhaseNote>,
+    live: broadcast::Sender<DeviceStatus>,
+}
+
+/// One device with all that is known of it now.
+#[derive(Debug, Clone)]
+pub struct Shown {
+    pub card: DeviceCard,
+    pub quarantined: bool,
+    /// The last value of each point that has one, and when it was read.
+    pub values: Vec<(PointId, Boot, Value)>,
 }
 
 /// A command has come to this phase.
@@ -73,13 +84,30 @@ pub struct Snapshot {
 }
 
 impl Handle {
-    pub(super) fn new(ask: mpsc::Sender<Ask>, turns: Arc<AtomicU64>, phases: broadcast::Sender<PhaseNote>) -> Handle {
-        Handle { ask, turns, phases }
+    pub(super) fn new(
+        ask: mpsc::Sender<Ask>,
+        turns: Arc<AtomicU64>,
+        phases: broadcast::Sender<PhaseNote>,
+        live: broadcast::Sender<DeviceStatus>,
+    ) -> Handle {
+        Handle { ask, turns, phases, live }
     }
 
     /// The phases of all commands from now on.
     pub fn phases(&self) -> broadcast::Receiver<PhaseNote> {
         self.phases.subscribe()
+    }
+
+    /// The moves of all devices from now on. Who is too slow is told that it missed some.
+    pub fn live(&self) -> broadcast::Receiver<DeviceStatus> {
+        self.live.subscribe()
+    }
+
+    /// `None`: there is no such device, or the engine has stopped.
+    pub async fn device(&self, device: &DeviceId) -> Option<Shown> {
+        let (answer, shown) = oneshot::channel();
+        self.ask.send(Ask::Device(device.clone(), answer)).await.ok()?;
+        shown.await.ok()?
     }
 
     /// `None`: the engine has stopped.
@@ -137,11 +165,19 @@ impl Engine {
         match ask {
             Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
             Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
+            Ask::Device(device, answer) => drop(answer.send(self.shown(&device))),
             Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,
             Ask::Rules(answer) => drop(answer.send(self.rules.views(self.clock.now()))),
             Ask::Switch(wish, answer) => self.switch_rule(wish, answer).await,
             Ask::Acknowledge(alarm, by, answer) => self.acknowledge(&alarm, &by, answer).await,
         }
+    }
+
+    fn shown(&self, device: &DeviceId) -> Option<Shown> {
+        let card = self.card(self.registry.status(device)?);
+        let latest = self.latest.of(device);
+        let values = card.points.iter().filter_map(|p| latest.get(&p.id).map(|(at, value)| (p.id.clone(), *at, (*value).clone())));
+        Some(Shown { values: values.collect(), quarantined: self.guests.is_quarantined(device), card })
     }
 
     fn snapshot(&self) -> Snapshot {

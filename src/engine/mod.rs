@@ -19,6 +19,7 @@ mod handle;
 pub mod history;
 mod latest;
 mod letters;
+mod pushed;
 mod refresh;
 mod rules;
 mod setup;
@@ -33,7 +34,7 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
-pub use handle::{Handle, PhaseNote, Snapshot};
+pub use handle::{Handle, PhaseNote, Shown, Snapshot};
 pub use rules::{RuleError, Switch, watched};
 pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
@@ -51,7 +52,7 @@ use crate::{
         report::Filter,
         rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
@@ -92,6 +93,8 @@ pub struct Parts {
     pub bulk: mpsc::Receiver<Bulk>,
     pub ports: BTreeMap<LineId, OrderPort>,
     pub mqtt: Option<(OrderPort, LocalPort)>,
+    /// For devices that fetch their orders by HTTP.
+    pub push: Option<OrderPort>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
     pub stop: CancellationToken,
 }
@@ -105,6 +108,7 @@ pub struct Engine {
     bulk: Door<Bulk>,
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
+    order_push: Option<OrderPort>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
     /// Where silent devices are asked; also where our own status would come back as theirs.
@@ -157,6 +161,8 @@ pub struct Engine {
     samples_in: u64,
     readings_in: u64,
     phases: broadcast::Sender<PhaseNote>,
+    /// Each move of a device, for surfaces that follow them.
+    live: broadcast::Sender<DeviceStatus>,
 }
 
 /// What woke the engine.
@@ -172,12 +178,14 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, cards, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
         let (phases, _) = broadcast::channel(limits::COMMAND_PHASES);
-        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone());
+        // Its places are made at once: none where nobody can listen.
+        let (live, _) = broadcast::channel(if config.api.is_some() { limits::API_UPDATES } else { 1 });
+        let handle = Handle::new(ask, Arc::clone(&turns), phases.clone(), live.clone());
         let now = clock.now();
         let mut trust = Trust::new(config.gateway.trust_rtc);
         let (before, at) = store.clock();
@@ -211,6 +219,7 @@ impl Engine {
             bulk: Door::new(bulk),
             ports,
             order_mqtt,
+            order_push: push,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
             cards,
@@ -232,6 +241,7 @@ impl Engine {
             samples_in: 0,
             readings_in: 0,
             phases,
+            live,
             config,
         };
         (engine, handle)

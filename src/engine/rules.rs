@@ -154,9 +154,9 @@ impl Engine {
     fn rule_alarm(&mut self, rule: usize, kind: AlarmKind, severity: Urgency, raised: bool, at: Boot, reason: String) -> Vec<Change> {
         let Some((device, point)) = self.rules.about(rule).map(|(d, p)| (d.clone(), p.cloned())) else { return Vec::new() };
         let id = self.config.rules.get(rule).map(|r| r.id.clone());
-        let action = self.config.rules.get(rule).into_iter().flat_map(|r| &r.actions);
+        let mut actions = self.config.rules.get(rule).into_iter().flat_map(|r| &r.actions);
         // An alarm that is over is still of its severity.
-        let own = action.filter_map(|a| if let RuleAction::Alarm { severity, .. } = a { Some(*severity) } else { None }).next();
+        let own = actions.find_map(|a| if let RuleAction::Alarm { severity, .. } = a { Some(*severity) } else { None });
         let severity = if kind == AlarmKind::Rule { own.unwrap_or(severity) } else { severity };
         self.alarm(Alarm { device, kind, rule: id, point, severity, raised, at, reason })
     }

@@ -1,20 +1,49 @@
 //! From what the operator wrote to the rules of the state machines.
 
 use crate::{
-    config::{Config, DataType, Device, Framed, Mode, Names, Point, Report, Route, RouteKind, Watching, framed::FramedPoint},
+    config::{
+        Api, Config, DataType, Device, Framed, Mode, Names, Point, Report, Route, RouteKind, Watching, framed::FramedPoint, mqtt::Unknown,
+    },
     logic::{
         commands::{Commands, Kind, PointRule, Takes, WriteRule},
         counter::{self, Counters},
         registry::{LOCAL_BROKER, Rules, Watch},
         report::{Filter, Rule},
     },
-    model::{DeviceId, LineId, PointId},
+    model::{DeviceId, LineId, PUSHED, PointId},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-/// The route of that name.
-pub(super) fn route<'a>(config: &'a Config, via: &str) -> Option<&'a Route> {
-    config.mqtt.iter().flat_map(|m| &m.routes).find(|r| r.id.as_str() == via)
+/// The way by which a device speaks that no file names, as the configuration knows it.
+#[derive(Clone, Copy)]
+pub(super) enum Way<'a> {
+    Route(&'a Route),
+    Pushed(&'a Api),
+}
+
+impl<'a> Way<'a> {
+    /// `None`: it is not in the configuration.
+    pub fn find(config: &'a Config, via: &str) -> Option<Self> {
+        if via == PUSHED {
+            return config.api.as_ref().map(Self::Pushed);
+        }
+        config.mqtt.iter().flat_map(|m| &m.routes).find(|r| r.id.as_str() == via).map(Self::Route)
+    }
+
+    pub fn unknown(self) -> Unknown {
+        match self {
+            Self::Route(route) => route.unknown,
+            Self::Pushed(api) => api.unknown,
+        }
+    }
+
+    /// The silence that it allows its devices.
+    pub fn offline_after(self) -> Option<Duration> {
+        match self {
+            Self::Route(route) => route.offline_after,
+            Self::Pushed(api) => Some(api.offline_after),
+        }
+    }
 }
 
 /// How long a batch waits for company where no uplink says it.
@@ -38,10 +67,16 @@ pub(super) fn watch(device: &Device, default: &Watching) -> Watch {
 }
 
 /// For devices that messages registered.
-pub(super) fn guest_watch(offline_after: Option<Duration>, route: Option<&Route>, default: &Watching) -> Watch {
+pub(super) fn guest_watch(offline_after: Option<Duration>, way: Option<Way>, default: &Watching) -> Watch {
+    // Who reports by HTTP needs no broker to be heard.
+    let (line, route) = match way {
+        Some(Way::Pushed(_)) => (None, None),
+        Some(Way::Route(route)) => (LineId::parse(LOCAL_BROKER).ok(), Some(route)),
+        None => (LineId::parse(LOCAL_BROKER).ok(), None),
+    };
     let alarm_after = route.and_then(|r| r.alarm_after).or(default.alarm_after);
     let pinged = route.is_some_and(|r| r.ping.is_some());
-    Watch { line: LineId::parse(LOCAL_BROKER).ok(), poll: None, offline_after, alarm_after, pinged }
+    Watch { line, poll: None, offline_after, alarm_after, pinged }
 }
 
 /// Of what a batch waits, the multiple that the readings of a line without a pause may wait before they come to it.
@@ -132,6 +167,7 @@ pub fn commands(config: &Config) -> Commands {
     let framed = config.framed.iter().map(|d| (d.id.clone(), framed(d)));
     let routes = config.mqtt.iter().flat_map(|m| &m.routes);
     let reachable = routes.into_iter().any(|r| matches!(r.kind, RouteKind::Command { .. }));
+    let reachable = reachable || config.api.is_some();
     Commands::new(takes.chain(framed).collect(), if reachable { Takes::Anything } else { Takes::Nothing })
 }
 

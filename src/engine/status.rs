@@ -93,8 +93,11 @@ impl Engine {
         self.store.submit(changes, done).await;
     }
 
-    /// `devices/status/{id}`, retained: 1 while it is online, else 0.
+    /// Whoever follows the states, and `devices/status/{id}`, retained: 1 while it is online, else 0.
     pub(super) fn tell_local(&self, status: &DeviceStatus) {
+        if self.live.receiver_count() > 0 {
+            let _ = self.live.send(status.clone());
+        }
         let Some(tell) = &self.tell_mqtt else { return };
         let body = if status.state == State::Online { b"1".to_vec() } else { b"0".to_vec() };
         // Nobody there, or too slow: the next change comes anyway, and the door counts what it drops.

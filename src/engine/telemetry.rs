@@ -20,6 +20,7 @@ impl Engine {
     pub(super) async fn on_bulk(&mut self, message: Bulk) {
         match message {
             Bulk::Reading(reading) => self.on_reading(reading).await,
+            Bulk::Pushed(pushed) => self.on_pushed(pushed).await,
             Bulk::Message { device, via, readings, at, retained, receipt } => {
                 self.on_message(Message { device, via, readings, at, retained, receipt }).await;
             }
@@ -69,7 +70,7 @@ impl Engine {
     }
 
     /// Counts and remembers the reading with the increase of its counters, and gives what of it goes upstream.
-    fn sift(&mut self, reading: Reading) -> Option<Reading> {
+    pub(super) fn sift(&mut self, reading: Reading) -> Option<Reading> {
         let reading = self.counters.pass(reading);
         self.readings_in += 1;
         self.samples_in += reading.values.len() as u64;

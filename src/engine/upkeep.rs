@@ -1,7 +1,8 @@
 //! What is kept of devices beside their state: maintenance, and what they say of themselves.
 
-use super::{Engine, alarms::answered, setup};
+use super::{Engine, alarms::answered, setup::Way};
 use crate::{
+    config::Route,
     limits,
     logic::registry::Effect,
     model::{Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt},
@@ -194,8 +195,10 @@ impl Engine {
 
     /// Asks a silent device by its route whether it is there.
     pub(super) fn ping(&self, device: &DeviceId) {
-        let ping = self.guests.route(device).and_then(|via| setup::route(&self.config, via)).and_then(|r| r.ping.as_ref());
-        let (Some(ping), Some(tell)) = (ping, &self.ping_mqtt) else { return };
+        let (Some(Way::Route(Route { ping: Some(ping), .. })), Some(tell)) = (self.guests.way(device, &self.config), &self.ping_mqtt)
+        else {
+            return;
+        };
         let topic = ping.topic.replace("{device}", device.as_str());
         // Nobody there: then it is silent, which is what is to be found out.
         let _told = tell(LocalMessage { topic, body: ping.payload.clone().into_bytes(), retain: false });

@@ -36,6 +36,8 @@ impl Engine {
                 self.discovered.insert(device, points);
                 self.cards_changed();
             }
+            Urgent::Heartbeat(pushed) => self.on_pushed(pushed).await,
+            Urgent::Acknowledged { done, receipt } => self.on_acknowledged(done, receipt).await,
             Urgent::Command { command, receipt } => self.on_command(command, receipt).await,
             Urgent::Done(done) => self.on_done(done).await,
             Urgent::Learned { fact, forget, at } => {

@@ -1,6 +1,6 @@
 //! What the doors (lines, local MQTT, uplink) hand to the engine, and what it hands back.
 
-use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointCard, PointId, Reading};
+use super::{Action, Boot, Command, CommandId, DeviceId, Learned, LineId, LineState, Outcome, PointCard, PointId, Pushed, Reading};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 /// What one poll or probe told us, apart from values. Only `Silent` and `Garbled` are evidence of absence.
@@ -30,6 +30,10 @@ pub enum Urgent {
     Attributes { device: DeviceId, values: BTreeMap<PointId, Option<String>>, at: Boot, receipt: Receipt },
     /// A device said itself which points it has.
     Discovered { device: DeviceId, points: Arc<[PointCard]>, at: Boot },
+    /// A heartbeat by HTTP.
+    Heartbeat(Pushed),
+    /// A device that fetches its orders says what came of one: keep the receipt once that is durable.
+    Acknowledged { done: WriteDone, receipt: Receipt },
     /// A command from the cloud.
     Command { command: Command, receipt: Receipt },
     /// The terminal phase of an order, or that it is now on the wire.
@@ -47,6 +51,8 @@ pub enum Urgent {
 pub enum Bulk {
     /// From a line: one planned request.
     Reading(Reading),
+    /// Telemetry by HTTP.
+    Pushed(Pushed),
     /// From a publisher whose acknowledgement is held. `device` may be unknown so far.
     Message { device: DeviceId, via: String, readings: Vec<Reading>, at: Boot, retained: bool, receipt: Receipt },
 }

@@ -281,6 +281,11 @@ impl Store {
         self.handle.shared.queries.commands(limit)
     }
 
+    /// The command of this id, if there was one.
+    pub fn command(&self, id: &str) -> Result<Option<CommandRow>, StoreError> {
+        self.handle.shared.queries.command(id)
+    }
+
     /// What was found out about devices and lines.
     pub fn learned(&self) -> Result<Vec<Learned>, StoreError> {
         self.handle.shared.queries.learned()

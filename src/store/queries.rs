@@ -200,7 +200,16 @@ impl Queries {
 
     /// The newest commands, newest first.
     pub fn commands(&self, limit: u32) -> Result<Vec<CommandRow>, StoreError> {
-        self.all("SELECT id, device, source, phase, wall_ms, outcome FROM command ORDER BY n DESC LIMIT ?1", [limit], |r| {
+        self.command_rows("ORDER BY n DESC LIMIT ?1", [limit])
+    }
+
+    /// The command of this id, if there was one.
+    pub fn command(&self, id: &str) -> Result<Option<CommandRow>, StoreError> {
+        Ok(self.command_rows("WHERE id = ?1", [id])?.pop())
+    }
+
+    fn command_rows(&self, which: &str, params: impl rusqlite::Params) -> Result<Vec<CommandRow>, StoreError> {
+        self.all(&format!("SELECT id, device, source, phase, wall_ms, outcome FROM command {which}"), params, |r| {
             let outcome: Option<String> = r.get(5)?;
             Ok(CommandRow {
                 id: r.get(0)?,

@@ -19,6 +19,7 @@ mod process;
 mod turn;
 mod versions;
 mod wait;
+mod web;
 
 mod check;
 mod commands;
@@ -32,6 +33,7 @@ mod endurance;
 mod faults;
 mod framed;
 mod full;
+mod http;
 mod lies;
 mod links;
 mod newcomer;

@@ -4,8 +4,9 @@ use crate::{
     gateway::{Gateway, uplink},
     process::free_port,
     turn,
-    wait::{pause, secs, until},
+    wait::{now, pause, secs, until},
 };
+use fieldgate::model::Boot;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     fd::OwnedFd,
@@ -16,7 +17,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU16, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const POLL: Duration = Duration::from_millis(50);
@@ -25,12 +26,14 @@ const ALLOWED: Duration = Duration::from_millis(10);
 /// Of each rule: as often as it may fire in a minute, with one to spare.
 const ROUNDS: usize = 9;
 
+/// When the relay was written, and what.
+type Writes = Mutex<Vec<(Boot, bool)>>;
+
 /// Three units on one wire: 1 has a temperature, 2 a relay, 3 anything. Each answer takes a while, as at 115200 baud.
 struct Units {
     path: String,
     temperature: Arc<AtomicU16>,
-    /// When the relay was written, and what.
-    relay: Arc<Mutex<Vec<(Instant, bool)>>>,
+    relay: Arc<Writes>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -41,8 +44,8 @@ impl Units {
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("named").into_string().expect("ASCII");
-        let (temperature, relay, end): (Arc<AtomicU16>, Arc<Mutex<Vec<(Instant, bool)>>>, Arc<AtomicBool>) =
-            (Arc::new(AtomicU16::new(100)), Arc::default(), Arc::default());
+        let (temperature, relay) = (Arc::new(AtomicU16::new(100)), Arc::<Writes>::default());
+        let end = Arc::<AtomicBool>::default();
         let thread = {
             let (temperature, relay, end) = (Arc::clone(&temperature), Arc::clone(&relay), Arc::clone(&end));
             std::thread::spawn(move || serve(&master, &temperature, &relay, &end))
@@ -53,7 +56,7 @@ impl Units {
     /// From the moment at which the value changed until the relay was written.
     fn reaction(&self, temperature: u16, want: bool) -> Duration {
         let before = self.relay.lock().expect("no holder panics").len();
-        let set = Instant::now();
+        let set = now();
         self.temperature.store(temperature, Ordering::SeqCst);
         let written = until("the relay is written", secs(5), || self.relay.lock().expect("no holder panics").get(before).copied());
         assert_eq!(written.1, want);
@@ -68,7 +71,7 @@ impl Drop for Units {
     }
 }
 
-fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Mutex<Vec<(Instant, bool)>>, end: &AtomicBool) {
+fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, end: &AtomicBool) {
     let (mut heard, mut buffer, mut coil) = (Vec::new(), [0; 256], false);
     while !end.load(Ordering::SeqCst) {
         let wait = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -83,7 +86,7 @@ fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Mutex<Vec<(Instant, 
             let (unit, function) = (frame[0], frame[1]);
             if function == 5 {
                 coil = frame[4] == 0xff;
-                relay.lock().expect("no holder panics").push((Instant::now(), coil));
+                relay.lock().expect("no holder panics").push((now(), coil));
             }
             // As it was when the request came.
             let value = if unit == 1 { temperature.load(Ordering::SeqCst) } else { 7 };
@@ -106,7 +109,7 @@ fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Mutex<Vec<(Instant, 
 }
 
 fn crc16(bytes: &[u8]) -> u16 {
-    bytes.iter().fold(0xffff, |crc, b| (0..8).fold(crc ^ u16::from(*b), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xa001 } else { crc >> 1 }))
+    bytes.iter().fold(0xffff, |crc, b| (0..8).fold(crc ^ u16::from(*b), |crc, _| if crc & 1 == 1 { (crc >> 1) ^ 0xa001 } else { crc >> 1 }))
 }
 
 fn config(units: &Units) -> String {

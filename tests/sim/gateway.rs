@@ -94,6 +94,7 @@ impl Gateway {
             bulk: bulk_in,
             ports,
             mqtt: None,
+            push: None,
             cards,
             stop: engine_stop.clone(),
         });
@@ -242,6 +243,7 @@ fn config(plan: &Plan, dir: &Path) -> Config {
                 ping: None,
             }],
         }),
+        api: None,
         uplinks: uplinks(plan),
         buffer: Buffer {
             window: plan.window,

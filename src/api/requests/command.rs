@@ -35,6 +35,11 @@ fn yes() -> bool {
 }
 
 pub async fn answer(asked: &Json, sources: &Sources) -> Json {
+    run(asked, sources, "local").await
+}
+
+/// The same by another surface.
+pub async fn run(asked: &Json, sources: &Sources, surface: &str) -> Json {
     let asked: Asked = match serde_json::from_value(asked.clone()) {
         Ok(asked) => asked,
         Err(e) => return refuse("unreadable", &format!("a command names id, device, write, from and expires_in_ms: {e}")),
@@ -59,7 +64,7 @@ pub async fn answer(asked: &Json, sources: &Sources) -> Json {
         id: asked.id.clone(),
         device: asked.device.clone(),
         action: Action::Write(values),
-        from: format!("local {}", asked.from),
+        from: format!("{surface} {}", asked.from),
         received: now,
         issued_at: None,
         expires_in: Duration::from_millis(asked.expires_in_ms),

@@ -2,14 +2,12 @@
 
 use crate::{
     api::{control::refuse, letters, status::Sources},
-    model::{Receipt, Settled},
+    model::Settled,
     store::{Change, DeadLetterRow},
+    system::receipt::awaited,
 };
 use serde_json::{Value, json};
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::time::Duration;
 use tokio::sync::oneshot;
 
 /// What a letter that is replayed may take until it is durable again.
@@ -51,16 +49,7 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
 }
 
 async fn replay(letter: &DeadLetterRow, sources: &Sources) -> Result<(), String> {
-    let (tell, told) = oneshot::channel();
-    let tell = Mutex::new(Some(tell));
-    let receipt = Receipt::new(
-        1,
-        Arc::new(move |_, how| {
-            if let Some(tell) = tell.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                let _ = tell.send(how);
-            }
-        }),
-    );
+    let (receipt, told) = awaited();
     (sources.replay)(letter, receipt).await?;
     match tokio::time::timeout(KEPT_WITHIN, told).await {
         Ok(Ok(Settled::Kept)) => Ok(()),

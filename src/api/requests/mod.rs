@@ -1,7 +1,7 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
 mod alarms;
-mod command;
+pub(super) mod command;
 mod devices;
 mod forget;
 mod frames;

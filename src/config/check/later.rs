@@ -1,11 +1,10 @@
 //! Sections of the format that this version does not act on. A schedule that silently does not run would be
-//! dangerous, so it is an error; an API that does not listen is seen at once, so it is a warning.
+//! dangerous, so it is an error.
 
 use super::{Desk, things};
-use crate::config::{keys::Keys, problem::Code, words};
+use crate::config::{keys::Keys, problem::Code};
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
-    api(root, desk);
     for (section, what) in [("schedule", "schedules do not run")] {
         for (id, _, at) in things(root, section, desk) {
             desk.out
@@ -28,22 +27,4 @@ pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
                 .want("take it out");
         }
     }
-}
-
-fn api(root: &Keys<'_>, desk: &mut Desk<'_>) {
-    let Some((table, at)) = root.sub("api", "[api]", &mut desk.out) else { return };
-    let trail = root.trail.then("api");
-    let keys = Keys::open(table, at, &trail, "[api]", &["listen"], &mut desk.out);
-    if let Some(listen) = keys.text("listen", &mut desk.out)
-        && let Err(why) = words::endpoint(listen.it)
-    {
-        desk.out
-            .error(Code::BadAddress, listen.at, keys.key("listen"), format!("`{}` is no address", listen.it))
-            .because(why)
-            .want("listen = \"127.0.0.1:8080\"");
-    }
-    desk.out
-        .warning(Code::NotInVersion, keys.key_at("listen"), "api.listen", "the HTTP API is not in this version")
-        .because("nothing listens")
-        .want("leave it for the next version, or take it out");
 }

@@ -2,6 +2,7 @@
 //! could make of the rest, so that one run finds everything.
 
 mod analytics;
+mod api;
 mod buffer;
 mod counter;
 mod csv;
@@ -77,11 +78,12 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let mqtt = mqtt::check(&keys, id, desk);
     let uplinks = uplink::check(&keys, id, whole, desk);
     let buffer = buffer::check(&keys, desk);
+    let api = api::check(&keys, desk);
     let watch = watching::check(&keys, desk);
     later::check(&keys, desk);
     let framed = framed::finish(desk);
     let (rules, analytics) = (Vec::new(), Vec::new());
-    let mut config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, uplinks, buffer, watch, rules, analytics });
+    let mut config = gateway.map(|gateway| Config { gateway, lines, devices, framed, mqtt, api, uplinks, buffer, watch, rules, analytics });
     if let Some(config) = &mut config {
         rules::check(&keys, config, desk);
     }

@@ -7,8 +7,9 @@ use crate::{
         keys::{Keys, Placed},
         mqtt::{Ping, Reply, Unknown},
         problem::Code,
+        source::Place,
     },
-    model::{PointId, RouteId},
+    model::{PUSHED, PointId, RouteId},
 };
 use std::{collections::BTreeMap, time::Duration};
 
@@ -34,9 +35,20 @@ pub fn check(mqtt: &Keys<'_>, desk: &mut Desk<'_>) -> Vec<Route> {
             let trail = section.then(name);
             let keys = Keys::open(table, at, &trail, "a route", ALL, &mut desk.out);
             let route_id = id(name, at, trail, RouteId::parse, desk);
+            taken(name, at, &trail.to_string(), desk);
             one(&keys, route_id, desk)
         })
         .collect()
+}
+
+/// Devices that report by HTTP are told apart by this word.
+fn taken(name: &str, at: Place, key: &str, desk: &mut Desk<'_>) {
+    if name == PUSHED {
+        desk.out
+            .error(Code::BadId, at, key, format!("a route cannot be called `{PUSHED}`"))
+            .because("devices that report by HTTP are registered under that word")
+            .want("[mqtt.route.telemetry]");
+    }
 }
 
 fn one(keys: &Keys<'_>, id: Option<RouteId>, desk: &mut Desk<'_>) -> Option<Route> {

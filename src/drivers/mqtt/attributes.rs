@@ -2,8 +2,7 @@
 //!
 //! Numbers are left out: they are readings, which come by a telemetry route, and change with every message.
 
-use super::leaves;
-use crate::{limits, model::PointId};
+use crate::{drivers::leaves, limits, model::PointId};
 use serde_json::Value;
 use std::collections::BTreeMap;
 

@@ -18,7 +18,6 @@ mod codec;
 mod echo;
 mod fate;
 mod intake;
-mod leaves;
 mod orders;
 mod receipts;
 mod replies;
@@ -26,7 +25,6 @@ mod routes;
 mod said;
 pub mod server;
 mod topics;
-mod walk;
 
 #[cfg(test)]
 mod tests;

@@ -5,9 +5,9 @@
 
 use super::{
     fate::{Fate, Fated},
-    leaves, topics,
+    topics,
 };
-use crate::model::Value;
+use crate::{drivers::leaves, model::Value};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Notify;
 

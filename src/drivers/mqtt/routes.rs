@@ -8,12 +8,12 @@
 
 use super::{
     attributes::attributes,
-    leaves::{Leaves, Shapes},
     said::said,
     topics::{Places, Template},
 };
 use crate::{
     config::{Route, RouteKind},
+    drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
 use std::{collections::BTreeMap, time::Duration};

@@ -1,6 +1,6 @@
 //! What a status payload says: online, offline, or nothing that we understand. Pure.
 
-use super::leaves;
+use crate::drivers::leaves;
 use serde_json::Value;
 
 /// The route's own texts come first, then the words that devices commonly use.

@@ -3,7 +3,8 @@
 use super::*;
 use crate::{
     config::{
-        self, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, Watching, WriteRule,
+        self, Api, Buffer, DataType, Device, Gateway, LocalMqtt, Mode, Point, Register, Report, Route, RouteKind, Table, Watching,
+        WriteRule,
     },
     model::{
         Action, Cause, Command, CommandId, DeviceId, DeviceStatus, EventKind, Frame, GatewayId, Heard, LineState, LocalMessage, Order,
@@ -17,6 +18,7 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 
 mod commands;
 mod field;
+mod pushed;
 mod rules;
 mod upkeep;
 
@@ -76,6 +78,7 @@ fn config() -> Config {
             mode: Mode::Listen { at: "127.0.0.1:1883".parse().unwrap(), users: vec![] },
             routes: vec![route("open", Register), route("quiet", Quarantine), route("closed", Refuse)],
         }),
+        api: Some(Api { listen: vec![], unknown: Register, offline_after: Duration::from_secs(60), tokens: vec![] }),
         uplinks: vec![],
         buffer: Buffer {
             window: Duration::from_secs(1),
@@ -169,7 +172,8 @@ impl House {
             urgent: urgent_in,
             bulk: bulk_in,
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
-            mqtt: Some((port, local_port)),
+            mqtt: Some((Arc::clone(&port), local_port)),
+            push: Some(port),
             cards: cards_out,
             stop: stop.clone(),
         });

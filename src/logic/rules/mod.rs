@@ -151,6 +151,11 @@ impl Rules {
         }
     }
 
+    /// As it is now.
+    pub fn remembered(&self, id: &RuleId) -> Option<&RuleMemory> {
+        self.rules.iter().find(|r| r.id == *id).map(|r| &r.machine.memory)
+    }
+
     /// To be kept after each effect.
     pub fn memory(&self, rule: usize) -> Option<(&RuleId, &RuleMemory)> {
         self.rules.get(rule).map(|r| (&r.id, &r.machine.memory))
@@ -294,7 +299,7 @@ impl Rules {
         for n in 0..entry.tests.len() {
             let truth = self.judge(entry, n);
             if let Some(truth) = truth {
-                held = held & !(1 << n) | u64::from(truth) << n;
+                held = (held & !(1 << n)) | (u64::from(truth) << n);
             }
             judged.push(truth);
         }
@@ -304,7 +309,7 @@ impl Rules {
     }
 
     fn judge(&self, entry: &Entry, n: usize) -> Option<bool> {
-        let held = entry.machine.memory.held >> n & 1 == 1;
+        let held = (entry.machine.memory.held >> n) & 1 == 1;
         let value = |which: usize| entry.slots[n][which].and_then(|slot| self.slots[slot].value.as_ref().ok());
         match &entry.tests[n] {
             Test::State(device, wanted) => match self.devices.get(device)?.state?.0 {

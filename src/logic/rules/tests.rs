@@ -198,7 +198,7 @@ fn a_reading_that_no_rule_watches_costs_one_look_up() {
         Rules::new((0..500).map(|n| Rule { id: id(&format!("r{n}")), ..rule(all(vec![less("x", 5)]), Pace::default()) }).collect());
     let (mut out, points) = (Vec::new(), Arc::from([PointId::parse("x").unwrap()]));
     let each = |rules: &mut Rules, out: &mut Vec<Effect>, device: &DeviceId, points: &Arc<[PointId]>, value: i64| {
-        let began = std::time::Instant::now();
+        let began = tokio::time::Instant::now();
         for at in 0..1000 {
             let reading = Reading {
                 device: device.clone(),

@@ -36,7 +36,7 @@ pub fn device(config: &Config, device: &DeviceId, at: crate::config::source::Pla
 
 /// Devices may register by messages.
 fn guests(config: &Config) -> bool {
-    config.mqtt.is_some()
+    config.mqtt.is_some() || config.api.is_some()
 }
 
 /// A point that has a value, read or computed.

@@ -334,14 +334,5 @@ where
     F: FnOnce() -> R + Send + 'static,
     R: Future<Output = ()>,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServerError::Thread)?;
-    let (done, ended) = oneshot::channel();
-    let work = move || {
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, run());
-        drop(local);
-        let _ = done.send(());
-    };
-    std::thread::Builder::new().name(name.to_owned()).spawn(work).map_err(ServerError::Thread)?;
-    Ok(ended)
+    crate::system::thread::on_own_thread(name, run).map_err(ServerError::Thread)
 }

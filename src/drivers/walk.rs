@@ -46,6 +46,12 @@ impl Walk {
         Node(self).deserialize(found).map_err(|e| self.why(&e.to_string()))
     }
 
+    /// A whole document that was parsed already, and is an object.
+    pub fn tree(&mut self, found: &serde_json::Value) -> Result<(), Unreadable> {
+        self.path.clear();
+        Node(self).deserialize(found).map_err(|e| self.why(&e.to_string()))
+    }
+
     fn why(&self, error: &str) -> Unreadable {
         match error {
             _ if error.starts_with(MANY) => Unreadable::Many,

@@ -82,6 +82,13 @@ impl Shapes {
         if walk.values.is_empty() { Err(Unreadable::Nothing) } else { self.named(walk) }
     }
 
+    /// All leaves of an object that was parsed already.
+    pub fn of(&mut self, found: &serde_json::Value) -> Result<Leaves, Unreadable> {
+        let mut walk = Walk::default();
+        walk.tree(found)?;
+        self.named(walk)
+    }
+
     fn named(&mut self, walk: Walk) -> Result<Leaves, Unreadable> {
         if let Some(points) = self.known.get(walk.names.as_str()) {
             return Ok(Leaves { points: points.clone(), values: walk.values });

@@ -1,0 +1,216 @@
+//! The HTTP surface: tokens, heartbeats, telemetry that is durable before it is answered, commands that devices fetch.
+
+use crate::{
+    broker::Mosquitto,
+    cloud::Cloud,
+    gateway::{Gateway, uplink},
+    process::{free_port, host},
+    wait::{now, scaled, secs, until},
+    web::{Answer, Socket, ask, raw},
+};
+use serde_json::Value as Json;
+use std::{fs, os::unix::fs::PermissionsExt};
+
+const VIEWER: &str = "viewer-0123456789abcdef";
+const OPERATOR: &str = "operator-0123456789abcdef";
+const PUMP: &str = "pump-0123456789abcdef";
+const MANY: &str = "many-0123456789abcdef";
+
+/// `[api]` with a token of each kind, in files beside the configuration.
+fn started(id: &str, more: &str) -> (Gateway, u16) {
+    let port = free_port();
+    let mut gateway = Gateway::new(id, &format!("{more}[api]\nlisten = \"{}:{port}\"\n", host()));
+    let folder = gateway.config().parent().expect("a file has a folder").to_owned();
+    for (name, role, token) in
+        [("anna", "viewer", VIEWER), ("otto", "operator", OPERATOR), ("pump", "device", PUMP), ("many", "device", MANY)]
+    {
+        fs::write(folder.join(name), token).expect("the folder takes a file");
+        fs::set_permissions(folder.join(name), fs::Permissions::from_mode(0o600)).expect("it is ours");
+        let whom = if name == "many" { "device = \"many-*\"\n" } else { "" };
+        gateway.configure(&format!("[api.token.{name}]\nrole = \"{role}\"\ntoken = {{ file = \"{name}\" }}\n{whom}"));
+    }
+    gateway.start();
+    (gateway, port)
+}
+
+fn post(port: u16, path: &str, token: &str, body: &str) -> Answer {
+    ask(port, "POST", &format!("/api/v1/{path}"), Some(token), Some(body))
+}
+
+fn get(port: u16, path: &str) -> Json {
+    let answer = ask(port, "GET", &format!("/api/v1/{path}"), Some(VIEWER), None);
+    assert_eq!(answer.status, 200, "{path}: {answer:?}");
+    answer.body
+}
+
+/// Method and address of each row of docs/protocol.md, with names in their places.
+fn addresses() -> Vec<(String, String)> {
+    let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).expect("it is there");
+    let rows = document.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`')).map(|(address, _)| address.to_owned());
+    let split = rows.filter_map(|a| a.split_once(" /").map(|(m, p)| (m.to_owned(), format!("/{p}"))));
+    split.map(|(m, p)| (m, p.replace("{id}", "pump").replace("{command}", "7f9c"))).collect()
+}
+
+#[test]
+fn every_address_refuses_without_a_token() {
+    let (_gateway, port) = started("http-closed", "");
+    let all = addresses();
+    assert!(all.len() >= 12, "{all:?}");
+    let more = [("GET", "/"), ("GET", "/nothing"), ("PUT", "/api/v1/status"), ("DELETE", "/api/v1/devices/pump"), ("POST", "/ws/devices")];
+    let more = more.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
+    for (method, path) in all.into_iter().chain(more) {
+        for token in [None, Some("viewer-0123456789abcdeF"), Some("")] {
+            let answer = ask(port, &method, &path, token, None);
+            assert_eq!((answer.status, answer.kind.as_str()), (401, "application/problem+json"), "{method} {path} {token:?}");
+            assert_eq!(answer.body["type"], "urn:fieldgate:problem:unauthorized");
+            assert!(answer.body["remedy"].as_str().is_some_and(|r| r.contains("Bearer")));
+        }
+    }
+    let kind = |a: Answer| (a.status, a.body["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned());
+    let said = |status, word: &str| (status, word.to_owned());
+    assert_eq!(kind(ask(port, "GET", "/nothing", Some(VIEWER), None)), said(404, "not-found"));
+    assert_eq!(kind(ask(port, "PUT", "/api/v1/status", Some(VIEWER), None)), said(405, "method-not-allowed"));
+    assert_eq!(kind(post(port, "commands", VIEWER, "{}")), said(403, "forbidden"));
+    assert_eq!(kind(post(port, "devices/pump/heartbeat", OPERATOR, "{}")), said(403, "forbidden"));
+    assert_eq!(kind(post(port, "devices/valve/heartbeat", PUMP, "{}")), said(403, "forbidden"));
+    assert_eq!(kind(ask(port, "GET", "/api/v1/devices", Some(PUMP), None)), said(403, "forbidden"));
+    assert_eq!(kind(ask(port, "GET", "/api/v1/devices/nobody", Some(VIEWER), None)), said(404, "unknown-device"));
+}
+
+#[test]
+fn an_answered_telemetry_post_survives_kill_9_and_a_repeated_one_counts_once() {
+    let mut broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "http-durable");
+    broker.stop();
+    let (mut gateway, port) = started("http-durable", &uplink(broker.port));
+    let count = scaled(20, 45);
+    let mut due = Vec::new();
+    for n in 0..count {
+        let body = format!(r#"{{"seq":{n},"samples":[{{"age_ms":20,"values":{{"c":{}}}}},{{"values":{{"c":{}}}}}]}}"#, 2 * n, 2 * n + 1);
+        due.extend([2 * n, 2 * n + 1]);
+        for status in ["kept", "known"] {
+            let answer = post(port, "devices/pump/telemetry", PUMP, &body);
+            assert_eq!((answer.status, &answer.body["status"]), (200, &Json::from(status)), "{answer:?}");
+        }
+    }
+    gateway.kill();
+    broker.restart();
+    gateway.start();
+    cloud.wait("all that was answered", secs(30), |s| (s.counters("pump").len() >= due.len()).then_some(()));
+    let mut got = cloud.seen().counters("pump");
+    got.sort_unstable();
+    assert_eq!(got, due);
+    cloud.seen().assert_sound();
+}
+
+#[test]
+fn a_heartbeat_registers_a_device_and_its_fields_go_upstream() {
+    let broker = Mosquitto::start();
+    let cloud = Cloud::watch(broker.port, "http-alive");
+    let (gateway, port) = started("http-alive", &uplink(broker.port));
+    let body = r#"{"seq":1,"versions":{"firmware":"1.4.2"},"storage":{"free_mb":812}}"#;
+    let answer = post(port, "devices/pump/heartbeat", PUMP, body);
+    assert_eq!((answer.status, &answer.body["status"], &answer.body["commands"]), (200, &"ok".into(), &Json::Array(vec![])));
+    assert!(answer.body["server_time"].as_i64().is_some_and(|at| (at - crate::wait::wall_ms()).abs() < 10_000));
+    let device = get(port, "devices/pump");
+    assert_eq!((&device["state"], &device["evidence"]["kind"]), (&"online".into(), &"heartbeat".into()));
+    let values = get(port, "devices/pump/values");
+    let shown: Vec<_> = values["values"].as_array().into_iter().flatten().map(|v| (&v["point"], &v["value"])).collect();
+    assert_eq!(shown, [(&"storage.free_mb".into(), &812.into()), (&"versions.firmware".into(), &"1.4.2".into())]);
+    cloud.wait("the registration and the fields", secs(20), |s| {
+        let registered = s.events_of("registered").iter().any(|e| e["device"] == "pump" && e["via"] == "http");
+        let told = s.rows.iter().any(|r| r.device == "pump" && r.values.get("versions.firmware") == Some(&"1.4.2".into()));
+        (registered && told).then_some(())
+    });
+    let status = get(port, "status?all=true");
+    let said: Json = serde_json::from_slice(&gateway.command(&["status", "--json", "--all"]).stdout).expect("it is JSON");
+    assert_eq!(status["gateway"]["id"], said["gateway"]["id"]);
+    assert_eq!(status["all"][0]["id"], said["all"][0]["id"]);
+    assert_eq!(status.as_object().map(|o| o.keys().collect::<Vec<_>>()), said.as_object().map(|o| o.keys().collect()));
+}
+
+#[test]
+fn a_device_fetches_its_command_until_it_says_what_came_of_it() {
+    let (_gateway, port) = started("http-orders", "");
+    post(port, "devices/pump/heartbeat", PUMP, "");
+    let sent = post(port, "commands", OPERATOR, r#"{"id":"7f9c","device":"pump","write":{"relay":true}}"#);
+    assert_eq!((sent.status, &sent.body["phase"]), (202, &"accepted".into()), "{sent:?}");
+    until("the command waits", secs(5), || {
+        let beat = post(port, "devices/pump/heartbeat", PUMP, "");
+        (beat.body["commands"][0]["id"] == "7f9c").then_some(())
+    });
+    let again = post(port, "devices/pump/heartbeat", PUMP, "");
+    assert_eq!(again.body["commands"][0]["write"]["relay"], true);
+    let other = post(port, "devices/many-1/commands/7f9c/ack", MANY, "");
+    assert_eq!(other.status, 404, "it is another's");
+    let ack = || post(port, "devices/pump/commands/7f9c/ack", PUMP, r#"{"result":"done","values":{"relay":true}}"#);
+    let ended = ack();
+    assert_eq!((ended.status, &ended.body["status"], &ended.body["commands"]), (200, &"ended".into(), &Json::Array(vec![])));
+    let command = get(port, "commands/7f9c");
+    assert_eq!((&command["phase"], &command["from"]), (&"confirmed".into(), &"api otto".into()), "{command}");
+    let known = ack();
+    assert_eq!((known.status, &known.body["status"], &known.body["phase"]), (200, &"known".into(), &"confirmed".into()));
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").body["commands"], Json::Array(vec![]));
+    assert_eq!(get(port, "commands")["commands"][0]["id"], "7f9c");
+    let nobody = post(port, "commands", OPERATOR, r#"{"device":"nobody","write":{"relay":true}}"#);
+    assert_eq!((nobody.status, &nobody.body["type"]), (404, &"urn:fieldgate:problem:unknown-device".into()));
+}
+
+#[test]
+fn what_cannot_be_read_is_a_problem_and_a_dead_letter() {
+    let (_gateway, port) = started("http-broken", "");
+    let answer = post(port, "devices/pump/telemetry", PUMP, r#"{"temp":1}"#);
+    assert_eq!((answer.status, &answer.body["type"]), (422, &"urn:fieldgate:problem:unreadable".into()));
+    let letters = until("the dead letter", secs(5), || Some(get(port, "dead-letters")).filter(|l| l["letters"][0].is_object()));
+    let letter = &letters["letters"][0];
+    assert_eq!((&letter["topic"], &letter["body"]), (&"devices/pump/telemetry".into(), &r#"{"temp":1}"#.into()));
+    assert!(answer.body["detail"].as_str().is_some_and(|d| letter["reason"] == d), "{letters}");
+    let large = format!(r#"{{"values":{{"a":"{}"}}}}"#, "x".repeat(300_000));
+    assert_eq!(post(port, "devices/pump/telemetry", PUMP, &large).status, 413);
+    let head = format!("GET /api/v1/status HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(40_000));
+    assert!(raw(port, head.as_bytes()).starts_with("HTTP/1.1 431"));
+    assert!(raw(port, b"\x16\x03\x01 is no HTTP\r\n\r\n").starts_with("HTTP/1.1 400"));
+    let flood = (0..2000).map(|_| post(port, "devices/pump/heartbeat", PUMP, "")).find(|a| a.status != 200);
+    assert_eq!(flood.map(|a| a.status), Some(429), "one device has its rate");
+    assert_eq!(post(port, "devices/many-1/heartbeat", MANY, "").status, 200, "and costs others nothing");
+}
+
+#[test]
+fn a_follower_gets_the_list_then_each_change_and_is_told_of_the_stop() {
+    let (mut gateway, port) = started("http-live", "");
+    let mut socket = Socket::open(port, "/ws/devices", VIEWER);
+    let list = socket.next();
+    assert_eq!((&list["type"], &list["gateway"], &list["devices"]), (&"device_list".into(), &"http-live".into(), &Json::Array(vec![])));
+    post(port, "devices/pump/heartbeat", PUMP, r#"{"free":7}"#);
+    let mut next = |kind: &str| loop {
+        let message = socket.next();
+        if message["type"] == kind {
+            return message;
+        }
+    };
+    let begun = now();
+    let mut update = next("device_update");
+    while update["devices"].as_array().and_then(|d| d.last()).is_none_or(|d| d["state"] != "online") {
+        update = next("device_update");
+    }
+    assert!(now() - begun < secs(5));
+    assert!(next("tick")["server_time"].is_i64());
+    socket.say(r#"{"watch":"pump"}"#);
+    let values = loop {
+        let message = socket.next();
+        if message["type"] == "values" {
+            break message;
+        }
+    };
+    assert_eq!((&values["device"], &values["values"][0]["value"]), (&"pump".into(), &7.into()));
+    let (took, code) = gateway.stop();
+    assert_eq!(code, Some(0));
+    assert!(took < secs(5), "{took:?}");
+    let close = loop {
+        let message = socket.next();
+        if message.is_u64() {
+            break message;
+        }
+    };
+    assert_eq!(close, 1001);
+}
