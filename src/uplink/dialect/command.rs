@@ -240,9 +240,9 @@ mod tests {
             r#"{"id":"7","device":"a/b","write":{"k":1}}"#,
             r#"command "7": "device" is not valid: use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"#,
         );
-        refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
-        refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
-        refuse(r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#, r#"command "7": it has both "write" and "read"; send two commands"#);
+        refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
+        refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
+        refuse(r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#, r#"command "7": it has two of "write", "read" and "acknowledge"; send two commands"#);
         refuse(
             r#"{"id":"7","device":"d","write":[1]}"#,
             r#"command "7": "write" is not valid: write an object of points and values, at most 1,000"#,
@@ -262,7 +262,7 @@ mod tests {
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"dry_run":true}"#,
-            r#"command "7": the key "dry_run" is unknown; use id, device, write or read, issued_at, expires_in_s"#,
+            r#"command "7": the key "dry_run" is unknown; use id, device, write, read or acknowledge, issued_at, expires_in_s"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"issued_at":1795255200}"#,
