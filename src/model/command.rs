@@ -44,7 +44,7 @@ pub enum Action {
     /// Empty: all points.
     Read(Vec<PointId>),
     /// Of the gateway itself: somebody has seen an alarm of the device.
-    Acknowledge(AlarmName),
+    Acknowledge(Box<AlarmName>),
 }
 
 /// As received from the cloud, the API or the command line. One device; fan-out comes later.

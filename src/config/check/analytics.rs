@@ -28,7 +28,7 @@ pub fn check(root: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Vec<Analy
             break;
         }
         let trail = section.then(name);
-        id(name, at, &trail, crate::model::RuleId::parse, desk);
+        id(name, at, trail, crate::model::RuleId::parse, desk);
         let keys = Keys::open(table, at, &trail, "analytics", KEYS, &mut desk.out);
         let Some(one) = one(&keys, name, config, desk) else { continue };
         fresh(&keys, &one, config, &mut made, desk);

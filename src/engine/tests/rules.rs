@@ -134,7 +134,7 @@ async fn an_alarm_is_acknowledged_once_and_by_the_cloud_too() {
     let command = |id: &str, alarm| Command {
         id: CommandId::parse(id).unwrap(),
         device: device("meter"),
-        action: Action::Acknowledge(alarm),
+        action: Action::Acknowledge(Box::new(alarm)),
         from: "uplink cloud".into(),
         received: house.clock.now(),
         issued_at: None,

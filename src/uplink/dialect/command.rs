@@ -106,7 +106,8 @@ fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     let action = match members.get("acknowledge") {
         Some(alarm) if !members.contains_key("write") && !members.contains_key("read") => {
             let name = alarm.as_str().and_then(|text| AlarmName::parse(&device, text));
-            Action::Acknowledge(name.ok_or_else(|| invalid("acknowledge", "write the alarm as \"offline\", \"flapping\" or \"rule:ID\""))?)
+            let want = "write the alarm as \"offline\", \"flapping\" or \"rule:ID\"";
+            Action::Acknowledge(Box::new(name.ok_or_else(|| invalid("acknowledge", want))?))
         }
         Some(_) => return Err(Fault::TwoActions),
         None => action(members.get("write"), members.get("read"))?,
@@ -242,7 +243,10 @@ mod tests {
         );
         refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
         refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
-        refuse(r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#, r#"command "7": it has two of "write", "read" and "acknowledge"; send two commands"#);
+        refuse(
+            r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#,
+            r#"command "7": it has two of "write", "read" and "acknowledge"; send two commands"#,
+        );
         refuse(
             r#"{"id":"7","device":"d","write":[1]}"#,
             r#"command "7": "write" is not valid: write an object of points and values, at most 1,000"#,

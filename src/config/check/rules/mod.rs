@@ -34,7 +34,7 @@ pub fn check(root: &Keys<'_>, config: &mut Config, desk: &mut Desk<'_>) {
             break;
         }
         let trail = section.then(name);
-        let id = id(name, at, &trail, RuleId::parse, desk);
+        let id = id(name, at, trail, RuleId::parse, desk);
         let keys = Keys::open(table, at, &trail, "a rule", KEYS, &mut desk.out);
         let rule = one(&keys, id, config, &analyses, desk);
         rules.extend(rule.map(|rule| (rule, at)));
