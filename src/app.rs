@@ -66,7 +66,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
-    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config) };
+    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched: Arc::new(engine::watched(&config)) };
     let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 
@@ -146,6 +146,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         engine: handle.clone(),
         store: store.clone(),
         samples: samples.clone(),
+        rules: config.rules.clone(),
         lines: lines.iter().map(|l| Box::new(l.reader()) as Figures).collect(),
         doors: line_doors,
         forget: forget_ports(&config, &lines),

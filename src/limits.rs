@@ -402,3 +402,27 @@ pub const CONSUME_RANGES: usize = 200_000;
 pub const CONSUME_CONTENTS: usize = 65_536;
 /// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
 pub const CONSUME_REJECTED: u64 = 10_000;
+
+/// Rules of one gateway. More: a problem.
+pub const RULES: usize = 500;
+/// What one rule does when it fires. More: a problem.
+pub const RULE_ACTIONS: usize = 16;
+/// A condition's text. Longer: a problem.
+pub const CONDITION_CHARS: usize = 2_000;
+/// Parentheses and `not` inside each other. Deeper: a problem.
+pub const CONDITION_DEPTH: usize = 16;
+/// Comparisons of one condition; with those of `unless` they have a bit each. More: a problem.
+pub const CONDITION_TESTS: usize = 32;
+/// Firings of a rule within a minute. More: it is taken for a loop, paused, and an alarm says so.
+pub const RULE_FIRINGS: usize = 10;
+pub const RULE_FIRINGS_WITHIN: Duration = Duration::from_secs(60);
+/// A command that a rule gives is good for so long. Later: it expires, and its event says so.
+pub const RULE_COMMAND: Duration = Duration::from_secs(60);
+/// The text of a rule's alarm, and what it publishes, in bytes each. Longer: a problem.
+pub const RULE_TEXT: usize = 4_096;
+/// Points of which something is computed. More: a problem.
+pub const ANALYTICS: usize = 500;
+/// Parts into which the time of a moving figure is divided: it moves by whole parts, and costs 40 bytes for each.
+pub const ANALYTICS_PARTS: u64 = 60;
+/// Values without which nothing is known about what is usual.
+pub const ANALYTICS_USUAL: u64 = 10;

@@ -364,6 +364,10 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("`ping`", "### [mqtt.route.NAME]"),
     ("`report`", "## [device.NAME.point.NAME]"),
     ("`tls`", "## [uplink.NAME]"),
+    ("`then`", "## [rule.NAME]"),
+    ("`write` of a rule", "## [rule.NAME]"),
+    ("`alarm` of a rule", "## [rule.NAME]"),
+    ("`publish` of a rule", "## [rule.NAME]"),
     ("`reply`", "### [mqtt.route.NAME]"),
     ("a checksum", "## Framed serial"),
     ("a configuration", "# Configuration"),
@@ -377,6 +381,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a point of an ascii device", "## Framed serial"),
     ("a preset", "### [mqtt.preset.NAME]"),
     ("a profile", "## Profiles"),
+    ("a rule", "## [rule.NAME]"),
     ("a route", "### [mqtt.route.NAME]"),
     ("a schedule", "## [schedule.NAME]"),
     ("a secret", "## Values"),
@@ -391,6 +396,7 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("a write rule of `raw`", "### Requests of a device's own"),
     ("a webhook", "## [webhook.NAME]"),
     ("an uplink", "## [uplink.NAME]"),
+    ("analytics", "## [analytics.NAME]"),
 ];
 
 /// The text from a heading to the next one of its level or above.

@@ -1,7 +1,7 @@
 //! The status document: one verdict, then who, why and since when, then figures. `fieldgate status --json` prints it.
 
 use crate::{
-    config::{Line, Transport},
+    config::{Line, Rule, Transport},
     engine::Handle,
     model::{
         Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings,
@@ -37,6 +37,8 @@ pub struct Sources {
     pub store: Store,
     /// `None`: values are not kept here.
     pub samples: Option<Samples>,
+    /// As they are configured, in the engine's order.
+    pub rules: Vec<Rule>,
     pub lines: Vec<Figures>,
     pub doors: Vec<LineDoor>,
     /// Has what was learned of a device forgotten; `false`: its line is busy.
@@ -75,6 +77,7 @@ impl Sources {
             && !snapshot.lines.iter().any(|(_, state, _)| *state == LineState::Down)
             && !self.uplinks.iter().any(|(.., f)| f.borrow().state == UplinkState::Down)
             && spool.dropped_samples == 0
+            && snapshot.alarms_unseen == 0
             && health.iter().all(|file| file.state == StoreState::Ok);
         let mut exceptions: Vec<&DeviceStatus> = snapshot.devices.iter().filter(|d| d.state != State::Online).collect();
         exceptions.sort_by_key(|d| (rank(d.state), d.since));
@@ -106,6 +109,7 @@ impl Sources {
             "store": health.iter().map(|file| store(file, now)).collect::<Vec<_>>(),
             "history": self.samples.as_ref().map(|s| history(&s.figures())),
             "wear": wear(self.store.wear(), self.card_endurance),
+            "alarms": {"unseen": snapshot.alarms_unseen},
             "samples_in": snapshot.samples_in,
         });
         if all {

@@ -11,6 +11,7 @@ use crate::api::control;
 use serde_json::{Value, json};
 use std::{process::ExitCode, time::Duration};
 
+const LISTS: &str = "fieldgate devices lists them";
 const DAY: Duration = Duration::from_secs(86_400);
 
 #[derive(Debug, clap::Args)]
@@ -64,19 +65,19 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
     }
 }
 
-fn ask(global: &Global, out: &Out, request: &Value) -> Result<Value, ExitCode> {
+pub(super) fn ask(global: &Global, out: &Out, request: &Value, remedy: &str) -> Result<Value, ExitCode> {
     let answer = control::ask(&status::socket(global), request, global.timeout).map_err(|e| {
         out.error("not-running", &format!("fieldgate cannot be asked: {e}"), "sudo systemctl start fieldgate; or sudo, if it runs");
         ExitCode::from(EXIT_UNREACHABLE)
     })?;
     let Some(why) = answer["error"]["message"].as_str() else { return Ok(answer) };
-    out.error(answer["error"]["code"].as_str().unwrap_or("refused"), why, "fieldgate devices lists them");
+    out.error(answer["error"]["code"].as_str().unwrap_or("refused"), why, remedy);
     Err(ExitCode::from(EXIT_REFUSED))
 }
 
 fn show(global: &Global, out: &Out, args: &Args) -> ExitCode {
     let range = u64::try_from(args.range.as_millis()).unwrap_or(u64::MAX);
-    let mut answer = match ask(global, out, &json!({"devices": {"id": args.id, "range_ms": range}})) {
+    let mut answer = match ask(global, out, &json!({"devices": {"id": args.id, "range_ms": range}}), LISTS) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
@@ -113,7 +114,7 @@ fn rank(state: &str) -> u8 {
     }
 }
 
-fn ago(now: i64, at: &Value) -> String {
+pub(super) fn ago(now: i64, at: &Value) -> String {
     at.as_i64().map_or("-".into(), |at| age(now.saturating_sub(at).max(0).unsigned_abs()))
 }
 
@@ -250,7 +251,7 @@ fn maintain(global: &Global, out: &Out, wish: &Maintain) -> ExitCode {
     let request = json!({"maintain": {
         "device": wish.id, "on": !wish.off, "for_ms": for_ms, "by": user(), "reason": wish.reason.clone().unwrap_or_default(),
     }});
-    let answer = match ask(global, out, &request) {
+    let answer = match ask(global, out, &request, LISTS) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };

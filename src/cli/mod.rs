@@ -4,6 +4,7 @@
 //! 3 the daemon cannot be reached, 4 the field did not answer, 5 refused, 6 outcome unknown, 78 configuration.
 
 pub mod agree;
+pub mod alarms;
 pub mod check;
 pub mod config;
 pub mod consume;
@@ -20,6 +21,7 @@ pub mod ports;
 pub mod profiles;
 pub mod progress;
 pub mod read;
+pub mod rules;
 pub mod run;
 pub mod scan;
 pub mod schedules;
@@ -111,6 +113,10 @@ pub enum Verb {
     Devices(devices::Args),
     /// What is written at its time: list, show, add, enable, disable, remove
     Schedules(schedules::Args),
+    /// What lasts and somebody should know of; say that you have seen it
+    Alarms(alarms::Args),
+    /// What follows from what by itself: why, how it stands, on and off
+    Rules(rules::Args),
     /// What could not be read or sent: list, show, replay, purge
     DeadLetters(dead_letters::Args),
     /// Change the configuration by a command
@@ -152,6 +158,8 @@ pub fn main() -> ExitCode {
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Devices(args) => devices::run(&cli.global, &out, &args),
         Verb::Schedules(args) => schedules::run(&cli.global, &out, &args),
+        Verb::Alarms(args) => alarms::run(&cli.global, &out, &args),
+        Verb::Rules(args) => rules::run(&cli.global, &out, &args),
         Verb::DeadLetters(args) => dead_letters::run(&cli.global, &out, &args),
         Verb::Config(args) => config::run(&cli.global, &out, &args),
         Verb::Ports(args) => ports::run(&cli.global, &out, &args),

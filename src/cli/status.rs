@@ -113,6 +113,11 @@ fn verdict(d: &Value) -> String {
         1 => says.push("1 device needs you".into()),
         n => says.push(format!("{n} devices need you")),
     }
+    match number(&d["alarms"]["unseen"]) {
+        0 => {}
+        1 => says.push("1 alarm, fieldgate alarms shows it".into()),
+        n => says.push(format!("{n} alarms, fieldgate alarms shows them")),
+    }
     for line in list(&d["lines"]).iter().filter(|l| l["state"] != "down" && is_overloaded(l)) {
         let id = text(&line["id"]);
         says.push(format!("line {id} has more than it can carry, fieldgate plan --line {id} says what to change"));

@@ -12,6 +12,7 @@ mod adhoc;
 pub mod api;
 pub mod buffer;
 mod check;
+mod condition;
 pub mod device;
 pub mod framed;
 pub mod gateway;
@@ -24,6 +25,7 @@ mod nearest;
 pub mod problem;
 pub mod profile;
 pub mod render;
+pub mod rules;
 pub mod schedule;
 pub mod source;
 pub mod surroundings;
@@ -56,6 +58,7 @@ pub use mqtt::{LocalMqtt, Mode, Route, RouteKind, Shape, User};
 pub use nearest::nearest;
 pub use problem::{Code, Problem, Problems, Severity};
 pub use profile::{Expect, Probe, Profile};
+pub use rules::Rule;
 pub use schedule::Schedule;
 pub use surroundings::{Secrets, Surroundings};
 pub use uplink::{Dialect, Mqtt, Secret, Uplink};
@@ -63,7 +66,7 @@ pub use watching::Watching;
 pub use webhook::Webhook;
 pub use writing::{FixedWrite, RawPdu, Refresh};
 
-use crate::model::{DeviceId, LineId};
+use crate::model::{Analysis, DeviceId, LineId};
 
 /// A configuration that checks. Everything in it is resolved: groups expanded, profiles merged, defaults filled in,
 /// every device's line present in `lines`.
@@ -89,6 +92,10 @@ pub struct Config {
     pub schedules: Vec<Schedule>,
     /// In order of name.
     pub webhooks: Vec<Webhook>,
+    /// In order of their names.
+    pub rules: Vec<Rule>,
+    /// In order of their names.
+    pub analytics: Vec<Analysis>,
 }
 
 impl Config {

@@ -1,5 +1,6 @@
 //! One mistake in, its code and place out. A base that checks is prepended or appended, so each case is a line or two.
 
+mod rules;
 mod schedules;
 mod types;
 mod writes;
@@ -406,11 +407,8 @@ fn a_token_is_long_its_holder_known_and_a_device_file_read_line_by_line() {
 
 #[test]
 fn what_comes_later_is_said() {
-    section("[rule.frost]\nwhen = \"a.b < 5\"", &["not-in-version 1:7+5"]);
     section("[limits]\nbulk = 10", &["not-in-version 2:1+4"]);
     section("[buffer]\nwhen_full = \"hold\"", &["not-in-version 2:13+6"]);
-    let severity = |toml: &str| load(&format!("{GATEWAY}{UPLINK}{toml}")).problems[0].severity;
-    assert_eq!(severity("[rule.x]\n"), Severity::Error);
 }
 
 #[test]

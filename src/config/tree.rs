@@ -142,7 +142,7 @@ fn place(file: u32, span: std::ops::Range<usize>) -> Place {
 }
 
 /// Sections whose entries are things with an id: one thing stands in one file.
-const THINGS: &[&str] = &["line", "group", "device", "uplink", "user", "route", "schedule", "rule"];
+const THINGS: &[&str] = &["line", "group", "device", "uplink", "user", "route", "schedule", "rule", "analytics"];
 
 /// Adds what a further file holds. A section may go on in another file; a thing or a key may not stand in two.
 pub fn merge(into: &mut Table, more: Table, out: &mut Problems) {

@@ -8,8 +8,12 @@ pub mod mqtt;
 pub mod push;
 mod walk;
 
-use crate::model::{Bulk, Urgent};
-use std::time::Duration;
+use crate::model::{Bulk, DeviceId, PointId, Urgent};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::mpsc;
 
 /// Where every driver hands over what it heard. Both queues are bounded (`limits::URGENT`, `limits::BULK`).
@@ -20,4 +24,8 @@ pub struct Doors {
     /// Readings of a line that is asked without a pause wait so long for the next ones: each handing over wakes the engine,
     /// and at 115200 baud that costs as much as the bus itself.
     pub company: Duration,
+    /// Except readings of these points: a rule waits for them.
+    pub watched: Watched,
 }
+
+pub type Watched = Arc<BTreeMap<DeviceId, BTreeSet<PointId>>>;

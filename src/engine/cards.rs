@@ -38,7 +38,7 @@ impl Engine {
                 kind: p.kind.word(),
                 writable: p.write.is_some(),
             });
-            let points = points.collect();
+            let points = points.chain(self.computed_of(&status.device)).collect();
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
@@ -48,10 +48,18 @@ impl Engine {
         };
         let device = &self.config.devices[n];
         let points = match self.discovered.get(&device.id) {
-            Some(points) => points.iter().cloned().chain(increases(&device.points)).collect(),
+            Some(points) => {
+                let own = points.iter().cloned().chain(increases(&device.points));
+                own.chain(self.computed_of(&device.id)).collect()
+            }
+            None if self.computed.contains_key(&device.id) => self.shown[n].iter().cloned().chain(self.computed_of(&device.id)).collect(),
             None => Arc::clone(&self.shown[n]),
         };
         DeviceCard { status, profile: device.profile.clone(), points }
+    }
+
+    fn computed_of(&self, device: &DeviceId) -> impl Iterator<Item = PointCard> + '_ {
+        self.computed.get(device).into_iter().flatten().cloned()
     }
 
     /// The last value of each point that has one, in the order of its card. `None`: no such device.

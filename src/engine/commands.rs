@@ -10,7 +10,7 @@ use crate::{
     },
     store::{Accepted, Change, StoreError},
 };
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// A command that the store has remembered, or could not.
 pub(super) struct Landed {
@@ -48,6 +48,7 @@ impl Engine {
             self.run_landed(run, answer.is_ok());
         }
         match answer {
+            Ok(Accepted::New) if matches!(command.action, Action::Acknowledge(_)) => self.on_seen(command).await,
             Ok(Accepted::New) => {
                 if let Action::Run(ask) = &command.action {
                     let ask = ScheduleAsk::clone(ask);
@@ -74,6 +75,21 @@ impl Engine {
             Ok(Accepted::Again(None)) => {}
             Err(error) => tracing::error!(id = %command.id, %error, "a command could not be remembered and was not executed"),
         }
+    }
+
+    /// An alarm that somebody has seen: the gateway's own business, done at once.
+    async fn on_seen(&mut self, command: Command) {
+        let Command { id, device, action: Action::Acknowledge(alarm), from, .. } = command else { return };
+        let done = |phase, reason| Outcome { phase, reason, values: BTreeMap::new() };
+        let (outcome, mut changes) = match self.see_alarm(&alarm, &from) {
+            Ok(changes) => (done(Phase::Confirmed, String::new()), changes),
+            Err(error) => (done(Phase::Rejected, error.to_string()), Vec::new()),
+        };
+        self.note_phase(&id, outcome.phase, Some(&outcome));
+        let at = self.clock.now();
+        changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
+        changes.push(self.end_event(id, device, outcome));
+        self.submit(changes, Receipt::none()).await;
     }
 
     pub(super) async fn on_done(&mut self, done: WriteDone) {

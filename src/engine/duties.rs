@@ -127,6 +127,8 @@ impl Engine {
             registry,
             commands,
             self.refreshes.next_due(),
+            self.rules.next_due(),
+            self.windows_due(),
             self.batch.due(),
             self.letters.due(),
             self.upkeep.due(),
@@ -154,6 +156,9 @@ impl Engine {
             self.carry_orders(out).await;
         }
         self.refresh().await;
+        self.expire_windows(now);
+        self.expire_rules(now);
+        self.carry_rules().await;
         if self.letters.due().is_some_and(|at| at <= now) {
             self.tell_dead_letters(now).await;
         }

@@ -2,12 +2,14 @@
 
 use super::{
     Engine,
+    alarms::{AlarmError, Seen},
+    rules::{RuleError, Switch, Switched},
     schedules::{Changed, ScheduleError, ScheduleView},
     upkeep::{Maintain, MaintainError, Maintained},
 };
 use crate::model::{
-    AlarmKind, Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Maintenance, Outcome, Phase, PointId, ScheduleAsk,
-    Value,
+    AlarmKind, AlarmName, Boot, CommandId, DeviceCard, DeviceId, DeviceStatus, LineId, LineState, Maintenance, Outcome, Phase, PointId,
+    RuleView, ScheduleAsk, Value,
 };
 use std::sync::{
     Arc,
@@ -28,6 +30,10 @@ pub(super) enum Ask {
     Schedules(oneshot::Sender<Vec<ScheduleView>>),
     /// With who asks.
     Schedule(ScheduleAsk, String, Changed),
+    Rules(oneshot::Sender<Vec<RuleView>>),
+    Switch(Switch, Switched),
+    /// With who has seen it.
+    Acknowledge(AlarmName, String, Seen),
 }
 
 /// The last value of each point that has one, in the order of its card.
@@ -77,6 +83,8 @@ pub struct Snapshot {
     pub readings_in: u64,
     pub samples_in: u64,
     pub commands_open: usize,
+    /// Raised alarms of rules that nobody has acknowledged. Those of devices show in their states.
+    pub alarms_unseen: usize,
 }
 
 impl Handle {
@@ -141,6 +149,29 @@ impl Handle {
         done.await.unwrap_or(Err(ScheduleError::Stopping))
     }
 
+    /// How every rule stands, in the order of the configuration. `None`: the engine has stopped.
+    pub async fn rules(&self) -> Option<Vec<RuleView>> {
+        let (answer, rules) = oneshot::channel();
+        self.ask.send(Ask::Rules(answer)).await.ok()?;
+        rules.await.ok()
+    }
+
+    /// Switches a rule on or off; answered when it is durable.
+    pub async fn switch_rule(&self, wish: Switch) -> Result<(), RuleError> {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Switch(wish, answer)).await.map_err(|_| RuleError::Stopping)?;
+        done.await.unwrap_or(Err(RuleError::Stopping))
+    }
+
+    /// Somebody has seen an alarm; answered when it is durable. Those that are raised and past are in [`Store::alarms`].
+    ///
+    /// [`Store::alarms`]: crate::store::Store::alarms
+    pub async fn acknowledge(&self, alarm: AlarmName, by: String) -> Result<(), AlarmError> {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Acknowledge(alarm, by, answer)).await.map_err(|_| AlarmError::Stopping)?;
+        done.await.unwrap_or(Err(AlarmError::Stopping))
+    }
+
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -156,6 +187,9 @@ impl Engine {
             Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,
             Ask::Schedules(answer) => drop(answer.send(self.schedules(self.clock.now()))),
             Ask::Schedule(ask, by, answer) => self.schedule_asked(ask, &by, answer).await,
+            Ask::Rules(answer) => drop(answer.send(self.rules.views(self.clock.now()))),
+            Ask::Switch(wish, answer) => self.switch_rule(wish, answer).await,
+            Ask::Acknowledge(alarm, by, answer) => self.acknowledge(&alarm, &by, answer).await,
         }
     }
 
@@ -177,6 +211,7 @@ impl Engine {
             readings_in: self.readings_in,
             samples_in: self.samples_in,
             commands_open: self.commands.open(),
+            alarms_unseen: self.alarms.unseen(),
         }
     }
 }

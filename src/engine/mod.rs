@@ -8,6 +8,8 @@
 //! committed, then timers, then telemetry. A turn gives each of them a bounded share, so that nobody starves.
 //! Absent on purpose: wire formats, SQL, waiting for anything but the doors and a full queue to the store.
 
+mod alarms;
+mod analytics;
 mod cards;
 mod commands;
 mod doors;
@@ -20,6 +22,7 @@ mod letters;
 mod pushed;
 mod refresh;
 mod relays;
+mod rules;
 mod schedules;
 mod setup;
 mod status;
@@ -32,7 +35,9 @@ mod unstored;
 mod upkeep;
 mod urgent;
 
+pub use alarms::AlarmError;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
 pub use upkeep::{Maintain, MaintainError};
@@ -41,6 +46,7 @@ use crate::{
     config::Config,
     limits,
     logic::{
+        analytics::{Analytics, Made},
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
@@ -48,11 +54,13 @@ use crate::{
         registry::Registry,
         relays::Relays,
         report::Filter,
+        rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
+use alarms::Alarms;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
@@ -130,21 +138,29 @@ pub struct Engine {
     /// By the word for who commanded.
     uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
     filter: Filter,
+    analytics: Analytics,
+    rules: Rules,
     batch: Batch,
     guests: Guests,
     latest: Latest,
     /// Points of devices that said themselves what they have.
     discovered: BTreeMap<DeviceId, Arc<[PointCard]>>,
+    /// Of points that are computed here.
+    computed: BTreeMap<DeviceId, Vec<PointCard>>,
     /// What is shown of the points of each configured device, in the order of the configuration.
     shown: Vec<Arc<[PointCard]>>,
     letters: Letters,
     upkeep: Upkeep,
     planner: Planner,
+    alarms: Alarms,
     duties: Duties,
+    epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
     moves: Vec<crate::logic::registry::Effect>,
     orders: VecDeque<crate::logic::commands::Effect>,
+    fired: Vec<crate::logic::rules::Effect>,
+    made: Vec<Made>,
     full: Vec<Full>,
 
     last_turn: Boot,
@@ -196,14 +212,19 @@ impl Engine {
             switches: relays::switches(&config),
             uplinks: Vec::new(),
             filter: setup::filter(&config),
+            analytics: Analytics::new(&config.analytics),
+            rules: rules::rules(&config),
             batch: Batch::new(setup::linger(&config)).answering_within(config.buffer.ack_within),
             guests: Guests::default(),
             latest: Latest::default(),
             discovered: BTreeMap::new(),
+            computed: analytics::cards(&config),
             shown: setup::by_kind(&config, cards::shown),
             letters: Letters::default(),
             upkeep: Upkeep::default(),
             planner: Planner::default(),
+            alarms: Alarms::default(),
+            epoch: restored.epoch,
             duties: Duties::new(now, trust),
             restored: Some(restored),
             store,
@@ -224,6 +245,8 @@ impl Engine {
             in_store: 0,
             moves: vec![],
             orders: VecDeque::new(),
+            fired: vec![],
+            made: vec![],
             full: vec![],
             last_turn: now,
             throttled: None,
@@ -273,10 +296,12 @@ impl Engine {
 
     /// One round over everything that is ready, each with a bound.
     async fn turn(&mut self) {
+        self.carry_rules().await;
         for _ in 1..limits::URGENT_TURN {
             let Some(message) = self.urgent.try_next() else { break };
             self.on_urgent(message).await;
         }
+        self.carry_rules().await;
         for _ in 0..limits::STORE_CHANGES {
             let Ok(landed) = self.landed.try_recv() else { break };
             self.on_landed(landed).await;

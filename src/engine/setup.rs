@@ -10,7 +10,7 @@ use crate::{
         registry::{LOCAL_BROKER, Rules, Watch},
         report::{Filter, Rule},
     },
-    model::{LineId, PUSHED},
+    model::{DeviceId, LineId, PUSHED, PointId},
 };
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -98,11 +98,21 @@ pub fn linger(config: &Config) -> Duration {
 
 pub(super) fn filter(config: &Config) -> Filter {
     let mut filter = Filter::default();
+    // What goes upstream as windows only, also of devices that nobody configured.
+    let mut replaced: BTreeMap<&DeviceId, Vec<(PointId, Rule)>> = BTreeMap::new();
+    for a in config.analytics.iter().filter(|a| a.replace) {
+        replaced.entry(&a.of.device).or_default().push((a.of.point.clone(), Rule { never: true, ..Rule::default() }));
+    }
     for device in &config.devices {
-        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
+        let own = device.points.iter().map(|p| (p.id.clone(), report(&p.report)));
+        filter.set(&device.id, own.chain(replaced.remove(&device.id).unwrap_or_default()));
     }
     for device in &config.framed {
-        filter.set(&device.id, device.points.iter().map(|p| (p.id.clone(), report(&p.report))));
+        let own = device.points.iter().map(|p| (p.id.clone(), report(&p.report)));
+        filter.set(&device.id, own.chain(replaced.remove(&device.id).unwrap_or_default()));
+    }
+    for (device, rules) in replaced {
+        filter.set(device, rules);
     }
     filter
 }
@@ -136,7 +146,7 @@ fn counter(point: &Point) -> Option<counter::Rule> {
 }
 
 fn report(report: &Report) -> Rule {
-    Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every }
+    Rule { on_change: report.on_change, deadband: report.deadband, at_least_every: report.at_least_every, never: false }
 }
 
 /// What follows from the points of each configured device, made once for those that share their list.

@@ -29,6 +29,7 @@ impl Engine {
                     changes.push(Change::Event(Event { at, kind: EventKind::Line { line, state, reason } }));
                 }
                 Effect::Device { status, announce } => {
+                    self.rules.state(&status.device, status.state, status.since, &mut self.fired);
                     if n < LOGGED {
                         log(&status, announce);
                     } else {

@@ -1,7 +1,7 @@
 //! The orderly end: the doors are emptied, what is there is sealed, orders under way may still answer.
 
 use super::{BULK_TURN, Engine};
-use crate::model::Boot;
+use crate::{logic::rules::Rules, model::Boot};
 use std::time::Duration;
 
 /// The doors get so long to hand in what they have. Less than the engine's share of the stop (`app`, 1 s): what is sealed
@@ -16,6 +16,8 @@ impl Engine {
         let now = self.clock.now();
         // First of all: whatever takes long below, this is safe.
         self.seal();
+        // What happens from now on is a cause for the next run: a command would not be carried out any more.
+        self.rules = Rules::default();
         let mut out = vec![];
         self.commands.stop(now, &mut out);
         self.carry_orders(out).await;
@@ -43,6 +45,7 @@ impl Engine {
             }
             quiet_at = self.clock.now() + QUIET;
         }
+        self.end_windows();
         self.seal();
         self.store_again(Boot(u64::MAX)).await;
         tracing::debug!(commands_open = self.commands.open(), "engine stopped");

@@ -25,6 +25,8 @@ impl Engine {
                 self.on_message(Message { device, via, readings, at, retained, receipt }).await;
             }
         }
+        // What a rule does about it waits for nothing else.
+        self.carry_rules().await;
     }
 
     async fn on_reading(&mut self, reading: Reading) {
@@ -84,6 +86,7 @@ impl Engine {
         if self.latest.put(&reading) {
             self.cards_changed();
         }
+        self.follow(&reading);
         if TAP.is_open() { self.sift_watched(reading) } else { self.filter.pass(reading) }
     }
 

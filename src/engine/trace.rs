@@ -39,6 +39,10 @@ impl Engine {
     fn decided(&self, reading: &Reading, point: &PointId, goes: bool) -> Result<String, String> {
         let rule = self.point(reading, point).map(|p| p.report).unwrap_or_default();
         let filtered = rule.on_change || rule.deadband > 0.0 || rule.at_least_every.is_some();
+        let replaced = |a: &crate::model::Analysis| a.replace && a.of.device == reading.device && a.of.point == *point;
+        if self.config.analytics.iter().any(replaced) {
+            return Err("its windows are sent instead of its samples".into());
+        }
         match (goes, filtered, rule.deadband > 0.0) {
             (true, false, _) => Ok("every value of this point is sent".into()),
             (true, true, _) => Ok("it differs enough from the last one sent, or that one is old enough".into()),

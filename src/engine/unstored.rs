@@ -83,6 +83,13 @@ impl Engine {
                 }
                 seen.insert(status.device.clone())
             }
+            // A later memory of the rule may be stored already.
+            Change::Rule { id, memory, .. } => {
+                if let Some(now) = self.rules.remembered(id) {
+                    *memory = now.clone();
+                }
+                true
+            }
             _ => true,
         });
         changes.reverse();

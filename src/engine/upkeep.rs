@@ -1,16 +1,15 @@
-//! What is kept of devices beside their state: alarms, maintenance, and what they say of themselves.
+//! What is kept of devices beside their state: maintenance, and what they say of themselves.
 
-use super::{Engine, setup::Way};
+use super::{Engine, alarms::answered, setup::Way};
 use crate::{
     config::Route,
     limits,
     logic::registry::Effect,
-    model::{Alarm, AlarmKind, Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt, Settled},
+    model::{Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt},
     store::{Change, Restored},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -106,15 +105,8 @@ impl Engine {
         for row in &restored.attributes {
             self.upkeep.said.entry(row.device.clone()).or_default().now.insert(row.name.clone(), row.value.clone());
         }
-        for (device, kind) in &restored.alarms {
-            if self.registry.contains(device) {
-                self.registry.remember(device, *kind, now);
-            } else {
-                let reason = "the device is not configured any more".to_owned();
-                let alarm = Alarm { device: device.clone(), kind: *kind, raised: false, at: now, reason };
-                changes.extend(alarm_changes(alarm, true));
-            }
-        }
+        changes.extend(self.restore_rules(restored, now));
+        changes.extend(self.restore_alarms(restored, now));
         for row in &restored.maintenance {
             let device = row.is.device.clone();
             if self.registry.contains(&device) {
@@ -130,6 +122,7 @@ impl Engine {
                 changes.extend(self.alarm(alarm));
             }
         }
+        self.show_rules(now);
         changes
     }
 
@@ -147,6 +140,16 @@ impl Engine {
             };
             self.registry.maintain(device, until, now, &mut self.moves);
         }
+    }
+
+    /// A moment of an earlier boot, as well as that is known today; never later than now.
+    pub(super) fn on_our_clock(&self, at: Boot, boot: BootIndex, now: Boot) -> Boot {
+        if self.upkeep.boot == Some(boot) {
+            return at.min(now);
+        }
+        let (here, _) = self.store.clock();
+        let ago = here.wall(now).0.saturating_sub(self.store.clock_of(boot).wall(at).0);
+        now.saturating_sub(Duration::from_millis(u64::try_from(ago).unwrap_or(0)))
     }
 
     pub(super) async fn maintain(&mut self, asked: Maintain, answer: Maintained) {
@@ -173,13 +176,7 @@ impl Engine {
             self.registry.resume(&device, now, &mut self.moves);
             changes.extend(self.maintenance_changes(&device, None, &by, &reason, now));
         }
-        let answer = Mutex::new(Some(answer));
-        let tell = move |_, how| {
-            if let Some(answer) = answer.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                drop(answer.send(if how == Settled::Kept { Ok(is.clone()) } else { Err(MaintainError::NotStored) }));
-            }
-        };
-        self.carry_moves(changes, Receipt::new(0, Arc::new(tell))).await;
+        self.carry_moves(changes, answered(answer, is, MaintainError::NotStored)).await;
     }
 
     fn maintenance_changes(&self, device: &DeviceId, is: Option<&Maintenance>, by: &str, reason: &str, at: Boot) -> Vec<Change> {
@@ -194,20 +191,6 @@ impl Engine {
         let Some((m, _)) = self.upkeep.maintenance.remove(device) else { return Vec::new() };
         tracing::info!(%device, by = %m.by, "maintenance is over");
         self.maintenance_changes(device, None, &m.by, "its time is over", at)
-    }
-
-    /// A device flaps, is offline for too long, or not any more.
-    pub(super) fn alarm(&self, alarm: Alarm) -> Vec<Change> {
-        let Alarm { device, kind, raised, reason, .. } = &alarm;
-        match (kind, raised) {
-            (_, false) => tracing::info!(%device, alarm = kind.word(), %reason, "alarm cleared"),
-            (AlarmKind::Flapping, true) => {
-                tracing::warn!(%device, alarm = kind.word(), %reason, "device flaps; its changes are kept, not told")
-            }
-            (AlarmKind::Offline, true) => tracing::error!(%device, alarm = kind.word(), %reason, "device offline for too long"),
-        }
-        let told = !self.guests.is_quarantined(device);
-        alarm_changes(alarm, told)
     }
 
     /// Asks a silent device by its route whether it is there.
@@ -268,14 +251,8 @@ impl Engine {
     }
 }
 
-fn alarm_changes(alarm: Alarm, told: bool) -> Vec<Change> {
-    let Alarm { device, kind, raised, at, reason } = alarm.clone();
-    let event = Event { at, kind: EventKind::Alarm { device, alarm: kind, raised, reason } };
-    [Change::Alarm(alarm)].into_iter().chain(told.then_some(Change::Event(event))).collect()
-}
-
 /// At a character's edge.
-fn cut(mut text: String, most: usize) -> String {
+pub(super) fn cut(mut text: String, most: usize) -> String {
     text.truncate((0..=most.min(text.len())).rev().find(|n| text.is_char_boundary(*n)).unwrap_or(0));
     text
 }

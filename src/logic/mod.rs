@@ -1,5 +1,6 @@
-//! Pure state machines, fn(now, input) -> effects: online state, commands, refreshes, reporting, batching, replay policy, backoff.
+//! Pure state machines, fn(now, input) -> effects: online state, commands, rules, refreshes, reporting, batching, replay, backoff.
 
+pub mod analytics;
 pub mod backoff;
 pub mod batch;
 pub mod commands;
@@ -11,6 +12,7 @@ pub mod registry;
 pub mod relays;
 pub mod replay;
 pub mod report;
+pub mod rules;
 pub mod schedule;
 pub mod suspects;
 pub mod timeline;

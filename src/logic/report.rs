@@ -18,11 +18,13 @@ pub struct Rule {
     pub on_change: bool,
     pub deadband: f64,
     pub at_least_every: Option<Duration>,
+    /// What is computed of it is reported instead.
+    pub never: bool,
 }
 
 impl Rule {
     const fn is_everything(&self) -> bool {
-        !self.on_change && self.deadband <= 0.0 && self.at_least_every.is_none()
+        !self.on_change && self.deadband <= 0.0 && self.at_least_every.is_none() && !self.never
     }
 }
 
@@ -141,8 +143,8 @@ impl Request {
 impl Slot {
     /// Whether the value is to be reported; if so it is remembered as such.
     fn take(&mut self, at: Boot, value: &Value, quality: Quality) -> bool {
-        if self.rule.is_everything() {
-            return true;
+        if self.rule.is_everything() || self.rule.never {
+            return !self.rule.never;
         }
         let report = match &self.last {
             None => true,
@@ -182,9 +184,9 @@ mod tests {
         DeviceId::parse("d").unwrap()
     }
 
-    const CHANGE: Rule = Rule { on_change: true, deadband: 0.0, at_least_every: None };
-    const BAND: Rule = Rule { on_change: true, deadband: 0.5, at_least_every: None };
-    const OFTEN: Rule = Rule { on_change: true, deadband: 0.5, at_least_every: Some(Duration::from_secs(60)) };
+    const CHANGE: Rule = Rule { on_change: true, deadband: 0.0, at_least_every: None, never: false };
+    const BAND: Rule = Rule { on_change: true, deadband: 0.5, at_least_every: None, never: false };
+    const OFTEN: Rule = Rule { on_change: true, deadband: 0.5, at_least_every: Some(Duration::from_secs(60)), never: false };
 
     /// One point with a rule, values (second, value, quality) that come in: the seconds that are reported.
     #[track_caller]

@@ -1,6 +1,6 @@
 //! Commands: what was asked, of whom, until when, and what came of it.
 
-use super::{BadId, Boot, DeviceId, PointId, ScheduleAsk, ScheduleId, Value, WallMs};
+use super::{AlarmName, BadId, Boot, DeviceId, PointId, ScheduleAsk, ScheduleId, Value, WallMs};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Chosen by whoever commands: 1 to 128 printable ASCII characters. The same id is executed once.
@@ -58,6 +58,8 @@ pub enum Action {
     Read(Vec<PointId>),
     /// Of the gateway itself; the device is [`DeviceId::gateway`].
     Run(Box<ScheduleAsk>),
+    /// Of the gateway itself: somebody has seen an alarm of the device.
+    Acknowledge(Box<AlarmName>),
 }
 
 /// As received from the cloud, the API or the command line. One device; fan-out comes later.

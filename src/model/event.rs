@@ -5,7 +5,7 @@
 
 use super::{
     AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Phase,
-    PointId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Value, WallMs,
+    PointId, RuleId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Urgency, Value, WallMs,
 };
 use std::collections::BTreeMap;
 
@@ -69,6 +69,17 @@ pub enum EventKind {
         /// `false`: it is over.
         raised: bool,
         reason: String,
+        /// Events of an older version have none of these; `None`: as its kind says.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        severity: Option<Urgency>,
+        /// Of an alarm that a rule raised, or that is about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<RuleId>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        point: Option<PointId>,
+        /// Somebody has seen it: it is raised still, and this is who.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Somebody took a device out of judgement, or its time there is over.
     Maintenance {

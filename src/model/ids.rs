@@ -99,3 +99,7 @@ id!(
     /// This gateway.
     GatewayId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"
 );
+id!(
+    /// A rule: its name in the configuration, in alarms and in the audit.
+    RuleId, 64, b'-' | b'_', "use 1 to 64 letters, digits, '-' or '_'"
+);

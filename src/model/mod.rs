@@ -2,6 +2,7 @@
 //!
 //! Absent on purpose: IO, clocks, wire formats, `async`. This room names no other.
 
+pub mod analysis;
 pub mod batch;
 pub mod calendar;
 pub mod command;
@@ -13,6 +14,7 @@ pub mod learned;
 pub mod message;
 pub mod push;
 pub mod relay;
+pub mod rule;
 pub mod schedule;
 pub mod shared;
 pub mod site;
@@ -22,16 +24,18 @@ pub mod time;
 pub mod value;
 pub mod zone;
 
+pub use analysis::{Analysis, Figure};
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
 pub use command::{Action, Command, CommandId, Outcome, Phase};
 pub use cron::Cron;
 pub use event::{Event, EventKind, Replaced};
 pub use health::{StoreHealth, StoreState, Wear};
-pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, ScheduleId, UplinkId, UplinkIndex};
+pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, RuleId, ScheduleId, UplinkId, UplinkIndex};
 pub use learned::Learned;
 pub use message::{Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone};
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
 pub use relay::{By as RelayBy, Relay};
+pub use rule::{AlarmName, Compare, Condition, Expr, Pace, PointRef, RuleAction, RuleMemory, RuleView, Test, TestView, Urgency};
 pub use schedule::{Missed, Schedule, ScheduleAsk, ScheduleNews, Target, Timing, When};
 pub use shared::Shared;
 pub use site::{FramePort, Parity, Settings, SiteAsk, SiteJob, SiteOutcome, SitePort, SiteReport, WireFrame};

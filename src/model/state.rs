@@ -1,6 +1,6 @@
 //! Online state and its reasons. UI.md section 1 holds the words; the pages, the log, `--json` and events use the same.
 
-use super::{Boot, DeviceId, LineId};
+use super::{AlarmName, Boot, DeviceId, LineId, PointId, RuleId, Urgency};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -70,24 +70,37 @@ pub enum AlarmKind {
     Flapping,
     /// It is offline for longer than its `alarm_after`.
     Offline,
+    /// A rule raised it.
+    Rule,
+    /// A rule fired too often and does nothing until it is switched on again.
+    Paused,
 }
 
 impl AlarmKind {
+    pub const ALL: [AlarmKind; 4] = [AlarmKind::Flapping, AlarmKind::Offline, AlarmKind::Rule, AlarmKind::Paused];
+
+    pub const fn is_of_rule(self) -> bool {
+        matches!(self, AlarmKind::Rule | AlarmKind::Paused)
+    }
+
     pub const fn word(self) -> &'static str {
         match self {
             AlarmKind::Flapping => "flapping",
             AlarmKind::Offline => "offline",
+            AlarmKind::Rule => "rule",
+            AlarmKind::Paused => "paused",
         }
     }
 
     pub fn parse(word: &str) -> Option<AlarmKind> {
-        [AlarmKind::Flapping, AlarmKind::Offline].into_iter().find(|k| k.word() == word)
+        AlarmKind::ALL.into_iter().find(|k| k.word() == word)
     }
 
-    pub const fn severity(self) -> &'static str {
+    /// Where nobody said another one.
+    pub const fn severity(self) -> Urgency {
         match self {
-            AlarmKind::Flapping => "warning",
-            AlarmKind::Offline => "critical",
+            AlarmKind::Flapping | AlarmKind::Rule => Urgency::Warning,
+            AlarmKind::Offline | AlarmKind::Paused => Urgency::Critical,
         }
     }
 }
@@ -97,12 +110,28 @@ impl AlarmKind {
 pub struct Alarm {
     pub device: DeviceId,
     pub kind: AlarmKind,
+    /// Who raised it, or whom it is about.
+    pub rule: Option<RuleId>,
+    /// That the rule was about.
+    pub point: Option<PointId>,
+    pub severity: Urgency,
     /// `false`: it is over.
     pub raised: bool,
     /// When it was raised or cleared.
     pub at: Boot,
     /// Why, for people.
     pub reason: String,
+}
+
+impl Alarm {
+    /// Of a device itself.
+    pub fn of_device(device: DeviceId, kind: AlarmKind, raised: bool, at: Boot, reason: String) -> Alarm {
+        Alarm { device, kind, rule: None, point: None, severity: kind.severity(), raised, at, reason }
+    }
+
+    pub fn name(&self) -> AlarmName {
+        AlarmName { device: self.device.clone(), kind: self.kind, rule: self.rule.clone() }
+    }
 }
 
 /// A person said: do not judge this device.

@@ -3,8 +3,8 @@
 use crate::{
     config,
     model::{
-        Alarm, AlarmKind, Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Maintenance,
-        Outcome, Phase, PointId, Relay, Schedule, ScheduleId, UplinkId,
+        Alarm, AlarmName, Boot, BootIndex, Command, CommandId, DeadLetter, DeviceId, DeviceStatus, Epoch, Event, Learned, Maintenance,
+        Outcome, Phase, PointId, Relay, RuleId, RuleMemory, Schedule, ScheduleId, UplinkId,
     },
     system::clock::Clock,
 };
@@ -82,6 +82,20 @@ pub enum Change {
     },
     /// Raised or cleared.
     Alarm(Alarm),
+    /// Somebody has seen it.
+    AlarmSeen {
+        alarm: AlarmName,
+        by: String,
+        at: Boot,
+    },
+    /// What a rule must remember, and under which condition.
+    Rule {
+        id: RuleId,
+        condition: String,
+        memory: RuleMemory,
+    },
+    /// It is not configured any more.
+    RuleGone(RuleId),
     /// `None`: it is judged again.
     Maintenance {
         device: DeviceId,
@@ -170,7 +184,8 @@ pub struct Restored {
     pub before: Option<Before>,
     pub devices: Vec<RestoredDevice>,
     /// Those that are raised.
-    pub alarms: Vec<(DeviceId, AlarmKind)>,
+    pub alarms: Vec<RestoredAlarm>,
+    pub rules: Vec<RestoredRule>,
     pub maintenance: Vec<RestoredMaintenance>,
     pub attributes: Vec<RestoredAttribute>,
     /// How far they have come; those of the configuration without their content.
@@ -205,6 +220,23 @@ pub struct RestoredDevice {
     pub via: Option<String>,
     pub offline_after: Option<Duration>,
     pub quarantined: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredAlarm {
+    pub is: Alarm,
+    /// Who has seen it.
+    pub by: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct RestoredRule {
+    pub id: RuleId,
+    /// The memory belongs to this condition.
+    pub condition: String,
+    pub memory: RuleMemory,
+    /// The boot whose clock its moment is on.
+    pub boot: BootIndex,
 }
 
 #[derive(Debug, Clone, PartialEq)]

@@ -38,8 +38,8 @@ mod wear;
 mod writer;
 
 pub use change::{
-    Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAttribute, RestoredDevice, RestoredMaintenance, RestoredSchedule,
-    ScheduleChange,
+    Accepted, Backing, Before, Change, Holder, Options, Restored, RestoredAlarm, RestoredAttribute, RestoredDevice, RestoredMaintenance,
+    RestoredRule, RestoredSchedule, ScheduleChange,
 };
 pub use error::StoreError;
 pub use events::{EventQueue, OutgoingEvents};

@@ -204,7 +204,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
     let driver = start(o.backing, writer, &inline)?;
     let (devices, open_commands, learned) = (state.devices, state.open_commands, state.learned);
     let (alarms, maintenance, attributes) = (state.alarms, state.maintenance, state.attributes);
-    let (schedules, relays) = (state.schedules, state.relays);
+    let (rules, schedules, relays) = (state.rules, state.schedules, state.relays);
     let restored = Restored {
         epoch,
         boot: index,
@@ -213,6 +213,7 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
         alarms,
         maintenance,
         attributes,
+        rules,
         schedules,
         relays,
         open_commands,

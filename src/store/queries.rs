@@ -3,7 +3,7 @@
 use super::{RestoredAttribute, StoreError, db};
 use crate::{
     limits,
-    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, ScheduleId, State, WallMs},
+    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, ScheduleId, State, Urgency, WallMs},
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
@@ -43,6 +43,11 @@ pub struct AlarmRow {
     /// As the clock was then; for display only.
     pub wall: WallMs,
     pub reason: String,
+    pub rule: Option<String>,
+    pub point: Option<String>,
+    pub severity: Urgency,
+    /// Who has seen it, and when.
+    pub seen: Option<(String, WallMs)>,
     /// `None`: it is raised.
     pub cleared: Option<(BootIndex, Boot, WallMs)>,
 }
@@ -208,14 +213,21 @@ impl Queries {
 
     /// The newest alarms, newest first.
     pub fn alarms(&self, device: Option<&DeviceId>, raised: bool, limit: u32) -> Result<Vec<AlarmRow>, StoreError> {
-        let sql = "SELECT id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms FROM alarm
+        let sql = "SELECT id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms, rule, point,
+                   severity, seen_by, seen_wall_ms FROM alarm
                    WHERE (?1 IS NULL OR device = ?1) AND (NOT ?2 OR cleared_at IS NULL) ORDER BY id DESC LIMIT ?3";
         self.all(sql, params![device.map(DeviceId::as_str), raised, limit], |r| {
             let cleared: (Option<u32>, Option<i64>, Option<i64>) = (r.get(7)?, r.get(8)?, r.get(9)?);
+            let kind = AlarmKind::parse(&r.get::<_, String>(2)?).unwrap_or(AlarmKind::Offline);
+            let seen: (Option<String>, Option<i64>) = (r.get(13)?, r.get(14)?);
             Ok(AlarmRow {
                 id: r.get(0)?,
                 device: r.get(1)?,
-                kind: AlarmKind::parse(&r.get::<_, String>(2)?).unwrap_or(AlarmKind::Offline),
+                kind,
+                rule: Some(r.get::<_, String>(10)?).filter(|rule| !rule.is_empty()),
+                point: r.get(11)?,
+                severity: r.get::<_, Option<String>>(12)?.and_then(|s| Urgency::parse(&s)).unwrap_or(kind.severity()),
+                seen: seen.0.zip(seen.1.map(WallMs)),
                 boot: BootIndex(r.get(3)?),
                 at: Boot(r.get::<_, i64>(4)?.cast_unsigned()),
                 wall: WallMs(r.get(5)?),

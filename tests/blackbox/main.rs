@@ -42,6 +42,7 @@ mod pages;
 mod plan;
 mod presets;
 mod publishers;
+mod rules;
 mod schedules;
 mod schemas;
 mod silence;

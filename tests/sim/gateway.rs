@@ -72,7 +72,7 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO };
+        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO, watched: Arc::default() };
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();
@@ -258,6 +258,8 @@ fn config(plan: &Plan, dir: &Path) -> Config {
         watch: config::Watching::default(),
         schedules: vec![],
         webhooks: vec![],
+        rules: vec![],
+        analytics: vec![],
     }
 }
 

@@ -1,5 +1,6 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
+mod alarms;
 pub(super) mod command;
 pub(super) mod devices;
 mod forget;
@@ -7,6 +8,7 @@ mod frames;
 mod learned;
 mod letters;
 mod lines;
+mod rules;
 pub(super) mod schedules;
 mod site;
 mod status;
@@ -17,7 +19,7 @@ use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
      {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
-     {\"schedules\":{…}}, {\"schedule\":{…}}";
+     {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -43,6 +45,18 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("schedule") {
         return schedules::change(asked, sources).await;
+    }
+    if asked.get("rules").is_some() {
+        return rules::answer(sources).await;
+    }
+    if let Some(asked) = asked.get("rule") {
+        return rules::switch(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("alarms") {
+        return alarms::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("acknowledge") {
+        return alarms::acknowledge(asked, sources).await;
     }
     if asked.get("dead_letters").is_some() {
         return letters::answer(asked, sources).await;

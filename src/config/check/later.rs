@@ -1,18 +1,9 @@
-//! Sections of the format that this version does not act on. A rule that silently does not run would be dangerous, so it is
-//! an error.
+//! Sections of the format that this version does not act on.
 
-use super::{Desk, things};
+use super::Desk;
 use crate::config::{keys::Keys, problem::Code};
 
 pub fn check(root: &Keys<'_>, desk: &mut Desk<'_>) {
-    for (section, what) in [("rule", "rules do not run")] {
-        for (id, _, at) in things(root, section, desk) {
-            desk.out
-                .error(Code::NotInVersion, at, format!("{section}.{id}"), format!("{section} {id} would not run"))
-                .because(format!("{what} in this version"))
-                .want(format!("take [{section}.{id}] out until a version that has it"));
-        }
-    }
     if let Some((table, at)) = root.sub("limits", "[limits]", &mut desk.out) {
         for (key, entry) in table.iter() {
             desk.out

@@ -1,6 +1,7 @@
 //! From the tree to the checked types: one file per section. Each function reports what is wrong and returns what it
 //! could make of the rest, so that one run finds everything.
 
+mod analytics;
 mod api;
 mod buffer;
 mod counter;
@@ -23,6 +24,7 @@ mod profile;
 mod raw;
 mod register;
 mod route;
+mod rules;
 mod schedule;
 mod secret;
 mod uplink;
@@ -66,8 +68,23 @@ impl Desk<'_> {
 /// Where the poll period of a device stands, for problems that appear only with the plan.
 pub type PollPlaces = BTreeMap<DeviceId, Place>;
 
-const SECTIONS: &[&str] =
-    &["gateway", "line", "group", "device", "mqtt", "uplink", "buffer", "watch", "webhook", "api", "history", "schedule", "rule", "limits"];
+const SECTIONS: &[&str] = &[
+    "gateway",
+    "line",
+    "group",
+    "device",
+    "mqtt",
+    "uplink",
+    "buffer",
+    "watch",
+    "webhook",
+    "api",
+    "history",
+    "schedule",
+    "rule",
+    "analytics",
+    "limits",
+];
 
 /// The whole document. The configuration that comes back is meant only if no error was reported.
 pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>, PollPlaces) {
@@ -89,8 +106,26 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let framed = framed::finish(desk);
     let known = schedule::Known { devices: &devices, framed: &framed, mqtt: mqtt.as_ref(), pushed: api.is_some() };
     let schedules = schedule::check(&keys, &known, desk);
-    let config =
-        gateway.map(|gateway| Config { gateway, lines, devices, framed, history, mqtt, api, uplinks, buffer, watch, schedules, webhooks });
+    let (rules, analytics) = (Vec::new(), Vec::new());
+    let mut config = gateway.map(|gateway| Config {
+        gateway,
+        lines,
+        devices,
+        framed,
+        history,
+        mqtt,
+        api,
+        uplinks,
+        buffer,
+        watch,
+        schedules,
+        webhooks,
+        rules,
+        analytics,
+    });
+    if let Some(config) = &mut config {
+        rules::check(&keys, config, desk);
+    }
     (config, polls)
 }
 

@@ -271,6 +271,7 @@ fn steps(device: &Framed, order: &Order) -> Result<VecDeque<Step>, String> {
         Action::Run(_) => Err("there is nothing to do".into()),
         Action::Write(values) if values.is_empty() => Err("there is nothing to do".into()),
         Action::Write(values) => values.iter().map(|(id, value)| step(device, id, value)).collect(),
+        Action::Acknowledge(_) => Err("this is nothing that a device does".into()),
     }
 }
 

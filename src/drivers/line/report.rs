@@ -130,7 +130,16 @@ impl Report {
         let between = now - std::mem::replace(&mut self.chance, now);
         let Some(Bulk::Reading(oldest)) = out.bulk.front() else { return true };
         let only_readings = out.urgent.is_empty() && out.notes.is_empty() && out.site.is_empty();
-        !only_readings || out.bulk.len() >= READINGS || now - oldest.at + between > self.company()
+        !only_readings || self.is_watched(out) || out.bulk.len() >= READINGS || now - oldest.at + between > self.company()
+    }
+
+    fn is_watched(&self, out: &Out) -> bool {
+        let watched = &self.doors.watched;
+        let is = |message: &Bulk| match message {
+            Bulk::Reading(r) => watched.get(&r.device).is_some_and(|points| r.points.iter().any(|p| points.contains(p))),
+            _ => false,
+        };
+        !watched.is_empty() && out.bulk.iter().any(is)
     }
 
     pub fn company(&self) -> Duration {

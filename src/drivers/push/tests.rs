@@ -27,7 +27,12 @@ fn rig() -> Rig {
     let (bulk, mut bulk_rx) = mpsc::channel(16);
     let (told, got) = mpsc::channel(64);
     let stop = CancellationToken::new();
-    let push = start(Doors { urgent, bulk, company: Duration::ZERO }, Clock::Real, Arc::new(|| ClockReading::estimated(0)), stop.clone());
+    let push = start(
+        Doors { urgent, bulk, company: Duration::ZERO, watched: Arc::default() },
+        Clock::Real,
+        Arc::new(|| ClockReading::estimated(0)),
+        stop.clone(),
+    );
     tokio::spawn(async move {
         loop {
             let (got, state, values) = tokio::select! {

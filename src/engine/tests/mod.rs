@@ -20,6 +20,7 @@ mod commands;
 mod field;
 mod pushed;
 mod relays;
+mod rules;
 mod schedules;
 mod upkeep;
 
@@ -93,6 +94,8 @@ fn config() -> Config {
         watch: Watching { flaps: 4, flap_window: Duration::from_secs(60), stable_for: Duration::from_secs(20), alarm_after: None },
         schedules: vec![],
         webhooks: vec![],
+        rules: vec![],
+        analytics: vec![],
     }
 }
 
@@ -285,6 +288,7 @@ fn words(kind: &EventKind) -> String {
         EventKind::Line { line, state, .. } => format!("{line} {}", state.word()),
         EventKind::Registered { device, .. } => format!("{device} registered"),
         EventKind::Command { id, phase, reason, .. } => format!("{id} {} {reason}", phase.word()).trim().into(),
+        EventKind::Alarm { device, alarm, by: Some(by), .. } => format!("{device} {} acknowledged by {by}", alarm.word()),
         EventKind::Alarm { device, alarm, raised, .. } => {
             format!("{device} {} {}", alarm.word(), if *raised { "raised" } else { "cleared" })
         }

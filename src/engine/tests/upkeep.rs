@@ -3,8 +3,8 @@
 use super::*;
 use crate::{
     engine::{Maintain, MaintainError, history},
-    model::{AlarmKind, BootIndex, Maintenance, WallMs},
-    store::RestoredMaintenance,
+    model::{Alarm, AlarmKind, BootIndex, Maintenance, WallMs},
+    store::{RestoredAlarm, RestoredMaintenance},
 };
 
 impl House {
@@ -106,7 +106,8 @@ async fn maintenance_outlives_a_restart_and_what_is_not_configured_any_more_has_
     let gone = Maintenance { device: device("gone"), ..is.clone() };
     let house = House::start_after(|restored| {
         restored.maintenance = [is, gone].map(|is| RestoredMaintenance { is, boot: restored.boot }).into();
-        restored.alarms = vec![(device("gone"), AlarmKind::Offline), (device("meter"), AlarmKind::Flapping)];
+        let raised = |of: &str, kind| RestoredAlarm { is: Alarm::of_device(device(of), kind, true, BASE, String::new()), by: None };
+        restored.alarms = vec![raised("gone", AlarmKind::Offline), raised("meter", AlarmKind::Flapping)];
     });
     assert_eq!(house.told().await, ["epoch", "gone offline cleared", "meter flapping cleared"]);
     assert_eq!(house.state("meter").await, (State::Unknown, Some(Cause::Maintenance)));

@@ -48,6 +48,7 @@ impl Takes {
         match (self, action) {
             (_, Action::Write(values)) if values.is_empty() => Err("it names no point to write".into()),
             (_, Action::Run(_)) => Err("a device runs nothing of the gateway".into()),
+            (_, Action::Acknowledge(_)) => Err("an alarm is acknowledged by the gateway, not by a device".into()),
             (Takes::Nothing, _) => Err("this device takes no commands".into()),
             (Takes::Anything, _) => Ok(()),
             (Takes::Points(points), Action::Write(values)) => values.iter().try_for_each(|(p, v)| writes(points, p, v)),

@@ -175,6 +175,7 @@ impl Registry {
         match alarm {
             AlarmKind::Flapping => entry.flapping = true,
             AlarmKind::Offline => entry.alarmed = true,
+            AlarmKind::Rule | AlarmKind::Paused => {}
         }
         self.rearm(id, now);
     }
@@ -398,5 +399,5 @@ impl Registry {
 }
 
 fn alarm(device: &DeviceId, kind: AlarmKind, raised: bool, at: Boot, reason: String) -> Effect {
-    Effect::Alarm(Alarm { device: device.clone(), kind, raised, at, reason })
+    Effect::Alarm(Alarm::of_device(device.clone(), kind, raised, at, reason))
 }

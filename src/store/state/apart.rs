@@ -72,6 +72,7 @@ fn moment(change: &Change) -> Boot {
         Change::Status(status) => status.since,
         Change::Registered { at, .. }
         | Change::Alarm(Alarm { at, .. })
+        | Change::AlarmSeen { at, .. }
         | Change::Attributes { at, .. }
         | Change::CommandPhase { at, .. }
         | Change::CommandDone { at, .. }
@@ -81,6 +82,7 @@ fn moment(change: &Change) -> Boot {
         | Change::Event(Event { at, .. }) => *at,
         Change::Maintenance { is, .. } => is.as_ref().map_or(Boot(0), |m| m.since),
         // They carry no moment that matters, and none of their rows can be at fault.
-        Change::ForgetLetters(_) | Change::Schedule(_) => Boot(0),
+        Change::ForgetLetters(_) | Change::Schedule(_) | Change::RuleGone(_) => Boot(0),
+        Change::Rule { memory, .. } => memory.fired_at.unwrap_or_default(),
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Invariant: an event is written in the transaction of the change it reports, and nobody sees it before the commit.
 
+mod alarms;
 mod apart;
 mod commands;
 mod devices;
@@ -10,6 +11,7 @@ mod learned;
 mod letters;
 mod outbox;
 mod relays;
+mod rules;
 mod salvage;
 mod schedules;
 mod upkeep;
@@ -21,14 +23,15 @@ pub use salvage::salvage;
 pub use upkeep::all_attributes as attributes;
 
 use super::{
-    Accepted, Before, Change, RestoredAttribute, RestoredDevice, RestoredMaintenance, RestoredSchedule, StoreError,
+    Accepted, Before, Change, RestoredAlarm, RestoredAttribute, RestoredDevice, RestoredMaintenance, RestoredRule, RestoredSchedule,
+    StoreError,
     boots::BootRow,
     db::{self, Trouble},
     spool::disk::Gone,
 };
 use crate::{
     limits,
-    model::{AlarmKind, BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, PointId, Wear},
+    model::{BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, PointId, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
@@ -42,6 +45,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_watch.sql"),
     include_str!("../migrations/state_schedules.sql"),
     include_str!("../migrations/state_relays.sql"),
+    include_str!("../migrations/state_alarms.sql"),
 ];
 
 /// Row limits that tests make small.
@@ -125,7 +129,8 @@ pub struct Found {
     pub state: State,
     pub boots: Vec<BootRow>,
     pub devices: Vec<RestoredDevice>,
-    pub alarms: Vec<(DeviceId, AlarmKind)>,
+    pub alarms: Vec<RestoredAlarm>,
+    pub rules: Vec<RestoredRule>,
     pub maintenance: Vec<RestoredMaintenance>,
     pub attributes: Vec<RestoredAttribute>,
     pub schedules: Vec<RestoredSchedule>,
@@ -154,12 +159,22 @@ impl State {
                 epochs::wear(&db)?,
                 marks,
                 outbox,
-                (upkeep::open_alarms(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
+                (alarms::open(&db)?, rules::all(&db)?, upkeep::all_maintenance(&db)?, upkeep::all_attributes(&db, None)?),
                 (schedules::all(&db)?, relays::all(&db)?),
             ))
         };
-        let (boots, devices, open_commands, gone, learned, wear, marks, outbox, (alarms, maintenance, attributes), (schedules, relays)) =
-            load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let (
+            boots,
+            devices,
+            open_commands,
+            gone,
+            learned,
+            wear,
+            marks,
+            outbox,
+            (alarms, rules, maintenance, attributes),
+            (schedules, relays),
+        ) = load().map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
         let (path, marks_due) = (path.to_owned(), Vec::new());
         let state = State {
             full: false,
@@ -173,7 +188,22 @@ impl State {
             begun: None,
             unwritten: None,
         };
-        Ok(Found { state, boots, devices, alarms, maintenance, attributes, schedules, relays, open_commands, gone, marks, learned, wear })
+        Ok(Found {
+            state,
+            boots,
+            devices,
+            alarms,
+            rules,
+            maintenance,
+            attributes,
+            schedules,
+            relays,
+            open_commands,
+            gone,
+            marks,
+            learned,
+            wear,
+        })
     }
 
     pub fn mark(&mut self, marks: Vec<(String, i64)>) {
@@ -327,7 +357,10 @@ fn apply_change(tx: &Transaction, change: &Change, stamp: &Stamp, caps: &Caps, e
         Change::Registered { device, via, offline_after, quarantined, at } => {
             devices::registered(tx, device, via, *offline_after, *quarantined, *at, stamp)
         }
-        Change::Alarm(alarm) => upkeep::alarm(tx, alarm, stamp),
+        Change::Alarm(alarm) => alarms::put(tx, alarm, stamp),
+        Change::AlarmSeen { alarm, by, at } => alarms::seen(tx, alarm, by, *at, stamp),
+        Change::Rule { id, condition, memory } => rules::put(tx, id, condition, memory, stamp),
+        Change::RuleGone(id) => rules::forget(tx, id),
         Change::Maintenance { device, is } => upkeep::maintenance(tx, device, is.as_ref(), stamp),
         Change::Attributes { device, values, at } => upkeep::attributes(tx, device, values, *at, stamp),
         Change::Relay(relay) => relays::put(tx, relay, stamp),

@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params_from_iter, types::Value};
 use std::{collections::BTreeMap, path::Path};
 
 /// Those without which something would be done twice or never be told come first.
-const TABLES: [(&str, &str); 15] = [
+const TABLES: [(&str, &str); 16] = [
     ("meta", "key, value"),
     ("boot", "id, uuid, offset_ms, synchronised, seen, quality, source, error_ms"),
     ("clock", "id, boot, at, offset_ms, quality, source, error_ms"),
@@ -24,7 +24,12 @@ const TABLES: [(&str, &str); 15] = [
     ("event", "id, epoch, seq, boot, events, minor, body"),
     ("device", "id, line, state, cause, boot, since, evidence, evidence_at, missed, via, offline_after_ms, quarantined, wall_ms"),
     ("maintenance", "device, by_whom, reason, boot, since, until, wall_ms"),
-    ("alarm", "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms"),
+    ("rule", "id, condition, fired, boot, fired_at, held, off, count, wall_ms"),
+    (
+        "alarm",
+        "id, device, kind, boot, at, wall_ms, reason, cleared_boot, cleared_at, cleared_wall_ms, rule, point, severity, seen_by, \
+         seen_boot, seen_at, seen_wall_ms",
+    ),
     ("attribute", "id, device, name, value, boot, at, wall_ms"),
     ("schedule_run", "id, schedule, at, wall_ms, command, device, phase, reason"),
     ("relay", "id, device, point, is_on, boot, at, wall_ms, command, source"),
@@ -36,7 +41,7 @@ const HISTORY: [(&str, &str); 2] = [
     ("relay_history", "id, device, point, is_on, boot, at, wall_ms, command, source, changes"),
 ];
 /// Tables that are looked up by a text: no row ids.
-const BY_TEXT: [(&str, &str); 4] = [("meta", "key"), ("device", "id"), ("maintenance", "device"), ("schedule", "id")];
+const BY_TEXT: [(&str, &str); 5] = [("meta", "key"), ("device", "id"), ("maintenance", "device"), ("schedule", "id"), ("rule", "id")];
 /// Of a table that cannot be walked, so many row ids behind the last readable one are tried.
 const TRIED: i64 = 4096;
 

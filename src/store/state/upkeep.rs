@@ -1,39 +1,12 @@
-//! Alarms, maintenance and attributes of devices.
+//! Maintenance and attributes of devices.
 
 use super::Stamp;
 use crate::{
-    limits,
-    model::{Alarm, AlarmKind, Boot, BootIndex, DeviceId, Maintenance, PointId},
+    model::{Boot, BootIndex, DeviceId, Maintenance, PointId},
     store::{RestoredAttribute, RestoredMaintenance},
 };
 use rusqlite::{Connection, Row, Transaction, params};
 use std::collections::BTreeMap;
-
-/// An alarm that is raised again while it is raised stays one row.
-pub fn alarm(tx: &Transaction, alarm: &Alarm, stamp: &Stamp) -> rusqlite::Result<()> {
-    let Alarm { device, kind, raised, at, reason } = alarm;
-    let (device, kind, wall) = (device.as_str(), kind.word(), stamp.clock.wall(*at).0);
-    if !*raised {
-        tx.prepare_cached(
-            "UPDATE alarm SET cleared_boot = ?3, cleared_at = ?4, cleared_wall_ms = ?5
-             WHERE device = ?1 AND kind = ?2 AND cleared_at IS NULL",
-        )?
-        .execute(params![device, kind, stamp.boot.0, at.0.cast_signed(), wall])?;
-        return Ok(());
-    }
-    let new = tx
-        .prepare_cached(
-            "INSERT INTO alarm (device, kind, boot, at, wall_ms, reason) SELECT ?1, ?2, ?3, ?4, ?5, ?6
-             WHERE NOT EXISTS (SELECT 1 FROM alarm WHERE device = ?1 AND kind = ?2 AND cleared_at IS NULL)",
-        )?
-        .execute(params![device, kind, stamp.boot.0, at.0.cast_signed(), wall, reason])?;
-    if new > 0 {
-        // Those that are raised stay: each device has at most one of a kind.
-        let oldest = tx.last_insert_rowid().saturating_sub(limits::ALARMS.cast_signed());
-        tx.prepare_cached("DELETE FROM alarm WHERE id <= ?1 AND cleared_at IS NOT NULL")?.execute([oldest])?;
-    }
-    Ok(())
-}
 
 pub fn maintenance(tx: &Transaction, device: &DeviceId, is: Option<&Maintenance>, stamp: &Stamp) -> rusqlite::Result<()> {
     let Some(m) = is else {
@@ -79,13 +52,6 @@ pub fn attributes(
         }
     }
     Ok(())
-}
-
-/// Those that are raised.
-pub fn open_alarms(db: &Connection) -> rusqlite::Result<Vec<(DeviceId, AlarmKind)>> {
-    let mut all = db.prepare("SELECT device, kind FROM alarm WHERE cleared_at IS NULL ORDER BY id")?;
-    let rows = all.query_map([], |r| Ok((DeviceId::parse(&r.get::<_, String>(0)?).ok(), AlarmKind::parse(&r.get::<_, String>(1)?))))?;
-    rows.filter_map(|row| row.map(|(device, kind)| device.zip(kind)).transpose()).collect()
 }
 
 pub fn all_maintenance(db: &Connection) -> rusqlite::Result<Vec<RestoredMaintenance>> {

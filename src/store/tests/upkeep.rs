@@ -1,7 +1,10 @@
 //! Alarms, maintenance, attributes and when somebody looked, over a restart.
 
 use super::*;
-use crate::model::{Alarm, AlarmKind, BootIndex, CommandId, DeviceStatus, Maintenance, Relay, RelayBy, State, WallMs};
+use crate::model::{
+    Alarm, AlarmKind, AlarmName, BootIndex, CommandId, DeviceStatus, Maintenance, Relay, RelayBy, RuleId, RuleMemory, State, Urgency,
+    WallMs,
+};
 use std::collections::BTreeMap;
 
 fn open(dir: &Path) -> (Store, Restored) {
@@ -9,7 +12,7 @@ fn open(dir: &Path) -> (Store, Restored) {
 }
 
 fn alarm(n: usize, raised: bool, at: u64) -> Change {
-    Change::Alarm(Alarm { device: device(n), kind: AlarmKind::Offline, raised, at: Boot(at), reason: "offline for 9 s".into() })
+    Change::Alarm(Alarm::of_device(device(n), AlarmKind::Offline, raised, Boot(at), "offline for 9 s".into()))
 }
 
 #[tokio::test]
@@ -40,7 +43,8 @@ async fn what_is_kept_of_devices_is_there_after_a_restart() {
     store.close().await;
     drop(store);
     let (store, restored) = open(dir.path());
-    assert_eq!(restored.alarms, [(device(1), AlarmKind::Offline)]);
+    let open: Vec<_> = restored.alarms.iter().map(|a| (a.is.device.clone(), a.is.kind, a.by.as_deref())).collect();
+    assert_eq!(open, [(device(1), AlarmKind::Offline, None)]);
     assert_eq!(restored.maintenance.iter().map(|m| m.is.clone()).collect::<Vec<_>>(), [is(2, Some(Boot(9)))]);
     let attributes = |of: &[RestoredAttribute]| of.iter().map(|a| format!("{}={}", a.name, a.value)).collect::<Vec<_>>();
     assert_eq!(attributes(&restored.attributes), ["fw=1.3"]);
@@ -133,4 +137,61 @@ async fn a_relay_that_never_rests_leaves_the_others_their_past() {
     let kept = store.relay_history(&device(1), u32::MAX).unwrap().len() as u64;
     assert!((most..=most + 256).contains(&kept), "{kept}");
     assert_eq!(store.relay_history(&device(2), 10).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_alarm_of_a_rule_has_a_row_of_its_own_and_who_saw_it_outlives_a_restart() {
+    let dir = dir();
+    let (store, _) = open(dir.path());
+    let rule = RuleId::parse("hot").unwrap();
+    let of_rule = |raised, at| Alarm {
+        device: device(1),
+        kind: AlarmKind::Rule,
+        rule: Some(rule.clone()),
+        point: PointId::parse("flow").ok(),
+        severity: Urgency::Critical,
+        raised,
+        at: Boot(at),
+        reason: "too hot".into(),
+    };
+    let seen = |by: &str, at| Change::AlarmSeen { alarm: of_rule(true, 0).name(), by: by.into(), at: Boot(at) };
+    let other = AlarmName { rule: RuleId::parse("cold").ok(), ..of_rule(true, 0).name() };
+    let changes = vec![
+        alarm(1, true, 5),
+        Change::Alarm(of_rule(true, 6)),
+        seen("anna", 7),
+        seen("bert", 8),
+        Change::AlarmSeen { alarm: other, by: "anna".into(), at: Boot(8) },
+        alarm(1, false, 9),
+    ];
+    submit(&store, changes).await.unwrap();
+    store.close().await;
+    drop(store);
+    let (store, restored) = open(dir.path());
+    let [open] = &restored.alarms[..] else { panic!("one is raised: {:?}", restored.alarms) };
+    assert_eq!((&open.is, open.by.as_deref()), (&of_rule(true, 6), Some("anna")));
+    let rows = store.alarms(None, true, 10).unwrap();
+    assert_eq!(
+        (rows[0].rule.as_deref(), rows[0].severity, rows[0].seen.as_ref().unwrap().0.as_str()),
+        (Some("hot"), Urgency::Critical, "anna")
+    );
+    submit(&store, vec![Change::Alarm(of_rule(false, 10))]).await.unwrap();
+    assert!(store.alarms(None, true, 10).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_a_rule_must_remember_is_there_after_a_restart() {
+    let dir = dir();
+    let (store, restored) = open(dir.path());
+    assert!(restored.rules.is_empty());
+    let id = |name: &str| RuleId::parse(name).unwrap();
+    let memory = RuleMemory { fired: true, fired_at: Some(Boot(7)), held: u64::MAX, off: Some("loop".into()), count: 3 };
+    let put = |name: &str, memory: &RuleMemory| Change::Rule { id: id(name), condition: "a.b < 5".into(), memory: memory.clone() };
+    let changes = vec![put("frost", &RuleMemory::default()), put("gone", &memory), put("frost", &memory), Change::RuleGone(id("gone"))];
+    submit(&store, changes).await.unwrap();
+    store.close().await;
+    drop(store);
+    let (_, restored) = open(dir.path());
+    let [row] = &restored.rules[..] else { panic!("one row: {:?}", restored.rules) };
+    assert_eq!((&row.id, row.condition.as_str(), &row.memory), (&id("frost"), "a.b < 5", &memory));
 }

@@ -13,7 +13,7 @@
 use super::shape;
 use crate::{
     limits,
-    model::{Action, CommandId, DeviceId, PointId, ScheduleAsk, Value, WallMs, calendar},
+    model::{Action, AlarmName, CommandId, DeviceId, PointId, ScheduleAsk, Value, WallMs, calendar},
 };
 use serde_json::{Map, Value as Json};
 use std::{collections::BTreeMap, time::Duration};
@@ -52,15 +52,15 @@ pub enum Fault {
     Missing { key: &'static str },
     #[error("{key:?} is not valid: {want}")]
     Invalid { key: &'static str, want: String },
-    #[error("the key {0:?} is unknown; use id, device, write, read or run, issued_at, expires_in_s")]
+    #[error("the key {0:?} is unknown; use id, device, write, read, acknowledge or run, issued_at, expires_in_s")]
     UnknownKey(String),
     #[error("{0:?} is not in this version; name one device and write or read its points")]
     NotInThisVersion(&'static str),
-    #[error("it has both \"write\" and \"read\"; send two commands")]
+    #[error("it has two of \"write\", \"read\" and \"acknowledge\"; send two commands")]
     TwoActions,
-    #[error("\"run\" is for the gateway itself; leave out device, write and read")]
+    #[error("\"run\" is for the gateway itself; leave out device, write, read and acknowledge")]
     OfTheGateway,
-    #[error("it asks for nothing; give \"write\" or \"read\"")]
+    #[error("it asks for nothing; give \"write\", \"read\" or \"acknowledge\"")]
     NoAction,
     #[error("cannot write point {point:?}: {want}")]
     BadValue { point: String, want: &'static str },
@@ -97,7 +97,7 @@ fn id(members: &Map<String, Json>) -> Result<CommandId, Fault> {
 fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     for key in members.keys() {
         match key.as_str() {
-            "id" | "device" | "write" | "read" | "run" | "issued_at" | "expires_in_s" => {}
+            "id" | "device" | "write" | "read" | "acknowledge" | "run" | "issued_at" | "expires_in_s" => {}
             "devices" => return Err(Fault::NotInThisVersion("devices")),
             _ => return Err(Fault::UnknownKey(key.chars().take(64).collect())),
         }
@@ -108,7 +108,12 @@ fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
             let device = members.get("device").ok_or(Fault::Missing { key: "device" })?;
             let device = device.as_str().ok_or_else(|| invalid("device", "write it as a string"))?;
             let device = DeviceId::parse(device).map_err(|e| invalid("device", e.0))?;
-            (device, action(members.get("write"), members.get("read"))?)
+            let action = match members.get("acknowledge") {
+                Some(alarm) if !members.contains_key("write") && !members.contains_key("read") => acknowledge(&device, alarm)?,
+                Some(_) => return Err(Fault::TwoActions),
+                None => action(members.get("write"), members.get("read"))?,
+            };
+            (device, action)
         }
     };
     Ok(Asked {
@@ -120,9 +125,16 @@ fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     })
 }
 
+/// Somebody has seen an alarm of the device.
+fn acknowledge(device: &DeviceId, alarm: &Json) -> Result<Action, Fault> {
+    let name = alarm.as_str().and_then(|text| AlarmName::parse(device, text));
+    let want = "write the alarm as \"offline\", \"flapping\" or \"rule:ID\"";
+    Ok(Action::Acknowledge(Box::new(name.ok_or_else(|| invalid("acknowledge", want))?)))
+}
+
 /// What the gateway itself does.
 fn own(members: &Map<String, Json>, run: &Json) -> Result<Action, Fault> {
-    match members.keys().find(|key| matches!(key.as_str(), "device" | "write" | "read")) {
+    match members.keys().find(|key| matches!(key.as_str(), "device" | "write" | "read" | "acknowledge")) {
         Some(_) => Err(Fault::OfTheGateway),
         None => ScheduleAsk::read(run).map(|ask| Action::Run(Box::new(ask))).map_err(|want| invalid("run", want)),
     }
@@ -255,9 +267,12 @@ mod tests {
             r#"{"id":"7","device":"a/b","write":{"k":1}}"#,
             r#"command "7": "device" is not valid: use 1 to 64 letters, digits, '-' or '_' (it becomes an MQTT topic level)"#,
         );
-        refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
-        refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write" or "read""#);
-        refuse(r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#, r#"command "7": it has both "write" and "read"; send two commands"#);
+        refuse(r#"{"id":"7","device":"d"}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
+        refuse(r#"{"id":"7","device":"d","write":{}}"#, r#"command "7": it asks for nothing; give "write", "read" or "acknowledge""#);
+        refuse(
+            r#"{"id":"7","device":"d","write":{"k":1},"read":[]}"#,
+            r#"command "7": it has two of "write", "read" and "acknowledge"; send two commands"#,
+        );
         refuse(
             r#"{"id":"7","device":"d","write":[1]}"#,
             r#"command "7": "write" is not valid: write an object of points and values, at most 1,000"#,
@@ -285,7 +300,7 @@ mod tests {
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"dry_run":true}"#,
-            r#"command "7": the key "dry_run" is unknown; use id, device, write, read or run, issued_at, expires_in_s"#,
+            r#"command "7": the key "dry_run" is unknown; use id, device, write, read, acknowledge or run, issued_at, expires_in_s"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"issued_at":1795255200}"#,

@@ -64,9 +64,19 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
             }
             values.end();
         }
-        EventKind::Alarm { device, alarm, raised, reason } => {
-            o.word("device", device.as_str()).word("alarm", alarm.word()).word("state", if *raised { "raised" } else { "cleared" });
-            o.word("severity", alarm.severity()).text("reason", reason);
+        EventKind::Alarm { device, alarm, raised, reason, severity, rule, point, by } => {
+            let state = match (raised, by) {
+                (false, _) => "cleared",
+                (true, Some(_)) => "acknowledged",
+                (true, None) => "raised",
+            };
+            o.word("device", device.as_str()).word("alarm", alarm.word()).word("state", state);
+            o.word("severity", severity.unwrap_or(alarm.severity()).word()).text("reason", reason);
+            o.maybe_word("point", point.as_ref().map(|p| p.as_str())).maybe_word("rule", rule.as_ref().map(|r| r.as_str()));
+            match by {
+                Some(by) => o.text("by", by),
+                None => o.null("by"),
+            };
         }
         EventKind::Maintenance { device, on, until, by, reason } => {
             o.word("device", device.as_str()).flag("on", *on);

@@ -91,7 +91,16 @@ mod tests {
     fn an_event_is_told_as_the_cloud_hears_it() {
         let gateway = GatewayId::parse("plant-7").unwrap();
         let device = DeviceId::parse("plug-1").unwrap();
-        let kind = EventKind::Alarm { device, alarm: AlarmKind::Offline, raised: true, reason: "offline for \"9\" s".into() };
+        let kind = EventKind::Alarm {
+            device,
+            alarm: AlarmKind::Offline,
+            raised: true,
+            reason: "offline for \"9\" s".into(),
+            severity: None,
+            rule: None,
+            point: None,
+            by: None,
+        };
         let event = Event { at: Boot(2_000_000), kind };
         let word = word(&event.kind).unwrap();
         assert!(webhook::EVENTS.contains(&word));

@@ -330,5 +330,6 @@ fn steps(device: &Device, holes: &Holes, order: &Order) -> Result<VecDeque<Step>
             let verify: &[PointId] = if device.broadcast { &[] } else { &order.verify };
             writes(device, values, verify)
         }
+        Action::Acknowledge(_) => Err("this is nothing that a device does".into()),
     }
 }

@@ -237,6 +237,7 @@ impl Oracle {
                 assert!(self.alarmed && (maintained || (self.state.0 == State::Online && alarm.at >= due)), "{alarm:?}, not {due:?}");
                 self.alarmed = false;
             }
+            (AlarmKind::Rule | AlarmKind::Paused, _) => panic!("no rule here: {alarm:?}"),
         }
     }
 

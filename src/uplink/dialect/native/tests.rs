@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AlarmKind, Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId,
-    Replaced, Row, State, Stream, Value, event::Alive,
+    Replaced, Row, RuleId, State, Stream, Urgency, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -479,8 +479,30 @@ fn alarms_maintenance_and_attributes_exactly() {
     };
     let device = || device_id("meter-4");
     check(
-        EventKind::Alarm { device: device(), alarm: AlarmKind::Flapping, raised: true, reason: "more than 10 changes in 600 s".into() },
-        r#"{"type":"alarm","at":1795255200000,"device":"meter-4","alarm":"flapping","state":"raised","severity":"warning","reason":"more than 10 changes in 600 s"}"#,
+        EventKind::Alarm {
+            device: device(),
+            alarm: AlarmKind::Flapping,
+            raised: true,
+            reason: "more than 10 changes in 600 s".into(),
+            severity: None,
+            rule: None,
+            point: None,
+            by: None,
+        },
+        r#"{"type":"alarm","at":1795255200000,"device":"meter-4","alarm":"flapping","state":"raised","severity":"warning","reason":"more than 10 changes in 600 s","point":null,"rule":null,"by":null}"#,
+    );
+    check(
+        EventKind::Alarm {
+            device: device(),
+            alarm: AlarmKind::Rule,
+            raised: true,
+            reason: "too \"hot\"".into(),
+            severity: Some(Urgency::Critical),
+            rule: RuleId::parse("hot").ok(),
+            point: PointId::parse("flow").ok(),
+            by: Some("anna".into()),
+        },
+        r#"{"type":"alarm","at":1795255200000,"device":"meter-4","alarm":"rule","state":"acknowledged","severity":"critical","reason":"too \"hot\"","point":"flow","rule":"hot","by":"anna"}"#,
     );
     check(
         EventKind::Maintenance {
