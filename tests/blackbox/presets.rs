@@ -76,7 +76,11 @@ fn a_tasmota_plug_is_there_until_its_will_says_otherwise() {
     assert_eq!((&before["on"], &before["by"]), (&json!(true), &Json::Null), "{before}");
     gateway.stop();
     gateway.start();
-    assert_eq!(relay(&gateway), before);
+    // Its moment is shown by what is known of the clock today, which may be another millisecond.
+    let after = relay(&gateway);
+    for field in ["point", "on", "by"] {
+        assert_eq!(after[field], before[field], "{after}");
+    }
 }
 
 #[track_caller]
