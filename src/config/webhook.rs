@@ -75,7 +75,8 @@ fn base64(text: &str) -> Option<Vec<u8>> {
         (bits, n) = (bits << 6 | u32::from(six), n + 6);
         if n >= 8 {
             n -= 8;
-            out.push((bits >> n & 0xff) as u8);
+            // Its last eight bits.
+            out.push((bits >> n).to_be_bytes()[3]);
         }
     }
     (text.len() % 4 != 1 && !out.is_empty()).then_some(out)

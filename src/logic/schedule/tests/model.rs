@@ -228,6 +228,9 @@ fn story(rule: Rule, comes: Rc<BTreeSet<i64>>, begin: i64, until: i64, steps: Ve
     Ok(())
 }
 
+/// The moments of a cron text at a place, which take a while to walk.
+type Walked = BTreeMap<(usize, usize), Rc<BTreeSet<i64>>>;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(10_000))]
 
@@ -239,7 +242,7 @@ proptest! {
         begin in 0i64..40_000,
         steps in proptest::collection::vec(happens(), 1..14),
     ) {
-        thread_local!(static WALKED: std::cell::RefCell<BTreeMap<(usize, usize), Rc<BTreeSet<i64>>>> = std::cell::RefCell::default());
+        thread_local!(static WALKED: std::cell::RefCell<Walked> = std::cell::RefCell::default());
         let (name, near) = PLACES[place];
         let zone = zone(name);
         let rule = Rule { missed: Missed::ALL[missed], ..cron(CRONS[text], zone.clone()) };
