@@ -138,7 +138,7 @@ fn change(global: &Global, out: &Out, run: &Value, id: &str, word: &str) -> Exit
     let now = answer["now_ms"].as_i64().unwrap_or_default();
     let found = answer["schedules"].as_array().into_iter().flatten().find(|s| s["id"] == id);
     if out.json {
-        let shown = found.map_or_else(|| json!({"v": 1, "id": id, "removed": true}), |s| moment::with_times(s));
+        let shown = found.map_or_else(|| json!({"v": 1, "id": id, "removed": true}), moment::with_times);
         out.say(&shown.to_string());
         return ExitCode::SUCCESS;
     }
