@@ -206,6 +206,8 @@ const WALL: &[&str] = &[
     // Across boots there is nothing else: how long ago the disk began to fail.
     "src/store/omen.rs",
     "src/store/queries.rs",
+    // The past is asked for in wall time, and kept for days of it.
+    "src/store/samples/",
     "src/store/spool/mod.rs",
     "src/store/state/",
     "src/system/clock.rs",
@@ -357,6 +359,8 @@ const KEYS_OF: &[(&str, &str)] = &[
     ("[api]", "## [api]"),
     ("[buffer]", "## [buffer]"),
     ("[gateway]", "## [gateway]"),
+    ("[history]", "## [history]"),
+    ("[history.points]", "## [history]"),
     ("[mqtt]", "## [mqtt]"),
     ("[watch]", "## [watch]"),
     ("`defaults`", "### [mqtt.route.NAME]"),

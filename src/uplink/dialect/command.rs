@@ -288,7 +288,7 @@ mod tests {
         );
         refuse(
             r#"{"id":"7","device":"d","run":"schedule.list"}"#,
-            r#"command "7": "run" is for the gateway itself; leave out device, write and read"#,
+            r#"command "7": "run" is for the gateway itself; leave out device, write, read and acknowledge"#,
         );
         refuse(
             r#"{"id":"7","run":"reboot"}"#,

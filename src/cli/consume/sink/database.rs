@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::ToSqlOutput};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 const SCHEMA: &str = include_str!("schema_001.sql");
@@ -410,8 +410,15 @@ impl Sink for Database {
 /// Settings, and the tables if it is new. Two consumers may come at once: one makes them.
 fn prepare(db: &mut Connection, name: &str) -> Result<(), SinkError> {
     let failed = |source| SinkError::Database { file: name.to_owned(), source };
-    db.execute_batch("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;")
-        .map_err(failed)?;
+    // Two that turn a new file to its log at once refuse each other without waiting.
+    let until = Instant::now() + BUSY;
+    while let Err(error) = db.execute_batch("PRAGMA journal_mode = WAL") {
+        if error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy) || Instant::now() >= until {
+            return Err(failed(error));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    db.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;").map_err(failed)?;
     db.set_prepared_statement_cache_capacity(64);
     let make = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
     let tables: i64 = make.query_row("SELECT count(*) FROM sqlite_schema", [], |r| r.get(0)).map_err(failed)?;
