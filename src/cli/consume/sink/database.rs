@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension, params, types::ToSqlOutput};
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 const SCHEMA: &str = include_str!("schema_001.sql");
@@ -25,6 +25,8 @@ const APPLICATION: i64 = 0x4667_436f;
 const VERSION: i64 = 1;
 /// Another consumer's commit is waited for so long.
 const BUSY: Duration = Duration::from_secs(30);
+/// And so often where SQLite refuses to wait.
+const ATTEMPTS: usize = 100;
 
 pub struct Database {
     name: String,
@@ -410,14 +412,19 @@ impl Sink for Database {
 /// Settings, and the tables if it is new. Two consumers may come at once: one makes them.
 fn prepare(db: &mut Connection, name: &str) -> Result<(), SinkError> {
     let failed = |source| SinkError::Database { file: name.to_owned(), source };
-    // Two that turn a new file to its log at once refuse each other without waiting.
-    let until = Instant::now() + BUSY;
-    while let Err(error) = db.execute_batch("PRAGMA journal_mode = WAL") {
-        if error.sqlite_error_code() != Some(rusqlite::ErrorCode::DatabaseBusy) || Instant::now() >= until {
-            return Err(failed(error));
+    // Two that turn a new file to its log at once refuse each other without waiting: the next lock waits until the other has.
+    let log = || db.execute_batch("PRAGMA journal_mode = WAL");
+    let mut turned = log();
+    for _ in 0..ATTEMPTS {
+        match turned {
+            Err(e) if e.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                db.execute_batch("BEGIN IMMEDIATE; COMMIT").map_err(failed)?;
+                turned = log();
+            }
+            _ => break,
         }
-        std::thread::sleep(Duration::from_millis(20));
     }
+    turned.map_err(failed)?;
     db.execute_batch("PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; PRAGMA temp_store = MEMORY;").map_err(failed)?;
     db.set_prepared_statement_cache_capacity(64);
     let make = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
