@@ -135,7 +135,10 @@ impl Found {
     /// `gone`: announced as gone, in this file.
     pub(super) fn empty(disk: Disk, boots: Vec<BootRow>, holders: &[Holder], gone: &[u64]) -> Found {
         let cursors = holders.iter().enumerate().map(|(n, h)| Cursor::new(h.clone(), n)).collect();
-        Found { disk, ring: Ring::default(), cursors, runs: Vec::new(), boots, void: Vec::new(), gone: gone.to_vec() }
+        // A number that was announced as gone is nobody else's, also where its row and what came after it went before a kill.
+        let mut ring = Ring::default();
+        ring.head = gone.iter().max().map_or(0, |n| n + 1);
+        Found { disk, ring, cursors, runs: Vec::new(), boots, void: Vec::new(), gone: gone.to_vec() }
     }
 
     /// The file outgrew a limit that was lowered since. It can only shrink cheaply while nothing waits in it.
