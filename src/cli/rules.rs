@@ -142,13 +142,13 @@ fn explained(rule: &Value, now: i64, out: &Out) -> String {
         row("off", format!("{why}; fieldgate rules on {id} goes on"));
     }
     match rule["looked_ms"].as_i64() {
-        Some(_) => row("looked at", format!("{} ago", ago(now, &rule["looked_ms"]))),
+        Some(_) => row("looked at", past(now, &rule["looked_ms"])),
         None => row("looked at", "never: nothing came that it watches".into()),
     }
     for test in rule["tests"].as_array().into_iter().flatten() {
         let truth = test["truth"].as_bool().map_or("unknown", |t| if t { "true" } else { "false" });
         let values = test["values"].as_array().into_iter().flatten().map(|v| {
-            let at = v["at_ms"].as_i64().map_or(String::new(), |_| format!(", {} ago", ago(now, &v["at_ms"])));
+            let at = v["at_ms"].as_i64().map_or(String::new(), |_| format!(", {}", past(now, &v["at_ms"])));
             format!("{}{at}", v["text"].as_str().unwrap_or_default())
         });
         row(truth, format!("{}   ({})", test["text"].as_str().unwrap_or_default(), values.collect::<Vec<_>>().join("; ")));
@@ -163,7 +163,14 @@ fn explained(rule: &Value, now: i64, out: &Out) -> String {
         row("waits", waits.to_owned());
     }
     let times = rule["count"].as_u64().unwrap_or_default();
-    row("fired", if times == 0 { "never".into() } else { format!("{times} times, the last one {} ago", ago(now, &rule["fired_ms"])) });
+    row(
+        "fired",
+        if times == 0 {
+            "never".into()
+        } else {
+            format!("{times} {}, the last one {}", if times == 1 { "time" } else { "times" }, past(now, &rule["fired_ms"]))
+        },
+    );
     lines.join("\n") + "\n"
 }
 
@@ -179,6 +186,12 @@ fn switch(global: &Global, out: &Out, id: &str, on: bool) -> ExitCode {
         out.say(&format!("{} rule {id} is {says}", out.glyph(glyph)));
     }
     ExitCode::SUCCESS
+}
+
+/// `2 s ago`, or `now`.
+fn past(now: i64, at: &Value) -> String {
+    let ago = ago(now, at);
+    if ago == "now" { ago } else { ago + " ago" }
 }
 
 #[cfg(test)]
