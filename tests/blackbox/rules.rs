@@ -179,6 +179,7 @@ fn a_relay_closes_within_one_poll_and_10_ms_of_its_threshold_with_the_cloud_away
 
 #[test]
 fn an_alarm_and_its_acknowledgement_outlive_a_kill_and_no_rule_fires_twice_for_one_cause() {
+    let _alone = turn::alone();
     let units = Units::start();
     let mut gateway = Gateway::started("rules-kill", &config(&units));
     units.temperature.store(40, Ordering::SeqCst);
