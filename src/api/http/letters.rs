@@ -1,6 +1,6 @@
 //! `GET /api/v1/dead-letters`: what was put aside, newest first.
 
-use super::{Desk, problem::Problem, status::limit};
+use super::{Desk, commands::read, problem::Problem, status::limit};
 use crate::{api::letters, store::LetterFilter};
 use axum::{
     extract::{RawQuery, State},
@@ -12,10 +12,6 @@ use std::sync::Arc;
 pub async fn list(State(desk): State<Arc<Desk>>, RawQuery(query): RawQuery) -> Result<Json<Value>, Problem> {
     let limit = limit(query.as_deref())?;
     let store = desk.sources.store.clone();
-    // Reads from the disk.
-    match tokio::task::spawn_blocking(move || store.dead_letters_of(&LetterFilter::default(), limit)).await {
-        Ok(Ok(found)) => Ok(Json(letters::document(&found))),
-        Ok(Err(error)) => Err(Problem::failed(error.to_string())),
-        Err(_) => Err(Problem::stopping("the daemon is stopping")),
-    }
+    let found = read(move || store.dead_letters_of(&LetterFilter::default(), limit)).await?;
+    Ok(Json(letters::document(&found)))
 }

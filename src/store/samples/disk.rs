@@ -72,7 +72,7 @@ impl Disk {
     }
 
     /// All of one commit.
-    pub fn write(&mut self, device_chunks: &BTreeMap<DeviceId, Vec<Chunk>>, offsets: &Offsets) -> rusqlite::Result<()> {
+    pub fn write(&mut self, device_chunks: BTreeMap<DeviceId, Vec<Chunk>>, offsets: &Offsets) -> rusqlite::Result<()> {
         let tx = self.db.transaction()?;
         {
             let mut known = tx.prepare_cached("UPDATE boot SET offset_ms = ?2 WHERE uuid = ?1 AND offset_ms <> ?2")?;
@@ -83,7 +83,7 @@ impl Disk {
                 tx.prepare_cached("INSERT INTO chunk (device, tier, boot, first, last, keep_s, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
             for (device, chunks) in device_chunks {
                 for Chunk { tier, keep, frames } in chunks {
-                    let sealed = Sealed { key: key(), boot: BootIndex(0), frames: frames.clone() };
+                    let sealed = Sealed { key: key(), boot: BootIndex(0), frames };
                     let Some((first, last)) = sealed.span() else { continue };
                     let body = codec::encode(&[Arc::new(sealed)], |_| Shape::Names);
                     let (first, last) = (first.ms().cast_signed(), last.ms().cast_signed());

@@ -219,7 +219,7 @@ impl Shared {
         let Some(open) = disk else { return Err("no file".into()) };
         let chunks: BTreeMap<DeviceId, Vec<Chunk>> =
             frames.into_iter().map(|(device, frames)| (device.clone(), disk::chunks(&device, frames, &self.config))).collect();
-        let written = open.write(&chunks, &self.clocks.by_uuid()).and_then(|()| {
+        let written = open.write(chunks, &self.clocks.by_uuid()).and_then(|()| {
             let here = self.clocks.here().clock;
             open.prune(here.is_synchronised().then(|| here.wall(self.clock.now()).0))?;
             open.bytes()
