@@ -10,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
 pub(super) const CARDS_EVERY: Duration = Duration::from_millis(200);
 /// And the longer it is, the longer it may wait: it is made anew as a whole.
-const CARD_EVERY: Duration = Duration::from_micros(20);
+const CARD_EVERY: Duration = Duration::from_micros(100);
 
 impl Engine {
     /// Something that the list shows has changed.
