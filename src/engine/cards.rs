@@ -42,8 +42,7 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
-            let card = |p: &PointId| PointCard { id: p.clone(), unit: String::new(), kind: "", writable: false };
-            let points = self.latest.of(&status.device).keys().map(|p| card(p)).collect();
+            let points = self.latest.shown(&status.device);
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];

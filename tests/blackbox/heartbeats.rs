@@ -11,14 +11,14 @@ use crate::{
 };
 use std::{fs, process::Command};
 
-/// Each request is of the next device, with the next number.
+/// Each request is of the next device, with the next number. So many devices that none reaches the limit of its own.
 const SCRIPT: &str = r#"
 local n = 0
 wrk.method = "POST"
 wrk.headers["Authorization"] = "Bearer TOKEN"
 request = function()
   n = n + 1
-  return wrk.format(nil, "/api/v1/devices/many-" .. (n % 500) .. "/ROUTE", nil, BODY)
+  return wrk.format(nil, "/api/v1/devices/many-" .. (n % 5000) .. "/ROUTE", nil, BODY)
 end
 done = function(summary, latency)
   local bad = summary.errors.status + summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout
