@@ -12,6 +12,7 @@ pub mod registry;
 pub mod relays;
 pub mod replay;
 pub mod report;
+mod requests;
 pub mod rules;
 pub mod schedule;
 pub mod suspects;
