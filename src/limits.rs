@@ -235,6 +235,21 @@ pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 pub const LEARNED: u32 = 50_000;
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
+/// Devices of one command, so that its parts fit into one commit and its result into one event. More: refused.
+pub const FAN_OUT: usize = 100;
+/// The id of such a command in bytes: each part is named after it and its device. Longer: refused.
+pub const FAN_ID: usize = 63;
+/// What the result of such a command tells of the values of all its devices, in bytes. More: those of the devices behind are left
+/// out, and the result of each part has them.
+pub const FAN_VALUES: usize = 16 * 1024;
+/// And of why it ended so at one device. Longer: cut.
+pub const FAN_REASON: usize = 200;
+/// Values in an answer of the gateway itself, such as a state for each device. More: the first by id, and how many are left out.
+pub const ANSWER_VALUES: usize = 500;
+/// Wishes for what only the whole program can do (restart, reload, rebirth). Full: rejected as busy.
+pub const WISHES: usize = 4;
+/// Problems of a configuration that the refusal of a reload tells. More: their count; `fieldgate check` shows all.
+pub const RELOAD_PROBLEMS: usize = 3;
 
 /// Schedules, those of the configuration and those that were added together. Full: one that has run for the last time makes
 /// room; without one, a further one is refused.

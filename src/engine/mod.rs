@@ -19,6 +19,7 @@ mod handle;
 pub mod history;
 mod latest;
 mod letters;
+mod own;
 mod pushed;
 mod refresh;
 mod relays;
@@ -37,6 +38,7 @@ mod urgent;
 
 pub use alarms::AlarmError;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
@@ -56,7 +58,9 @@ use crate::{
         report::Filter,
         rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures, Urgent,
+    },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
@@ -100,9 +104,13 @@ pub struct Parts {
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
     pub push: Option<OrderPort>,
+    /// Takes back what they have not fetched.
+    pub recall: Option<RecallPort>,
     /// `None`: nothing is kept here.
     pub samples: Option<Samples>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    /// What only the whole program can do.
+    pub wishes: mpsc::Sender<Wish>,
     pub stop: CancellationToken,
 }
 
@@ -116,6 +124,9 @@ pub struct Engine {
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
+    recall: Option<RecallPort>,
+    wishes: mpsc::Sender<Wish>,
+    began: Boot,
     samples: Option<Samples>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
@@ -189,7 +200,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, samples, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -234,6 +245,9 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            recall,
+            wishes,
+            began: now,
             samples,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),

@@ -40,6 +40,7 @@ mod lies;
 mod links;
 mod newcomer;
 mod oddities;
+mod orders;
 mod pages;
 mod plan;
 mod presets;
