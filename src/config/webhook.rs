@@ -16,6 +16,8 @@ pub const EVENTS: &[&str] = &[
     "command",
     "line",
     "refresh_stopped",
+    "uplink",
+    "rule",
     "schedule",
     "dead_letter",
     "gap",

@@ -14,11 +14,13 @@ mod cards;
 mod commands;
 mod doors;
 mod duties;
+mod figures;
 mod guests;
 mod handle;
 pub mod history;
 mod latest;
 mod letters;
+mod links;
 mod pushed;
 mod refresh;
 mod relays;
@@ -36,6 +38,7 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
+pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
 pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
@@ -50,13 +53,16 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        links::Link,
         refresh::Refreshes,
         registry::Registry,
         relays::Relays,
         report::Filter,
         rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, UplinkId, Urgent,
+    },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
@@ -135,8 +141,9 @@ pub struct Engine {
     refreshes: Refreshes,
     relays: Relays,
     switches: relays::Switches,
-    /// By the word for who commanded.
-    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
+    uplinks: Vec<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// Of each uplink, what of its changes was told.
+    links: Vec<Link>,
     filter: Filter,
     analytics: Analytics,
     rules: Rules,
@@ -171,6 +178,8 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    /// When the last message came in.
+    heard: Option<Boot>,
     phases: broadcast::Sender<PhaseNote>,
     /// Each move of a device, for surfaces that follow them.
     live: broadcast::Sender<DeviceStatus>,
@@ -211,6 +220,7 @@ impl Engine {
             relays: Relays::default(),
             switches: relays::switches(&config),
             uplinks: Vec::new(),
+            links: Vec::new(),
             filter: setup::filter(&config),
             analytics: Analytics::new(&config.analytics),
             rules: rules::rules(&config),
@@ -254,6 +264,7 @@ impl Engine {
             store_failing: Arc::default(),
             unstored: Unstored::default(),
             samples_in: 0,
+            heard: None,
             readings_in: 0,
             phases,
             live,

@@ -36,6 +36,7 @@ mod full;
 mod http;
 mod lies;
 mod links;
+mod monitoring;
 mod newcomer;
 mod oddities;
 mod pages;
