@@ -85,6 +85,9 @@ impl Engine {
             samples.put(&reading);
         }
         if self.latest.put(&reading) {
+            if self.guests.contains(&reading.device) {
+                self.latest.show(&reading.device);
+            }
             self.cards_changed();
         }
         self.follow(&reading);

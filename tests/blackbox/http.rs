@@ -14,7 +14,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 pub const VIEWER: &str = "viewer-0123456789abcdef";
 pub const OPERATOR: &str = "operator-0123456789abcdef";
 pub const PUMP: &str = "pump-0123456789abcdef";
-const MANY: &str = "many-0123456789abcdef";
+pub const MANY: &str = "many-0123456789abcdef";
 
 /// `[api]` with a token of each kind, in files beside the configuration.
 pub fn started(id: &str, more: &str) -> (Gateway, u16) {
