@@ -360,6 +360,8 @@ pub const API_DEVICE_BURST: u32 = 100;
 /// The same of one person's or program's token.
 pub const API_PERSON_RATE: u32 = 50;
 pub const API_PERSON_BURST: u32 = 200;
+/// Lines with figures of their own on the page of metrics. More: their sum, as `others`.
+pub const METRICS_LINES: usize = 64;
 /// Devices and tokens whose rate is remembered. Full: those that have rested are forgotten; are there none, 429.
 pub const API_RATES: usize = 10_000;
 /// Samples in one telemetry request. More: answered 422 as unreadable.
@@ -417,6 +419,11 @@ pub const CONSUME_RANGES: usize = 200_000;
 pub const CONSUME_CONTENTS: usize = 65_536;
 /// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
 pub const CONSUME_REJECTED: u64 = 10_000;
+
+/// Events of one uplink that goes and comes, at once, and after how long there is one more: 152 in the worst day. More changes
+/// are counted, and told as one event when there may be one again.
+pub const UPLINK_EVENTS: u32 = 8;
+pub const UPLINK_EVENT_EVERY: Duration = Duration::from_secs(600);
 
 /// Rules of one gateway. More: a problem.
 pub const RULES: usize = 500;

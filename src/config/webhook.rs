@@ -17,6 +17,8 @@ pub const EVENTS: &[&str] = &[
     "command",
     "line",
     "refresh_stopped",
+    "uplink",
+    "rule",
     "schedule",
     "dead_letter",
     "gap",

@@ -30,6 +30,7 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    links: Boot,
     seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
@@ -45,6 +46,7 @@ impl Duties {
             progress: now + limits::PROGRESS_EVERY,
             clock: now + CLOCK_EVERY,
             looked: now,
+            links: now + TICK,
             seen: now + SEEN_EVERY,
             trust,
             again: now,
@@ -196,6 +198,10 @@ impl Engine {
         }
         if self.relays.due().is_some_and(|at| at <= now) {
             self.write_relays(now).await;
+        }
+        if self.duties.links <= now {
+            self.duties.links = now + TICK;
+            self.look_at_links(now).await;
         }
         self.store_again(now).await;
         if self.duties.cards.is_some_and(|at| at <= now) {

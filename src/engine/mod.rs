@@ -14,11 +14,13 @@ mod cards;
 mod commands;
 mod doors;
 mod duties;
+mod figures;
 mod guests;
 mod handle;
 pub mod history;
 mod latest;
 mod letters;
+mod links;
 mod own;
 mod pushed;
 mod refresh;
@@ -37,6 +39,7 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
+pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
 pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
@@ -52,6 +55,7 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        links::Link,
         refresh::Refreshes,
         registry::Registry,
         relays::Relays,
@@ -59,7 +63,8 @@ use crate::{
         rules::Rules,
     },
     model::{
-        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures, Urgent,
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures,
+        UplinkId, Urgent,
     },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
@@ -146,8 +151,9 @@ pub struct Engine {
     refreshes: Refreshes,
     relays: Relays,
     switches: relays::Switches,
-    /// By the word for who commanded.
-    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
+    uplinks: Vec<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// Of each uplink, what of its changes was told.
+    links: Vec<Link>,
     filter: Filter,
     analytics: Analytics,
     rules: Rules,
@@ -182,6 +188,8 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    /// When the last message came in.
+    heard: Option<Boot>,
     phases: broadcast::Sender<PhaseNote>,
     /// Each move of a device, for surfaces that follow them.
     live: broadcast::Sender<DeviceStatus>,
@@ -222,6 +230,7 @@ impl Engine {
             relays: Relays::default(),
             switches: relays::switches(&config),
             uplinks: Vec::new(),
+            links: Vec::new(),
             filter: setup::filter(&config),
             analytics: Analytics::new(&config.analytics),
             rules: rules::rules(&config),
@@ -268,6 +277,7 @@ impl Engine {
             store_failing: Arc::default(),
             unstored: Unstored::default(),
             samples_in: 0,
+            heard: None,
             readings_in: 0,
             phases,
             live,

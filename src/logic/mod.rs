@@ -6,6 +6,7 @@ pub mod batch;
 pub mod commands;
 pub mod counter;
 pub mod flight;
+pub mod links;
 pub mod parting;
 pub mod refresh;
 pub mod registry;

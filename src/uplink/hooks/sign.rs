@@ -24,6 +24,8 @@ pub fn word(kind: &EventKind) -> Option<&'static str> {
         EventKind::Command { .. } => "command",
         EventKind::Line { .. } => "line",
         EventKind::RefreshStopped { .. } => "refresh_stopped",
+        EventKind::Uplink { .. } => "uplink",
+        EventKind::Rule { .. } => "rule",
         EventKind::Schedule { .. } => "schedule",
         EventKind::DeadLetter { .. } => "dead_letter",
         EventKind::Gap { .. } => "gap",
