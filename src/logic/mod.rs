@@ -15,5 +15,7 @@ pub mod report;
 pub mod rules;
 pub mod schedule;
 pub mod suspects;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 pub mod uptime;
