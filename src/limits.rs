@@ -42,10 +42,16 @@ pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 /// Devices judged offline in one turn of the engine, so that a hundred thousand that fall silent together hold nothing else
-/// up. More: they come with the next turn, once the writer has taken the last ones.
+/// up. More: they come with the next turn.
 pub const EXPIRE_TURN: usize = 1_000;
 /// Changes of devices that changed together, in one transaction. More: several.
 pub const MOVES_GROUP: usize = 2 * EXPIRE_TURN;
+/// Changes of devices that wait in the engine for the writer: an event and a row for each of a hundred thousand devices, which
+/// are judged in their time however long the disk needs. Full: silence is judged when the writer has taken some, and for any
+/// other move the engine waits.
+pub const MOVES_WAITING: usize = 200_000;
+/// Devices that are put on the device list in one turn of the engine. More: the list is told some turns later.
+pub const CARDS_TURN: usize = 2_000;
 
 /// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
 pub const BATCH_SAMPLES: usize = 5_000;

@@ -18,6 +18,7 @@ mod figures;
 mod guests;
 mod handle;
 pub mod history;
+mod late;
 mod latest;
 mod letters;
 mod links;
@@ -70,11 +71,13 @@ use crate::{
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use alarms::Alarms;
+use cards::Listing;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
+use late::Late;
 use latest::Latest;
 use letters::Letters;
 use schedules::Planner;
@@ -171,6 +174,8 @@ pub struct Engine {
     planner: Planner,
     alarms: Alarms,
     duties: Duties,
+    late: Late,
+    listing: Option<Listing>,
     epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
@@ -246,6 +251,8 @@ impl Engine {
             alarms: Alarms::default(),
             epoch: restored.epoch,
             duties: Duties::new(now, trust),
+            late: Late::default(),
+            listing: None,
             restored: Some(restored),
             store,
             clock,

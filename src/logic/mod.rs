@@ -17,5 +17,7 @@ mod requests;
 pub mod rules;
 pub mod schedule;
 pub mod suspects;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 pub mod uptime;

@@ -23,6 +23,7 @@ mod pushed;
 mod relays;
 mod rules;
 mod schedules;
+mod silence;
 mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
