@@ -42,10 +42,16 @@ pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 /// Devices judged offline in one turn of the engine, so that a hundred thousand that fall silent together hold nothing else
-/// up. More: they come with the next turn, once the writer has taken the last ones.
+/// up. More: they come with the next turn.
 pub const EXPIRE_TURN: usize = 1_000;
 /// Changes of devices that changed together, in one transaction. More: several.
 pub const MOVES_GROUP: usize = 2 * EXPIRE_TURN;
+/// Changes of devices that wait in the engine for the writer: an event and a row for each of a hundred thousand devices, which
+/// are judged in their time however long the disk needs. Full: silence is judged when the writer has taken some, and for any
+/// other move the engine waits.
+pub const MOVES_WAITING: usize = 200_000;
+/// Devices that are put on the device list in one turn of the engine. More: the list is told some turns later.
+pub const CARDS_TURN: usize = 2_000;
 
 /// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
 pub const BATCH_SAMPLES: usize = 5_000;
@@ -360,6 +366,8 @@ pub const API_DEVICE_BURST: u32 = 100;
 /// The same of one person's or program's token.
 pub const API_PERSON_RATE: u32 = 50;
 pub const API_PERSON_BURST: u32 = 200;
+/// Lines with figures of their own on the page of metrics. More: their sum, as `others`.
+pub const METRICS_LINES: usize = 64;
 /// Devices and tokens whose rate is remembered. Full: those that have rested are forgotten; are there none, 429.
 pub const API_RATES: usize = 10_000;
 /// Samples in one telemetry request. More: answered 422 as unreadable.
@@ -417,6 +425,11 @@ pub const CONSUME_RANGES: usize = 200_000;
 pub const CONSUME_CONTENTS: usize = 65_536;
 /// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
 pub const CONSUME_REJECTED: u64 = 10_000;
+
+/// Events of one uplink that goes and comes, at once, and after how long there is one more: 152 in the worst day. More changes
+/// are counted, and told as one event when there may be one again.
+pub const UPLINK_EVENTS: u32 = 8;
+pub const UPLINK_EVENT_EVERY: Duration = Duration::from_secs(600);
 
 /// Rules of one gateway. More: a problem.
 pub const RULES: usize = 500;

@@ -116,20 +116,11 @@ fn glyph(phase: &Value, out: &Out) -> String {
 }
 
 fn cancel(global: &Global, out: &Out, id: &str) -> ExitCode {
-    let asked = json!({"command": {"id": write::fresh_id(), "cancel": id, "from": user(), "expires_in_ms": 30_000}});
-    let answer = match ask(global, out, &asked, LISTS) {
+    let refused = |reason: &str| format!("{id} was not cancelled: {reason}");
+    let answer = match confirmed(global, out, ("cancel", id), LISTS, refused) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    if out.json {
-        out.say(&answer.to_string());
-    }
-    if answer["phase"] != "confirmed" {
-        if !out.json {
-            out.error("refused", &format!("{id} was not cancelled: {}", answer["reason"].as_str().unwrap_or_default()), LISTS);
-        }
-        return ExitCode::from(EXIT_REFUSED);
-    }
     if !out.json {
         let sent = answer["read_back"]["sent"].as_u64().unwrap_or(0);
         let rest = if sent > 0 { format!("; {sent} of its devices had it already") } else { String::new() };
@@ -139,25 +130,37 @@ fn cancel(global: &Global, out: &Out, id: &str) -> ExitCode {
 }
 
 pub fn reload(global: &Global, out: &Out, _args: &Reload) -> ExitCode {
-    let asked = json!({"command": {"id": write::fresh_id(), "run": "reload", "from": user(), "expires_in_ms": 30_000}});
-    let answer = match ask(global, out, &asked, "fieldgate check says whether the configuration is right") {
+    let answer = match confirmed(global, out, ("run", "reload"), "fieldgate check says whether the configuration is right", str::to_owned) {
         Ok(answer) => answer,
         Err(exit) => return exit,
     };
-    if out.json {
-        out.say(&answer.to_string());
-    }
-    if answer["phase"] != "confirmed" {
-        if !out.json {
-            out.error("refused", answer["reason"].as_str().unwrap_or_default(), "fieldgate check");
-        }
-        return ExitCode::from(EXIT_REFUSED);
-    }
     if !out.json {
         let said = if answer["read_back"]["changed"] == true { "has changed; fieldgate begins anew with it" } else { "says what it said" };
         out.say(&format!("{} The configuration {said}", out.glyph("good")));
     }
     ExitCode::SUCCESS
+}
+
+/// Gives the gateway a command of its own and waits for its end; `--json` shows that whatever it is.
+fn confirmed(
+    global: &Global,
+    out: &Out,
+    (what, of): (&str, &str),
+    remedy: &str,
+    refused: impl Fn(&str) -> String,
+) -> Result<Value, ExitCode> {
+    let asked = json!({"command": {"id": write::fresh_id(), what: of, "from": user(), "expires_in_ms": 30_000}});
+    let answer = ask(global, out, &asked, remedy)?;
+    if out.json {
+        out.say(&answer.to_string());
+    }
+    if answer["phase"] == "confirmed" {
+        return Ok(answer);
+    }
+    if !out.json {
+        out.error("refused", &refused(answer["reason"].as_str().unwrap_or_default()), remedy);
+    }
+    Err(ExitCode::from(EXIT_REFUSED))
 }
 
 #[cfg(test)]

@@ -12,7 +12,9 @@ pub mod consume;
 pub mod dead_letters;
 pub mod demo;
 pub mod devices;
+pub mod events;
 pub mod explore;
+pub mod history;
 pub mod interrupt;
 pub mod listen;
 pub mod moment;
@@ -118,6 +120,10 @@ pub enum Verb {
     Trace(trace::Args),
     /// Who is there and for how long; one with its past; maintenance
     Devices(devices::Args),
+    /// What happened here, newest first
+    Events(events::Args),
+    /// The past of a device's values, as far as it is kept here
+    History(history::Args),
     /// What is written at its time: list, show, add, enable, disable, remove
     Schedules(schedules::Args),
     /// What lasts and somebody should know of; say that you have seen it
@@ -166,6 +172,8 @@ pub fn main() -> ExitCode {
         Verb::Reload(args) => commands::reload(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Devices(args) => devices::run(&cli.global, &out, &args),
+        Verb::Events(args) => events::run(&cli.global, &out, &args),
+        Verb::History(args) => history::run(&cli.global, &out, &args),
         Verb::Schedules(args) => schedules::run(&cli.global, &out, &args),
         Verb::Alarms(args) => alarms::run(&cli.global, &out, &args),
         Verb::Rules(args) => rules::run(&cli.global, &out, &args),

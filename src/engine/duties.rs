@@ -20,7 +20,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
-/// How often it is looked whether the writer has taken what was handed in.
+/// Too many judgements wait for the writer: how soon it is looked again.
 const WRITER_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -30,11 +30,12 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    links: Boot,
     seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
-    /// Not before this moment is silence judged: the writer still works on what was judged before.
+    /// Not before this moment is silence judged: the writer has not taken what was judged long before.
     expire: Boot,
 }
 
@@ -45,6 +46,7 @@ impl Duties {
             progress: now + limits::PROGRESS_EVERY,
             clock: now + CLOCK_EVERY,
             looked: now,
+            links: now + TICK,
             seen: now + SEEN_EVERY,
             trust,
             again: now,
@@ -161,6 +163,8 @@ impl Engine {
             self.planner.due(),
             self.relays.due(),
             d.cards,
+            self.listing.as_ref().map(|_| self.last_turn),
+            self.late.due(self.last_turn),
             Some(d.progress),
             Some(d.clock),
             seen,
@@ -175,6 +179,7 @@ impl Engine {
         if self.batch.due().is_some_and(|at| at <= now) {
             self.seal();
         }
+        self.hand_in_late().await;
         self.expire_silence(now).await;
         if self.commands.next_due().is_some_and(|at| at < now) {
             let mut out = vec![];
@@ -197,9 +202,13 @@ impl Engine {
         if self.relays.due().is_some_and(|at| at <= now) {
             self.write_relays(now).await;
         }
+        if self.duties.links <= now {
+            self.duties.links = now + TICK;
+            self.look_at_links(now).await;
+        }
         self.store_again(now).await;
-        if self.duties.cards.is_some_and(|at| at <= now) {
-            self.publish_cards();
+        if self.listing.is_some() || self.duties.cards.is_some_and(|at| at <= now) {
+            self.list_cards();
         }
         if self.duties.clock <= now {
             self.duties.clock = now + CLOCK_EVERY;
@@ -226,8 +235,8 @@ impl Engine {
         for waiting in [self.urgent.oldest(), self.bulk.oldest()].into_iter().flatten() {
             upto = upto.min(waiting);
         }
-        // Waiting for the writer would hold everything up; devices that are offline can wait.
-        let most = (self.store.room() / 2).min(limits::EXPIRE_TURN);
+        // Each is an event and a row.
+        let most = (self.late.room() / 2).min(limits::EXPIRE_TURN);
         if most == 0 {
             self.duties.expire = now + WRITER_AGAIN;
             return;

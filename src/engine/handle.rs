@@ -1,7 +1,7 @@
 //! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
 
 use super::{
-    Engine,
+    Engine, Figures,
     alarms::{AlarmError, Seen},
     rules::{RuleError, Switch, Switched},
     schedules::{Changed, ScheduleError, ScheduleView},
@@ -24,6 +24,7 @@ pub(super) const ASKS: usize = 8;
 #[derive(Debug)]
 pub(super) enum Ask {
     Snapshot(oneshot::Sender<Snapshot>),
+    Figures(oneshot::Sender<Figures>),
     Values(DeviceId, oneshot::Sender<Option<Values>>),
     Device(DeviceId, oneshot::Sender<Option<Shown>>),
     Maintain(Maintain, Maintained),
@@ -123,6 +124,13 @@ impl Handle {
         snapshot.await.ok()
     }
 
+    /// Without any list of devices. `None`: the engine has stopped.
+    pub async fn figures(&self) -> Option<Figures> {
+        let (answer, figures) = oneshot::channel();
+        self.ask.send(Ask::Figures(answer)).await.ok()?;
+        figures.await.ok()
+    }
+
     /// `None`: there is no such device, or the engine has stopped.
     pub async fn values(&self, device: &DeviceId) -> Option<Values> {
         let (answer, values) = oneshot::channel();
@@ -190,6 +198,7 @@ impl Engine {
     pub(super) async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
+            Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
             Ask::Device(device, answer) => drop(answer.send(self.shown(&device))),
             Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,

@@ -14,11 +14,14 @@ mod cards;
 mod commands;
 mod doors;
 mod duties;
+mod figures;
 mod guests;
 mod handle;
 pub mod history;
+mod late;
 mod latest;
 mod letters;
+mod links;
 mod own;
 mod pushed;
 mod refresh;
@@ -37,6 +40,7 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
+pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
 pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
@@ -52,6 +56,7 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        links::Link,
         refresh::Refreshes,
         registry::Registry,
         relays::Relays,
@@ -59,17 +64,20 @@ use crate::{
         rules::Rules,
     },
     model::{
-        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures, Urgent,
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures,
+        UplinkId, Urgent,
     },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use alarms::Alarms;
+use cards::Listing;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
+use late::Late;
 use latest::Latest;
 use letters::Letters;
 use schedules::Planner;
@@ -146,8 +154,9 @@ pub struct Engine {
     refreshes: Refreshes,
     relays: Relays,
     switches: relays::Switches,
-    /// By the word for who commanded.
-    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
+    uplinks: Vec<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// Of each uplink, what of its changes was told.
+    links: Vec<Link>,
     filter: Filter,
     analytics: Analytics,
     rules: Rules,
@@ -165,6 +174,8 @@ pub struct Engine {
     planner: Planner,
     alarms: Alarms,
     duties: Duties,
+    late: Late,
+    listing: Option<Listing>,
     epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
@@ -182,6 +193,8 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    /// When the last message came in.
+    heard: Option<Boot>,
     phases: broadcast::Sender<PhaseNote>,
     /// Each move of a device, for surfaces that follow them.
     live: broadcast::Sender<DeviceStatus>,
@@ -222,6 +235,7 @@ impl Engine {
             relays: Relays::default(),
             switches: relays::switches(&config),
             uplinks: Vec::new(),
+            links: Vec::new(),
             filter: setup::filter(&config),
             analytics: Analytics::new(&config.analytics),
             rules: rules::rules(&config),
@@ -237,6 +251,8 @@ impl Engine {
             alarms: Alarms::default(),
             epoch: restored.epoch,
             duties: Duties::new(now, trust),
+            late: Late::default(),
+            listing: None,
             restored: Some(restored),
             store,
             clock,
@@ -268,6 +284,7 @@ impl Engine {
             store_failing: Arc::default(),
             unstored: Unstored::default(),
             samples_in: 0,
+            heard: None,
             readings_in: 0,
             phases,
             live,

@@ -204,7 +204,7 @@ impl Engine {
         self.store.wear().bytes_per_day().into_iter().for_each(|bytes| said.count("wear.bytes_per_day", bytes));
         for (uplink, figures) in &self.uplinks {
             let f = figures.borrow();
-            let name = uplink.replace(' ', ".");
+            let name = format!("uplink.{uplink}");
             said.text(&name, &words(f.state.word(), &f.reason));
             said.count(&format!("{name}.connects"), f.connects);
             said.count(&format!("{name}.acknowledged"), f.messages_acknowledged);

@@ -112,6 +112,24 @@ pub enum EventKind {
         policy: Option<Missed>,
         ran: u64,
     },
+    /// The connection to a cloud went or came. While it flaps one event stands for several changes.
+    Uplink {
+        uplink: UplinkId,
+        /// `up` or `down`.
+        state: LineState,
+        /// Why it is down; empty when it is up.
+        reason: String,
+        /// With `up`: how long it was down since the last `up` that was told.
+        down_for_ms: Option<u64>,
+        changes: u32,
+    },
+    /// A rule fired and has this webhook told.
+    Rule {
+        rule: RuleId,
+        webhook: String,
+        /// The comparisons that made it fire.
+        reason: String,
+    },
     /// A watchdog's value is not written again any more.
     RefreshStopped {
         device: DeviceId,

@@ -84,6 +84,8 @@ pub struct UplinkFigures {
     pub reason: String,
     /// Publish to PUBACK, the latest, in milliseconds.
     pub answer_ms: Option<u64>,
+    /// When the cloud acknowledged a message last.
+    pub acknowledged: Option<Boot>,
     pub messages_sent: u64,
     pub messages_acknowledged: u64,
     pub bytes_sent: u64,

@@ -38,6 +38,7 @@ mod heartbeats;
 mod http;
 mod lies;
 mod links;
+mod monitoring;
 mod newcomer;
 mod oddities;
 mod orders;

@@ -5,7 +5,7 @@ use super::{
     access::Need,
     commands, devices, events,
     gate::{Gate, gate},
-    letters, live, pages, past,
+    health, letters, live, metrics, pages, past,
     problem::Problem,
     push, relay, samples, status,
 };
@@ -53,9 +53,17 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/schedules/{schedule}", get(relay::schedule)),
         Route { method: "POST", path: "/api/v1/schedules", need: OPERATE, handler: post(relay::change_schedules) },
         Route { method: "POST", path: "/api/v1/devices/{id}/maintenance", need: OPERATE, handler: post(relay::maintain) },
+        read("/api/v1/alarms", get(relay::alarms)),
+        Route { method: "POST", path: "/api/v1/alarms/{alarm}/acknowledge", need: OPERATE, handler: post(relay::acknowledge) },
+        read("/api/v1/rules", get(relay::rules)),
+        read("/api/v1/rules/{rule}", get(relay::rule)),
+        Route { method: "POST", path: "/api/v1/rules/{rule}", need: OPERATE, handler: post(relay::switch_rule) },
+        read("/api/v1/caller", get(relay::caller)),
         read("/api/v1/dead-letters", get(letters::list)),
         read("/api/v1/events", get(events::list)),
         read("/ws/devices", get(live::follow)),
+        read("/metrics", get(metrics::page)),
+        Route { method: "GET", path: "/health", need: Need::Anyone, handler: get(health::document) },
     ]
 }
 

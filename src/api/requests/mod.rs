@@ -1,15 +1,17 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
-mod alarms;
+pub(super) mod alarms;
 pub(super) mod command;
 pub(super) mod commands;
 pub(super) mod devices;
+pub(super) mod events;
 mod forget;
 mod frames;
 mod learned;
 mod letters;
 mod lines;
-mod rules;
+pub(super) mod rules;
+pub(super) mod samples;
 pub(super) mod schedules;
 mod site;
 mod status;
@@ -20,7 +22,8 @@ use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
      {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"commands\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
-     {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}";
+     {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}, \
+     {\"samples\":{…}}, {\"events\":{}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -61,6 +64,12 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("acknowledge") {
         return alarms::acknowledge(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("samples") {
+        return samples::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("events") {
+        return events::answer(asked, sources).await;
     }
     if asked.get("dead_letters").is_some() {
         return letters::answer(asked, sources).await;

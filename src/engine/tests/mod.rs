@@ -23,6 +23,7 @@ mod pushed;
 mod relays;
 mod rules;
 mod schedules;
+mod silence;
 mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
@@ -336,6 +337,8 @@ fn words(kind: &EventKind) -> String {
             0 => format!("{schedule} {}", news.word()),
             _ => format!("{schedule} missed {missed}, ran {ran}"),
         },
+        EventKind::Rule { rule, webhook, reason } => format!("{rule} tells {webhook}: {reason}"),
+        EventKind::Uplink { uplink, state, changes, .. } => format!("{uplink} {} {changes}", state.word()),
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),

@@ -1,5 +1,7 @@
 //! Tables for what is refused, and random histories: one end each, in order, none late.
 
+mod model;
+
 use super::*;
 use crate::model::{Each, Value, WallMs};
 use proptest::prelude::*;

@@ -23,6 +23,8 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Command { .. } => "command",
         EventKind::Schedule { .. } => "schedule",
         EventKind::RefreshStopped { .. } => "refresh_stopped",
+        EventKind::Uplink { .. } => "uplink",
+        EventKind::Rule { .. } => "rule",
         EventKind::Gap { .. } => "gap",
         EventKind::Epoch { .. } => "epoch",
         EventKind::Progress { .. } => "progress",
@@ -108,6 +110,13 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         }
         EventKind::RefreshStopped { device, point, reason } => {
             o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);
+        }
+        EventKind::Uplink { uplink, state, reason, down_for_ms, changes } => {
+            o.word("uplink", uplink.as_str()).word("state", state.word()).text("reason", reason);
+            o.number("down_for_ms", down_for_ms).number("changes", changes);
+        }
+        EventKind::Rule { rule, webhook, reason } => {
+            o.word("rule", rule.as_str()).text("webhook", webhook).text("reason", reason);
         }
         EventKind::Gap { epoch, stream, from, to, samples, reason, uplink, replaced_by } => {
             o.word("epoch", &epoch.to_string()).word("stream", stream.word());

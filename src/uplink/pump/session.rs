@@ -342,7 +342,7 @@ impl<'a, B: Broker> Session<'a, B> {
 
     fn acknowledged(&mut self, id: u16, now: Boot) {
         let Some((what, at)) = self.window.acknowledged(id, now) else { return };
-        self.pump.board.acknowledged(now - at);
+        self.pump.board.acknowledged(now - at, now);
         match what {
             Sent::Telemetry(key) => {
                 self.pump.store.spool().acknowledged(self.pump.index, key, now);

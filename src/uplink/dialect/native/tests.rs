@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AlarmKind, Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId,
-    Replaced, Row, RuleId, State, Stream, Urgency, Value, event::Alive,
+    Replaced, Row, RuleId, State, Stream, UplinkId, Urgency, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -165,6 +165,20 @@ fn events_exactly() {
             reason: "no new command for 300 s".into(),
         },
         r#"{"type":"refresh_stopped","at":1795255200000,"device":"charger","point":"limit","reason":"no new command for 300 s"}"#,
+    );
+    check(
+        EventKind::Uplink {
+            uplink: UplinkId::parse("cloud").unwrap(),
+            state: LineState::Up,
+            reason: String::new(),
+            down_for_ms: Some(840_000),
+            changes: 1,
+        },
+        r#"{"type":"uplink","at":1795255200000,"uplink":"cloud","state":"up","reason":"","down_for_ms":840000,"changes":1}"#,
+    );
+    check(
+        EventKind::Rule { rule: RuleId::parse("frost").unwrap(), webhook: "ops".into(), reason: "boiler.flow_temp < 5 (4.5)".into() },
+        r#"{"type":"rule","at":1795255200000,"rule":"frost","webhook":"ops","reason":"boiler.flow_temp < 5 (4.5)"}"#,
     );
     check(
         EventKind::Gap {
