@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
 pub(super) const CARDS_EVERY: Duration = Duration::from_millis(200);
 /// And the longer it is, the longer it may wait: it is made anew as a whole.
-const CARD_EVERY: Duration = Duration::from_micros(20);
+const CARD_EVERY: Duration = Duration::from_micros(100);
 
 /// The list while it is made, some devices in each turn of the engine.
 #[derive(Debug, Default)]
@@ -71,8 +71,7 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
-            let card = |p: &PointId| PointCard { id: p.clone(), unit: String::new(), kind: "", writable: false };
-            let points = self.latest.of(&status.device).keys().map(|p| card(p)).collect();
+            let points = self.latest.shown(&status.device);
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];

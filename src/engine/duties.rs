@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     limits,
-    logic::commands::after_restart,
-    model::{Boot, ClockChange, ClockReading, Event, EventKind, PUSHED, Receipt},
+    logic::commands::{after_restart, together, used},
+    model::{Boot, ClockChange, ClockReading, Command, CommandId, DeviceId, Event, EventKind, Outcome, PUSHED, Receipt},
     store::{Change, Restored, RestoredDevice},
     system::trust::Trust,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// When devices that report by HTTP were heard last is stored so often.
 pub(super) const SEEN_EVERY: Duration = Duration::from_secs(300);
@@ -30,6 +30,7 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    links: Boot,
     seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
@@ -45,6 +46,7 @@ impl Duties {
             progress: now + limits::PROGRESS_EVERY,
             clock: now + CLOCK_EVERY,
             looked: now,
+            links: now + TICK,
             seen: now + SEEN_EVERY,
             trust,
             again: now,
@@ -77,17 +79,43 @@ impl Engine {
         if !upkeep.is_empty() {
             self.submit(upkeep, Receipt::none()).await;
         }
+        self.end_open_commands(&restored, now).await;
+        self.begin_schedules(&restored, now).await;
+        self.publish_cards();
+        self.last_turn = self.clock.now();
+    }
+
+    /// None is executed again. Those to several devices end with what is known of each.
+    async fn end_open_commands(&mut self, restored: &Restored, now: Boot) {
+        let mut parts: BTreeMap<CommandId, Option<Outcome>> = BTreeMap::new();
+        let mut wholes = Vec::new();
         for (command, phase) in &restored.open_commands {
+            let of = command.parts();
+            if !of.is_empty() {
+                // Its parts come behind it: what stands before it under such an id is another command.
+                parts.extend(of.iter().map(|part| (part.id.clone(), restored.ended_parts.get(&part.id).cloned())));
+                wholes.push((command.id.clone(), of));
+                continue;
+            }
             let outcome = after_restart(now, command.received <= now, command, *phase);
             tracing::warn!(id = %command.id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
             let (id, device) = (command.id.clone(), command.device.clone());
+            let mut changes = vec![Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now }];
+            match parts.get_mut(&id) {
+                Some(end) => *end = Some(outcome),
+                None => changes.push(self.end_event(id, device, outcome)),
+            }
+            self.submit(changes, Receipt::none()).await;
+        }
+        for (id, of) in wholes {
+            let end = |part: Command| (part.device, parts.get(&part.id).cloned().flatten().unwrap_or_else(|| used(&part.id)));
+            let outcome = together(of.into_iter().map(end).collect());
+            tracing::warn!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
+            let device = DeviceId::gateway();
             let row = Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now };
             let event = self.end_event(id, device, outcome);
             self.submit(vec![row, event], Receipt::none()).await;
         }
-        self.begin_schedules(&restored, now).await;
-        self.publish_cards();
-        self.last_turn = self.clock.now();
     }
 
     fn restore_devices(&mut self, restored: &Restored, now: Boot) {
@@ -173,6 +201,10 @@ impl Engine {
         }
         if self.relays.due().is_some_and(|at| at <= now) {
             self.write_relays(now).await;
+        }
+        if self.duties.links <= now {
+            self.duties.links = now + TICK;
+            self.look_at_links(now).await;
         }
         self.store_again(now).await;
         if self.listing.is_some() || self.duties.cards.is_some_and(|at| at <= now) {

@@ -14,12 +14,15 @@ mod cards;
 mod commands;
 mod doors;
 mod duties;
+mod figures;
 mod guests;
 mod handle;
 pub mod history;
 mod late;
 mod latest;
 mod letters;
+mod links;
+mod own;
 mod pushed;
 mod refresh;
 mod relays;
@@ -37,7 +40,9 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
+pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
@@ -51,13 +56,17 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        links::Link,
         refresh::Refreshes,
         registry::Registry,
         relays::Relays,
         report::Filter,
         rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures,
+        UplinkId, Urgent,
+    },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
@@ -103,9 +112,13 @@ pub struct Parts {
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
     pub push: Option<OrderPort>,
+    /// Takes back what they have not fetched.
+    pub recall: Option<RecallPort>,
     /// `None`: nothing is kept here.
     pub samples: Option<Samples>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    /// What only the whole program can do.
+    pub wishes: mpsc::Sender<Wish>,
     pub stop: CancellationToken,
 }
 
@@ -119,6 +132,9 @@ pub struct Engine {
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
+    recall: Option<RecallPort>,
+    wishes: mpsc::Sender<Wish>,
+    began: Boot,
     samples: Option<Samples>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
@@ -138,8 +154,9 @@ pub struct Engine {
     refreshes: Refreshes,
     relays: Relays,
     switches: relays::Switches,
-    /// By the word for who commanded.
-    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
+    uplinks: Vec<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// Of each uplink, what of its changes was told.
+    links: Vec<Link>,
     filter: Filter,
     analytics: Analytics,
     rules: Rules,
@@ -176,6 +193,8 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    /// When the last message came in.
+    heard: Option<Boot>,
     phases: broadcast::Sender<PhaseNote>,
     /// Each move of a device, for surfaces that follow them.
     live: broadcast::Sender<DeviceStatus>,
@@ -194,7 +213,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, samples, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -216,6 +235,7 @@ impl Engine {
             relays: Relays::default(),
             switches: relays::switches(&config),
             uplinks: Vec::new(),
+            links: Vec::new(),
             filter: setup::filter(&config),
             analytics: Analytics::new(&config.analytics),
             rules: rules::rules(&config),
@@ -241,6 +261,9 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            recall,
+            wishes,
+            began: now,
             samples,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
@@ -261,6 +284,7 @@ impl Engine {
             store_failing: Arc::default(),
             unstored: Unstored::default(),
             samples_in: 0,
+            heard: None,
             readings_in: 0,
             phases,
             live,

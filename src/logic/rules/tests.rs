@@ -3,7 +3,7 @@
 use super::*;
 use crate::{limits, logic::testing::models, model::PointRef};
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const S: u64 = 1_000_000;
 
