@@ -35,6 +35,8 @@ pub(super) enum Ask {
     Switch(Switch, Switched),
     /// With who has seen it.
     Acknowledge(AlarmName, String, Seen),
+    /// What came of a command that only the whole program can carry out.
+    Ended(CommandId, Box<Outcome>, oneshot::Sender<bool>),
 }
 
 /// The last value of each point that has one, in the order of its card.
@@ -180,6 +182,12 @@ impl Handle {
         done.await.unwrap_or(Err(AlarmError::Stopping))
     }
 
+    /// What came of a command that the engine gave to the program as a wish; answered when it is durable (`false`: it is not).
+    pub async fn ended(&self, id: CommandId, outcome: Outcome) -> bool {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Ended(id, Box::new(outcome), answer)).await.is_ok() && done.await.unwrap_or(false)
+    }
+
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -199,6 +207,7 @@ impl Engine {
             Ask::Rules(answer) => drop(answer.send(self.rules.views(self.clock.now()))),
             Ask::Switch(wish, answer) => self.switch_rule(wish, answer).await,
             Ask::Acknowledge(alarm, by, answer) => self.acknowledge(&alarm, &by, answer).await,
+            Ask::Ended(id, outcome, answer) => self.ended_elsewhere(&id, *outcome, answer).await,
         }
     }
 

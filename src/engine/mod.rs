@@ -18,9 +18,11 @@ mod figures;
 mod guests;
 mod handle;
 pub mod history;
+mod late;
 mod latest;
 mod letters;
 mod links;
+mod own;
 mod pushed;
 mod refresh;
 mod relays;
@@ -40,6 +42,7 @@ mod urgent;
 pub use alarms::AlarmError;
 pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
@@ -61,17 +64,20 @@ use crate::{
         rules::Rules,
     },
     model::{
-        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, UplinkId, Urgent,
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures,
+        UplinkId, Urgent,
     },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use alarms::Alarms;
+use cards::Listing;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
+use late::Late;
 use latest::Latest;
 use letters::Letters;
 use schedules::Planner;
@@ -106,9 +112,13 @@ pub struct Parts {
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
     pub push: Option<OrderPort>,
+    /// Takes back what they have not fetched.
+    pub recall: Option<RecallPort>,
     /// `None`: nothing is kept here.
     pub samples: Option<Samples>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    /// What only the whole program can do.
+    pub wishes: mpsc::Sender<Wish>,
     pub stop: CancellationToken,
 }
 
@@ -122,6 +132,9 @@ pub struct Engine {
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
+    recall: Option<RecallPort>,
+    wishes: mpsc::Sender<Wish>,
+    began: Boot,
     samples: Option<Samples>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
@@ -161,6 +174,8 @@ pub struct Engine {
     planner: Planner,
     alarms: Alarms,
     duties: Duties,
+    late: Late,
+    listing: Option<Listing>,
     epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
@@ -198,7 +213,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, samples, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -236,6 +251,8 @@ impl Engine {
             alarms: Alarms::default(),
             epoch: restored.epoch,
             duties: Duties::new(now, trust),
+            late: Late::default(),
+            listing: None,
             restored: Some(restored),
             store,
             clock,
@@ -244,6 +261,9 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            recall,
+            wishes,
+            began: now,
             samples,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),

@@ -13,8 +13,11 @@ pub mod registry;
 pub mod relays;
 pub mod replay;
 pub mod report;
+mod requests;
 pub mod rules;
 pub mod schedule;
 pub mod suspects;
+#[cfg(test)]
+mod testing;
 pub mod timeline;
 pub mod uptime;

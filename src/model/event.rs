@@ -4,8 +4,8 @@
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
 use super::{
-    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Phase,
-    PointId, RuleId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Urgency, Value, WallMs,
+    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Outcome,
+    Phase, PointId, RuleId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Urgency, Value, WallMs,
 };
 use std::collections::BTreeMap;
 
@@ -95,6 +95,9 @@ pub enum EventKind {
         phase: Phase,
         reason: String,
         values: BTreeMap<PointId, Value>,
+        /// Of a command to several devices.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        results: BTreeMap<DeviceId, Outcome>,
     },
     /// A schedule was added, changed or taken away, or runs of it were missed. What it runs are commands.
     Schedule {

@@ -124,6 +124,9 @@ pub struct WriteDone {
 /// back when its queue is full.
 pub type OrderPort = Arc<dyn Fn(Order) -> Result<(), Order> + Send + Sync>;
 
+/// Takes an order back that the device has not fetched yet. `false`: too late, or it is not there.
+pub type RecallPort = Arc<dyn Fn(&DeviceId, &CommandId) -> bool + Send + Sync>;
+
 /// A message for local subscribers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LocalMessage {

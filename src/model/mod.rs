@@ -12,6 +12,7 @@ pub mod health;
 pub mod ids;
 pub mod learned;
 pub mod message;
+pub mod own;
 pub mod push;
 pub mod relay;
 pub mod rule;
@@ -26,15 +27,16 @@ pub mod zone;
 
 pub use analysis::{Analysis, Figure};
 pub use batch::{Epoch, Frame, Key, Row, Sealed, Stream, Thin};
-pub use command::{Action, Command, CommandId, Outcome, Phase};
+pub use command::{Action, Command, CommandId, Each, Outcome, Phase};
 pub use cron::Cron;
 pub use event::{Event, EventKind, Replaced};
 pub use health::{Latency, StoreHealth, StoreState, Wear};
 pub use ids::{BadId, DeviceId, GatewayId, LineId, PointId, RouteId, RuleId, ScheduleId, UplinkId, UplinkIndex};
 pub use learned::Learned;
 pub use message::{
-    Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, Receipt, Said, Settled, Urgent, WriteDone, letter_kind,
+    Bulk, DeadLetter, Heard, LocalMessage, LocalPort, Order, OrderPort, RecallPort, Receipt, Said, Settled, Urgent, WriteDone, letter_kind,
 };
+pub use own::Own;
 pub use push::{PUSHED, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat, Pushed, WaitingOrder};
 pub use relay::{By as RelayBy, Relay};
 pub use rule::{AlarmName, Compare, Condition, Expr, Pace, PointRef, RuleAction, RuleMemory, RuleView, Test, TestView, Urgency};

@@ -65,6 +65,17 @@ pub enum UplinkState {
     Down,
 }
 
+impl UplinkState {
+    pub const fn word(self) -> &'static str {
+        match self {
+            UplinkState::Unknown => "unknown",
+            UplinkState::Up => "up",
+            UplinkState::CatchingUp => "catching_up",
+            UplinkState::Down => "down",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct UplinkFigures {
     pub state: UplinkState,

@@ -365,3 +365,44 @@ fn an_operator_keeps_schedules_and_maintenance_over_http() {
     assert_eq!(get(port, "devices/pump")["cause"], "maintenance");
     assert_eq!(operator("devices/pump/maintenance", r#"{"on":false}"#).status, 200);
 }
+
+#[test]
+fn a_command_that_no_device_has_fetched_is_cancelled_and_never_fetched() {
+    let (_gateway, port) = started("http-cancel", "");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").status, 200);
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"id":"c1","device":"pump","write":{"relay":true}}"#).status, 202);
+    let delete = |id: &str, token: &str| ask(port, "DELETE", &format!("/api/v1/commands/{id}"), Some(token), None);
+    let kind = |a: Answer| (a.status, a.body["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned());
+    assert_eq!(kind(delete("c1", VIEWER)), (403, "forbidden".to_owned()));
+    assert_eq!(kind(delete("c0", OPERATOR)), (404, "unknown-command".to_owned()));
+    let done = delete("c1", OPERATOR);
+    assert_eq!((done.status, &done.body["cancelled"], &done.body["sent"]), (200, &1.into(), &0.into()), "{done:?}");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").body["commands"], Json::Array(vec![]));
+    until("its end is stored", secs(5), || (get(port, "commands/c1")["phase"] == "rejected").then_some(()));
+    assert_eq!(get(port, "commands/c1")["reason"], "cancelled by api otto; nothing was sent");
+    assert_eq!(kind(delete("c1", OPERATOR)), (409, "too-late".to_owned()));
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"id":"c2","device":"pump","write":{"relay":true}}"#).status, 202);
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").body["commands"][0]["id"], "c2");
+    assert_eq!(kind(delete("c2", OPERATOR)), (409, "too-late".to_owned()), "the device has it");
+}
+
+#[test]
+fn several_devices_and_the_gateway_itself_by_http() {
+    let (_gateway, port) = started("http-fan", "");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").status, 200);
+    let body = r#"{"id":"f1","devices":["nobody","nothing"],"write":{"relay":true},"wait":true}"#;
+    let refused = post(port, "commands", OPERATOR, body);
+    assert_eq!((refused.status, &refused.body["phase"], &refused.body["reason"]), (200, &"rejected".into(), &"2 rejected".into()));
+    assert_eq!(refused.body["results"]["nobody"]["reason"], "there is no device nobody here");
+    let shown = get(port, "commands/f1");
+    assert_eq!((&shown["device"], &shown["devices"][1], &shown["write"]["relay"]), (&Json::Null, &"nothing".into(), &true.into()));
+    assert_eq!(shown["results"]["nothing"]["phase"], "rejected");
+    assert_eq!(get(port, "commands/f1@nobody")["phase"], "rejected");
+    let pong = post(port, "commands", OPERATOR, r#"{"id":"p1","run":"ping","wait":true}"#);
+    assert_eq!((pong.status, &pong.body["read_back"]["gateway"]), (200, &"http-fan".into()), "{pong:?}");
+    assert_eq!((&get(port, "commands/p1")["device"], &get(port, "commands/p1")["run"]), (&Json::Null, &"ping".into()));
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"run":"restart"}"#).status, 403, "for role admin");
+    for wrong in [r#"{"device":"pump","devices":["pump"],"write":{"relay":true}}"#, r#"{"run":"ping","read":[]}"#, r#"{"run":"reboot"}"#] {
+        assert_eq!(post(port, "commands", OPERATOR, wrong).status, 422, "{wrong}");
+    }
+}

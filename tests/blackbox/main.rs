@@ -41,6 +41,7 @@ mod links;
 mod monitoring;
 mod newcomer;
 mod oddities;
+mod orders;
 mod pages;
 mod plan;
 mod presets;

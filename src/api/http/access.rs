@@ -25,6 +25,12 @@ pub struct Caller {
     pub rights: Rights,
 }
 
+impl Caller {
+    pub fn is_admin(&self) -> bool {
+        self.rights == Rights::Person(Role::Admin)
+    }
+}
+
 #[derive(Debug, PartialEq, Eq)]
 pub enum Refused {
     Unknown,

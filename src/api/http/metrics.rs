@@ -13,6 +13,7 @@ use crate::{
     engine::Figures,
     limits,
     model::{ClockQuality, Latency, LineFigures, LineState, UplinkFigures, UplinkIndex, UplinkSpool, UplinkState},
+    system::memory,
 };
 use axum::{
     extract::State,
@@ -65,18 +66,11 @@ fn gateway(page: &mut Page, desk: &Desk, engine: Option<&Figures>) {
     let ready = health::ready(desk, engine);
     page.gauge("fieldgate_ready", "Whether what comes in is kept, as GET /health says.", one(u8::from(ready)));
     page.gauge("process_start_time_seconds", "When it was started, in seconds since 1970.", one(wall(sources.started)));
-    page.gauge("process_resident_memory_bytes", "Memory that it holds.", resident().map(|bytes| (NONE, bytes)));
+    page.gauge("process_resident_memory_bytes", "Memory that it holds.", memory::resident_bytes().map(|bytes| (NONE, bytes)));
     let last = engine.and_then(|e| e.heard).map(|at| (NONE, wall(at)));
     page.gauge("fieldgate_last_reading_timestamp_seconds", "When the last values were read or came in, in seconds since 1970.", last);
     let synchronised = clock.quality == ClockQuality::Synchronised;
     page.gauge("fieldgate_clock_synchronised", "Whether the time is known from the network.", one(u8::from(synchronised)));
-}
-
-/// `None`: the kernel does not say.
-fn resident() -> Option<u64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
 }
 
 fn doors(page: &mut Page, e: &Figures) {

@@ -15,7 +15,7 @@ use axum::{
     extract::State,
     http::HeaderMap,
     middleware::from_fn_with_state,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use std::sync::Arc;
 
@@ -48,6 +48,7 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/commands", get(commands::list)),
         read("/api/v1/commands/{command}", get(commands::one)),
         Route { method: "POST", path: "/api/v1/commands", need: OPERATE, handler: post(commands::send) },
+        Route { method: "DELETE", path: "/api/v1/commands/{command}", need: OPERATE, handler: delete(commands::cancel) },
         read("/api/v1/schedules", get(relay::schedules)),
         read("/api/v1/schedules/{schedule}", get(relay::schedule)),
         Route { method: "POST", path: "/api/v1/schedules", need: OPERATE, handler: post(relay::change_schedules) },

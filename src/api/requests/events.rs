@@ -54,6 +54,10 @@ fn row(event: &Event, clock: ClockReading) -> Value {
         for key in ["since", "until", "evidence", "reading", "alive"] {
             members.remove(key);
         }
+        // Of the gateway itself.
+        if members.get("device").is_some_and(|device| device == "-") {
+            members.insert("device".into(), Value::Null);
+        }
         if let EventKind::Maintenance { until: Some(until), .. } = &event.kind {
             members.insert("until_ms".into(), json!(clock.wall(*until).0));
         }

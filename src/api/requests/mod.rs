@@ -2,6 +2,7 @@
 
 pub(super) mod alarms;
 pub(super) mod command;
+pub(super) mod commands;
 pub(super) mod devices;
 pub(super) mod events;
 mod forget;
@@ -20,7 +21,7 @@ use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"commands\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
      {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}, \
      {\"samples\":{…}}, {\"events\":{}}";
 
@@ -30,6 +31,9 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("command") {
         return command::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("commands") {
+        return commands::answer(asked, sources).await;
     }
     if let Some(asked) = asked.get("trace") {
         return trace::answer(asked, sources).await;
