@@ -338,7 +338,7 @@ impl World {
             let phase = Phase::parse(row.phase).unwrap();
             let outcome = after_restart(Boot(self.now), same, &command, phase);
             prop_assert!(outcome.phase.is_terminal() && !outcome.reason.is_empty(), "{}: {:?}", id, outcome);
-            prop_assert!(outcome.phase == Phase::Unknown || self.handed.get(id).is_none(), "{} may have been carried out", id);
+            prop_assert!(outcome.phase == Phase::Unknown || !self.handed.contains_key(id), "{} may have been carried out", id);
             row.ended = Some(outcome.phase);
         }
         Ok(())
