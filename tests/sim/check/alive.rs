@@ -75,8 +75,8 @@ impl<'a> Story<'a> {
     /// Unless its line went down or the process ended in the same moment.
     fn online_at_each_answer(&self, wrong: &mut Vec<String>) {
         for (n, (at, _)) in self.said.iter().enumerate().filter(|(_, (_, said))| *said == Said::Sign) {
-            let after = self.said[n..].iter().take_while(|(then, _)| *then <= *at + MOMENT);
-            let undone = after.into_iter().any(|(_, said)| matches!(said, Said::Down | Said::Up | Said::End));
+            let mut after = self.said[n..].iter().take_while(|(then, _)| *then <= *at + MOMENT);
+            let undone = after.any(|(_, said)| matches!(said, Said::Down | Said::Up | Said::End));
             let is = self.state_at(*at + MOMENT);
             if !undone && is != Some(State::Online) {
                 wrong.push(format!("{} answered at {at:?} and was {is:?} a moment later", self.device.id));

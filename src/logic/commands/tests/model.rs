@@ -271,7 +271,7 @@ impl World {
                     prop_assert!(row.ended.is_none(), "{} has ended", order.id);
                     got.push(Must::Go(order.id.to_string(), order.deadline.0));
                 }
-                Effect::Part { id, .. } => prop_assert!(false, "{} is no part of another", id),
+                Effect::Part { id, .. } => return Err(TestCaseError::fail(format!("{id} is no part of another"))),
                 Effect::Done { id, device, outcome } => {
                     let row = self.disk.get_mut(id.as_str()).unwrap();
                     let kept: Command = serde_json::from_str(&row.body).unwrap();
