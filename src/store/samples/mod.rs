@@ -28,6 +28,7 @@ use crate::{
     model::{DeviceId, Frame, PointId, Reading},
     system::clock::Clock,
 };
+pub(super) use disk::SCHEMA;
 use disk::{Chunk, Disk};
 use ram::Ram;
 use std::{
