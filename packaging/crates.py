@@ -108,7 +108,7 @@ def bill(crates, version, epoch):
     return json.dumps(head | body, indent=1) + "\n"
 
 
-def licences(crates):
+def licences(crates, static):
     """Each crate with its licence and place, then every text once, with the crates that it goes with."""
     texts = {}
     lines = ["What is built into fieldgate, besides fieldgate itself. Each crate with its licence and where its sources are;",
@@ -124,6 +124,9 @@ def licences(crates):
     sqlite = crates.sqlite()
     if sqlite:
         lines.append(f"SQLite {sqlite}: public domain; part of libsqlite3-sys")
+    lines.append("the standard library of Rust: MIT OR Apache-2.0; https://github.com/rust-lang/rust")
+    if static:
+        lines.append("musl, the C library: MIT; https://musl.libc.org")
     lines += ["", "serialport is under the Mozilla Public License 2.0: its sources, unchanged here, are at the place named above."]
     for text, names in sorted(texts.values(), key=lambda t: t[1]):
         lines += ["", "=" * 78, ", ".join(names), "=" * 78, "", text]
