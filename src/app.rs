@@ -10,9 +10,9 @@ use crate::{
     },
     config::{self, Config, Protocol},
     drivers::{Doors, ascii, line, mqtt, push},
-    engine::{self, Engine},
+    engine::{self, Engine, Wish},
     limits,
-    model::{Boot, DeviceId, LineId, LineState, PushPort, UplinkFigures, UplinkIndex, Urgent},
+    model::{Boot, DeviceId, LineId, LineState, Outcome, Phase, PointId, PushPort, UplinkFigures, UplinkIndex, Urgent, Value},
     store::{Backing, Holder, Options, Store, samples::Samples},
     system::{clock::Clock, notify},
     uplink,
@@ -37,15 +37,20 @@ const _: () = assert!(
         <= limits::SHUTDOWN.as_millis()
 );
 
-/// Runs until SIGTERM or SIGINT. An error is one of starting: once it runs, every fault is a state that is shown.
-pub async fn run(config: Config) -> anyhow::Result<()> {
-    let stop = CancellationToken::new();
-    tokio::spawn(signals(stop.clone())?);
-    run_until(config, stop).await
+/// How it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Stopped,
+    /// To be begun anew: somebody asked for it, or the configuration is another one.
+    Again,
 }
 
-/// As [`run`], for the demo and for tests: stops when told.
-pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+/// Runs until SIGTERM or SIGINT, or until it is to begin anew. An error is one of starting: once it runs, every fault is a
+/// state that is shown. `file`: where the configuration is read again.
+pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
+    let stop = CancellationToken::new();
+    let (hang_up, mut hang_ups) = mpsc::channel(1);
+    tokio::spawn(signals(stop.clone(), hang_up)?);
     let config = Arc::new(config);
     let clock = Clock::Real;
     let started = clock.now();
@@ -92,6 +97,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         push::start(doors.clone(), clock, Arc::new(move || offsets.clock().0), field_stop.clone())
     });
     let samples = keep_samples(&config, &store);
+    let (wish, mut wishes) = mpsc::channel(limits::WISHES);
     let (cards, cards_rx) = watch::channel(Arc::new(Vec::new()));
     let (engine, handle) = Engine::new(engine::Parts {
         config: config.clone(),
@@ -103,14 +109,17 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
         ports,
         mqtt: local.as_ref().map(|l| (l.orders.clone(), l.local.clone())),
         push: pushes.as_ref().map(|p| p.orders.clone()),
+        recall: pushes.as_ref().map(|p| p.recall.clone()),
         samples: samples.clone(),
         cards,
+        wishes: wish,
         stop: engine_stop.clone(),
     });
     let (shown, figures): (Vec<_>, Vec<_>) = config.uplinks.iter().map(|_| watch::channel(idle(clock.now()))).unzip();
     let figures: Vec<_> = config.uplinks.iter().map(|u| u.id.clone()).zip(figures).collect();
     let engine = tokio::spawn(engine.watching(&figures).run());
 
+    let (reborn, rebirth) = watch::channel(0);
     let mut uplink_tasks = JoinSet::new();
     for (index, (u, figures)) in (0..).map(UplinkIndex).zip(config.uplinks.iter().zip(shown)) {
         uplink_tasks.spawn(uplink::run(uplink::Parts {
@@ -122,6 +131,7 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
             epoch,
             urgent: urgent.clone(),
             cards: cards_rx.clone(),
+            rebirth: rebirth.clone(),
             figures,
             clock,
             stop: uplink_stop.clone(),
@@ -172,10 +182,40 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     tokio::spawn(notify::feed_watchdog(move || turns.turns(), move || age.writer_age(), surface_stop.clone()));
     let (devices, busses) = (config.devices.len() + config.framed.len(), lines.len());
     tracing::info!(gateway = %config.gateway.id, %epoch, lines = busses, devices, version = env!("CARGO_PKG_VERSION"), "fieldgate runs");
-    notify::ready(&format!("{busses} lines, {devices} devices"));
+    let ready = format!("{busses} lines, {devices} devices");
+    notify::ready(&ready);
 
-    stop.cancelled().await;
-    notify::stopping();
+    let end = loop {
+        let wish = tokio::select! {
+            biased;
+            () = stop.cancelled() => break End::Stopped,
+            Some(wish) = wishes.recv() => wish,
+            Some(()) = hang_ups.recv() => {
+                if reload(&config, file, &ready).await.1 {
+                    break End::Again;
+                }
+                continue;
+            }
+        };
+        match wish {
+            Wish::Rebirth => reborn.send_modify(|n| *n += 1),
+            Wish::Restart => {
+                notify::reloading();
+                break End::Again;
+            }
+            Wish::Reload { id } => {
+                let (outcome, again) = reload(&config, file, &ready).await;
+                let kept = handle.ended(id, outcome).await;
+                if again && kept {
+                    break End::Again;
+                }
+                notify::ready(&ready);
+            }
+        }
+    };
+    if end == End::Stopped {
+        notify::stopping();
+    }
     let begun = clock.now();
     tracing::info!("stopping");
     drop(doors);
@@ -207,7 +247,43 @@ pub async fn run_until(config: Config, stop: CancellationToken) -> anyhow::Resul
     in_time("store", STORE_STOPS_IN, async { tokio::join!(store.close(), kept) }).await;
     let _ = fs::remove_file(config.gateway.socket());
     tracing::info!(took_ms = (clock.now() - begun).as_millis(), "stopped");
-    Ok(())
+    Ok(end)
+}
+
+/// Reads the configuration again: what came of it, and whether it is to begin anew with it. One that does not check is
+/// refused, and the running one stays; one that says the same changes nothing.
+async fn reload(config: &Config, file: &Path, ready: &str) -> (Outcome, bool) {
+    notify::reloading();
+    let path = file.to_owned();
+    let read = tokio::task::spawn_blocking(move || config::load(&path)).await;
+    let (outcome, again) = match read {
+        Err(_) => (Outcome::new(Phase::Failed, "the configuration could not be read"), false),
+        Ok(config::Loaded { config: None, problems, .. }) => (Outcome::new(Phase::Rejected, refused(&problems)), false),
+        Ok(config::Loaded { config: Some(next), .. }) => {
+            let changed = next != *config;
+            let values = PointId::parse("changed").map(|name| (name, Value::Bool(changed)));
+            (Outcome::new(Phase::Confirmed, "").with(values.into_iter().collect()), changed)
+        }
+    };
+    match (outcome.phase, again) {
+        (Phase::Confirmed, true) => tracing::info!("the configuration has changed; fieldgate begins anew with it"),
+        (Phase::Confirmed, false) => tracing::info!("the configuration says what it said; nothing changes"),
+        _ => tracing::error!(reason = %outcome.reason, "the configuration was not taken; the one that runs stays"),
+    }
+    if !again {
+        notify::ready(ready);
+    }
+    (outcome, again)
+}
+
+/// The first problems in a sentence each.
+fn refused(problems: &[config::Problem]) -> String {
+    let errors: Vec<&config::Problem> = problems.iter().filter(|p| p.severity == config::Severity::Error).collect();
+    let told: Vec<String> =
+        errors.iter().take(limits::RELOAD_PROBLEMS).map(|p| format!("{}: {}", config::render::place(p), p.found)).collect();
+    let more = errors.len().saturating_sub(limits::RELOAD_PROBLEMS);
+    let more = if more > 0 { format!("; and {more} more, see fieldgate check") } else { String::new() };
+    format!("the configuration does not check: {}{more}", told.join("; "))
 }
 
 /// A history that cannot be kept is one clear message; everything else runs.
@@ -294,7 +370,7 @@ fn make_dir(path: &Path) -> anyhow::Result<()> {
         .with_context(|| format!("cannot create {}; create it, or set data_dir and run_dir in [gateway]", path.display()))
 }
 
-fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> {
+fn signals(stop: CancellationToken, hang_up: mpsc::Sender<()>) -> anyhow::Result<impl Future<Output = ()>> {
     let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let mut hup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
@@ -304,7 +380,8 @@ fn signals(stop: CancellationToken) -> anyhow::Result<impl Future<Output = ()>> 
                 biased;
                 _ = term.recv() => break,
                 _ = int.recv() => break,
-                _ = hup.recv() => tracing::warn!("this version does not reload; restart it: systemctl restart fieldgate"),
+                // Full: it is about to be read.
+                _ = hup.recv() => drop(hang_up.try_send(())),
             }
         }
         stop.cancel();

@@ -42,10 +42,16 @@ pub const CLOCK_ROWS: u32 = 1_000;
 /// Changes in one transaction: a group commit.
 pub const STORE_GROUP: usize = 256;
 /// Devices judged offline in one turn of the engine, so that a hundred thousand that fall silent together hold nothing else
-/// up. More: they come with the next turn, once the writer has taken the last ones.
+/// up. More: they come with the next turn.
 pub const EXPIRE_TURN: usize = 1_000;
 /// Changes of devices that changed together, in one transaction. More: several.
 pub const MOVES_GROUP: usize = 2 * EXPIRE_TURN;
+/// Changes of devices that wait in the engine for the writer: an event and a row for each of a hundred thousand devices, which
+/// are judged in their time however long the disk needs. Full: silence is judged when the writer has taken some, and for any
+/// other move the engine waits.
+pub const MOVES_WAITING: usize = 200_000;
+/// Devices that are put on the device list in one turn of the engine. More: the list is told some turns later.
+pub const CARDS_TURN: usize = 2_000;
 
 /// A batch is sealed at so many samples, so that no message grows beyond what brokers take.
 pub const BATCH_SAMPLES: usize = 5_000;
@@ -235,6 +241,21 @@ pub const COMMANDS_KEPT_FOR: Duration = Duration::from_secs(30 * 86_400);
 pub const LEARNED: u32 = 50_000;
 /// Commands accepted and not yet ended. Full: rejected as busy.
 pub const COMMANDS_OPEN: usize = 1_000;
+/// Devices of one command, so that its parts fit into one commit and its result into one event. More: refused.
+pub const FAN_OUT: usize = 100;
+/// The id of such a command in bytes: each part is named after it and its device. Longer: refused.
+pub const FAN_ID: usize = 63;
+/// What the result of such a command tells of the values of all its devices, in bytes. More: those of the devices behind are left
+/// out, and the result of each part has them.
+pub const FAN_VALUES: usize = 16 * 1024;
+/// And of why it ended so at one device. Longer: cut.
+pub const FAN_REASON: usize = 200;
+/// Values in an answer of the gateway itself, such as a state for each device. More: the first by id, and how many are left out.
+pub const ANSWER_VALUES: usize = 500;
+/// Wishes for what only the whole program can do (restart, reload, rebirth). Full: rejected as busy.
+pub const WISHES: usize = 4;
+/// Problems of a configuration that the refusal of a reload tells. More: their count; `fieldgate check` shows all.
+pub const RELOAD_PROBLEMS: usize = 3;
 
 /// Schedules, those of the configuration and those that were added together. Full: one that has run for the last time makes
 /// room; without one, a further one is refused.
@@ -345,6 +366,8 @@ pub const API_DEVICE_BURST: u32 = 100;
 /// The same of one person's or program's token.
 pub const API_PERSON_RATE: u32 = 50;
 pub const API_PERSON_BURST: u32 = 200;
+/// Lines with figures of their own on the page of metrics. More: their sum, as `others`.
+pub const METRICS_LINES: usize = 64;
 /// Devices and tokens whose rate is remembered. Full: those that have rested are forgotten; are there none, 429.
 pub const API_RATES: usize = 10_000;
 /// Samples in one telemetry request. More: answered 422 as unreadable.
@@ -402,6 +425,11 @@ pub const CONSUME_RANGES: usize = 200_000;
 pub const CONSUME_CONTENTS: usize = 65_536;
 /// What it keeps of strangers' messages. Full: the oldest goes in a database, in JSON lines further ones are only counted.
 pub const CONSUME_REJECTED: u64 = 10_000;
+
+/// Events of one uplink that goes and comes, at once, and after how long there is one more: 152 in the worst day. More changes
+/// are counted, and told as one event when there may be one again.
+pub const UPLINK_EVENTS: u32 = 8;
+pub const UPLINK_EVENT_EVERY: Duration = Duration::from_secs(600);
 
 /// Rules of one gateway. More: a problem.
 pub const RULES: usize = 500;

@@ -84,7 +84,7 @@ async fn answer(line: &str, sources: &Sources) -> serde_json::Value {
     requests::answer(&asked, sources).await
 }
 
-pub(super) fn refuse(code: &str, message: &str) -> serde_json::Value {
+pub fn refuse(code: &str, message: &str) -> serde_json::Value {
     serde_json::json!({"error": {"code": code, "message": message}})
 }
 

@@ -5,4 +5,5 @@ pub mod http;
 pub mod json;
 pub mod letters;
 mod requests;
+pub mod samples;
 pub mod status;

@@ -4,8 +4,8 @@ use crate::{
     config::{Line, Rule, Transport},
     engine::Handle,
     model::{
-        Boot, Cause, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings,
-        SitePort, State, StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear,
+        Boot, DeviceFigures, DeviceId, DeviceStatus, FramePort, GatewayId, LineFigures, LineId, LineState, Receipt, Settings, SitePort,
+        State, StoreHealth, StoreState, UplinkFigures, UplinkId, UplinkIndex, UplinkSpool, UplinkState, Urgent, Wear, by_word,
     },
     store::{DeadLetterRow, Store, samples::Samples},
     system::clock::Clock,
@@ -98,7 +98,7 @@ impl Sources {
                 "bytes_written": spool.bytes_written,
             },
             "lines": lines(&snapshot.lines, &figures, &snapshot.devices, &self.doors),
-            "devices": counts(&snapshot.devices),
+            "devices": by_word(snapshot.devices.iter().cloned()),
             "exceptions": exceptions.iter().map(|d| device(d, now)).collect::<Vec<_>>(),
             "clock": {
                 "quality": reading.quality, "source": reading.source, "offset_ms": reading.offset_ms, "error_ms": reading.error_ms,
@@ -125,11 +125,11 @@ impl Sources {
     }
 }
 
-fn store(h: &StoreHealth, now: Boot) -> Value {
+pub(super) fn store(h: &StoreHealth, now: Boot) -> Value {
     json!({"file": h.file, "state": h.state, "since_s": seconds(now, h.since), "detail": h.detail})
 }
 
-fn history(f: &crate::store::samples::Figures) -> Value {
+pub(super) fn history(f: &crate::store::samples::Figures) -> Value {
     json!({"bytes": f.bytes, "commits": f.commits, "lost": f.lost, "trouble": f.trouble})
 }
 
@@ -162,7 +162,7 @@ fn seconds(now: Boot, since: Boot) -> u64 {
     (now - since).as_secs()
 }
 
-fn uplink(id: &UplinkId, f: &UplinkFigures, now: Boot) -> Value {
+pub(super) fn uplink(id: &UplinkId, f: &UplinkFigures, now: Boot) -> Value {
     json!({
         "id": id, "state": f.state, "since_s": seconds(now, f.since), "reason": f.reason, "answer_ms": f.answer_ms,
         "sent": f.messages_sent, "acknowledged": f.messages_acknowledged, "bytes_sent": f.bytes_sent, "connects": f.connects,
@@ -184,16 +184,6 @@ pub(super) fn device(d: &DeviceStatus, now: Boot) -> Value {
         "id": d.device, "line": d.line, "state": d.state, "cause": d.cause, "since_s": seconds(now, d.since), "missed": d.missed,
         "evidence": d.evidence.map(|e| json!({"kind": e.kind, "age_s": seconds(now, e.at)})),
     })
-}
-
-fn counts(devices: &[DeviceStatus]) -> BTreeMap<&'static str, usize> {
-    let mut out: BTreeMap<&'static str, usize> =
-        [State::Online, State::Suspect, State::Offline, State::Unknown].iter().map(|s| (s.word(), 0)).chain([("maintenance", 0)]).collect();
-    for d in devices {
-        let word = if d.cause == Some(Cause::Maintenance) { "maintenance" } else { d.state.word() };
-        *out.entry(word).or_default() += 1;
-    }
-    out
 }
 
 /// Where a line leads, as people call it: `ttyUSB0, 9600 8E1`.

@@ -6,12 +6,15 @@
 pub mod agree;
 pub mod alarms;
 pub mod check;
+pub mod commands;
 pub mod config;
 pub mod consume;
 pub mod dead_letters;
 pub mod demo;
 pub mod devices;
+pub mod events;
 pub mod explore;
+pub mod history;
 pub mod interrupt;
 pub mod listen;
 pub mod moment;
@@ -43,6 +46,8 @@ pub const EXIT_UNREACHABLE: u8 = 3;
 pub const EXIT_NO_ANSWER: u8 = 4;
 /// Refused: a limit, an exception code, a missing permission.
 pub const EXIT_REFUSED: u8 = 5;
+/// It wants to be started again (EX_TEMPFAIL of sysexits.h).
+pub const EXIT_AGAIN: u8 = 75;
 /// The configuration does not check (EX_CONFIG of sysexits.h): systemd does not restart on it.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -107,10 +112,18 @@ pub enum Verb {
     Explore(explore::Args),
     /// Write points of a device, or a register of a unit; asks first
     Write(write::Args),
+    /// What was asked of devices and the gateway, and what came of it; cancel one
+    Commands(commands::Args),
+    /// Have the running gateway read its configuration again
+    Reload(commands::Reload),
     /// Follow one value from the bus to the cloud's acknowledgement
     Trace(trace::Args),
     /// Who is there and for how long; one with its past; maintenance
     Devices(devices::Args),
+    /// What happened here, newest first
+    Events(events::Args),
+    /// The past of a device's values, as far as it is kept here
+    History(history::Args),
     /// What is written at its time: list, show, add, enable, disable, remove
     Schedules(schedules::Args),
     /// What lasts and somebody should know of; say that you have seen it
@@ -155,8 +168,12 @@ pub fn main() -> ExitCode {
         Verb::Scan(args) => scan::run(&cli.global, &out, &args),
         Verb::Explore(args) => explore::run(&cli.global, &out, &args),
         Verb::Write(args) => write::run(&cli.global, &out, &args),
+        Verb::Commands(args) => commands::run(&cli.global, &out, &args),
+        Verb::Reload(args) => commands::reload(&cli.global, &out, &args),
         Verb::Trace(args) => trace::run(&cli.global, &out, &args),
         Verb::Devices(args) => devices::run(&cli.global, &out, &args),
+        Verb::Events(args) => events::run(&cli.global, &out, &args),
+        Verb::History(args) => history::run(&cli.global, &out, &args),
         Verb::Schedules(args) => schedules::run(&cli.global, &out, &args),
         Verb::Alarms(args) => alarms::run(&cli.global, &out, &args),
         Verb::Rules(args) => rules::run(&cli.global, &out, &args),

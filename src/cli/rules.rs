@@ -97,6 +97,8 @@ fn action(action: &Value) -> String {
         format!("write {}.{} = {}", text(&write["device"]), text(&write["point"]), text(&write["value"]))
     } else if alarm.is_object() {
         format!("{} alarm \"{}\"", text(&alarm["severity"]), text(&alarm["text"]))
+    } else if let Some(webhook) = action["webhook"].as_str() {
+        format!("tell webhook {webhook}")
     } else {
         format!("publish {}", text(&publish["topic"]))
     }

@@ -1,8 +1,9 @@
 //! `fieldgate run`: the daemon in the foreground, as systemd starts it.
 
-use super::{EXIT_CONFIG, Global, Out};
+use super::{EXIT_AGAIN, EXIT_CONFIG, Global, Out};
 use crate::{
-    app, config,
+    app::{self, End},
+    config,
     store::StoreError,
     system::{logging, memory},
 };
@@ -11,7 +12,7 @@ use tokio::runtime::Runtime;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nExit: 78 the configuration does not check, or a newer fieldgate wrote the data; systemd does not restart on it."
+    after_help = "Examples:\n  fieldgate run --config ./fieldgate.toml\n  systemctl start fieldgate\n\nSIGTERM or Ctrl-C: sends what is in memory, keeps the rest on disk, ends within 5 s.\nSIGHUP: reads the configuration again; begins anew with it if it checks and says something else.\nExit: 75 to be started again, 78 the configuration does not check, or a newer fieldgate wrote the data; systemd does not restart on it."
 )]
 pub struct Args {}
 
@@ -25,8 +26,13 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
     end_on_panic();
-    match see_through(runtime, app::run(config)) {
-        Ok(()) => ExitCode::SUCCESS,
+    match see_through(runtime, app::run(config, &global.config)) {
+        Ok(End::Stopped) => ExitCode::SUCCESS,
+        Ok(End::Again) => {
+            let error = memory::begin_anew();
+            tracing::error!(%error, "cannot begin anew in this process; whoever started it has to start it again");
+            ExitCode::from(EXIT_AGAIN)
+        }
         Err(error) => {
             out.error("start", &format!("{error:#}"), "");
             // A newer program's data, like a wrong configuration, is for a person to mend: systemd must not try again.

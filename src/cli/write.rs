@@ -6,6 +6,7 @@
 
 mod alone;
 mod raw;
+mod several;
 mod show;
 
 use super::{
@@ -30,16 +31,17 @@ pub const EXIT_UNKNOWN: u8 = 6;
 
 #[derive(Debug, clap::Args)]
 #[command(
-    override_usage = "fieldgate write DEVICE POINT=VALUE…\n       fieldgate write PORT --unit N REGISTER=VALUE [--as TYPE]",
+    override_usage = "fieldgate write DEVICE[,DEVICE…] POINT=VALUE…\n       fieldgate write PORT --unit N REGISTER=VALUE [--as TYPE]",
     after_help = "Examples:
   fieldgate write boiler setpoint=67 --dry-run      what would happen, with its bytes
   fieldgate write boiler setpoint=67
+  fieldgate write boiler,pump setpoint=67           the same of each, as one command of the running gateway
   fieldgate write /dev/ttyUSB0 -u 1 holding:101=67 --as u16
 
 Exit: 0 confirmed, 1 failed or expired, 2 usage, 4 no answer, 5 rejected or refused, 6 outcome unknown."
 )]
 pub struct Args {
-    /// A device of the configuration, or a port (/dev/…), a line or host[:port]
+    /// A device of the configuration, several with commas, or a port (/dev/…), a line or host[:port]
     #[arg(value_name = "DEVICE|PORT")]
     target: String,
     /// What to write, such as setpoint=67 or holding:101=67
@@ -95,6 +97,9 @@ pub fn run(global: &Global, out: &Out, args: &Args) -> ExitCode {
 }
 
 fn write(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, Trouble> {
+    if args.target.contains(',') {
+        return several::write(global, out, args);
+    }
     let place = site::resolve(global, &args.wiring.target(&args.target))?;
     match &place.device {
         Some(device) if args.unit.is_none() => points(global, out, args, &place, device),
@@ -206,6 +211,10 @@ fn through_daemon(socket: &Path, wish: &Wish, args: &Args) -> Result<End, Troubl
         read_back: answer["read_back"].as_object().cloned().unwrap_or_default(),
         phases: phases.filter_map(|p| Some((word(&p["phase"])?, p["at_ms"].as_i64()?))).collect(),
     })
+}
+
+pub(super) fn fresh_id() -> String {
+    alone::id()
 }
 
 pub(super) fn user() -> String {

@@ -39,9 +39,19 @@ pub enum Rights {
 pub enum Role {
     /// Sees everything.
     Viewer,
-    /// Sends commands.
+    /// Sends commands, acknowledges alarms, switches rules and schedules.
     Operator,
     Admin,
+}
+
+impl Role {
+    pub const fn word(self) -> &'static str {
+        match self {
+            Role::Viewer => "viewer",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
+    }
 }
 
 impl Rights {

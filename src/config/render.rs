@@ -52,7 +52,8 @@ pub fn text(problems: &[Problem], style: Style) -> String {
     out
 }
 
-fn place(p: &Problem) -> String {
+/// `fieldgate.toml:3:1`.
+pub fn place(p: &Problem) -> String {
     if p.at.line == 0 { p.at.file.display().to_string() } else { format!("{}:{}:{}", p.at.file.display(), p.at.line, p.at.column) }
 }
 

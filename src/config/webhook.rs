@@ -2,6 +2,7 @@
 
 use super::uplink::{Secret, Tls};
 use crate::model::UplinkId;
+use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 
 /// What a webhook may ask for, in the order of the documents.
 pub const EVENTS: &[&str] = &[
@@ -16,6 +17,8 @@ pub const EVENTS: &[&str] = &[
     "command",
     "line",
     "refresh_stopped",
+    "uplink",
+    "rule",
     "schedule",
     "dead_letter",
     "gap",
@@ -55,31 +58,9 @@ impl Webhook {
 
 pub fn key(secret: &Secret) -> Option<Vec<u8>> {
     match secret.0.strip_prefix("whsec_") {
-        Some(text) => base64(text),
+        Some(text) => STANDARD_NO_PAD.decode(text.trim_end_matches('=')).ok().filter(|bytes| !bytes.is_empty()),
         None => Some(secret.0.clone().into_bytes()),
     }
-}
-
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim_end_matches('=');
-    let (mut bits, mut n, mut out) = (0u32, 0, Vec::new());
-    for byte in text.bytes() {
-        let six = match byte {
-            b'A'..=b'Z' => byte - b'A',
-            b'a'..=b'z' => byte - b'a' + 26,
-            b'0'..=b'9' => byte - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        (bits, n) = (bits << 6 | u32::from(six), n + 6);
-        if n >= 8 {
-            n -= 8;
-            // Its last eight bits.
-            out.push((bits >> n).to_be_bytes()[3]);
-        }
-    }
-    (text.len() % 4 != 1 && !out.is_empty()).then_some(out)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::{
     config::Point,
+    limits,
     model::{DeviceCard, DeviceId, DeviceStatus, PointCard, PointId, Value},
 };
 use std::{sync::Arc, time::Duration};
@@ -10,7 +11,15 @@ use std::{sync::Arc, time::Duration};
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
 pub(super) const CARDS_EVERY: Duration = Duration::from_millis(200);
 /// And the longer it is, the longer it may wait: it is made anew as a whole.
-const CARD_EVERY: Duration = Duration::from_micros(20);
+const CARD_EVERY: Duration = Duration::from_micros(100);
+
+/// The list while it is made, some devices in each turn of the engine.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    cards: Vec<DeviceCard>,
+    /// The last one that it has.
+    last: Option<DeviceId>,
+}
 
 impl Engine {
     /// Something that the list shows has changed.
@@ -20,10 +29,30 @@ impl Engine {
         self.duties.cards.get_or_insert(now + CARDS_EVERY.max(long));
     }
 
+    /// At once, as a whole.
     pub(super) fn publish_cards(&mut self) {
-        self.duties.cards = None;
-        let known = self.device_cards().into_iter().filter(|c| !self.guests.is_quarantined(&c.status.device));
-        self.cards.send_replace(Arc::new(known.collect()));
+        self.listing = None;
+        self.list_cards();
+        while self.listing.is_some() {
+            self.list_cards();
+        }
+    }
+
+    /// The next part of it; with the last one it is told. What changes meanwhile is in the list that follows.
+    pub(super) fn list_cards(&mut self) {
+        if self.listing.is_none() {
+            self.duties.cards = None;
+        }
+        let Listing { mut cards, last } = self.listing.take().unwrap_or_default();
+        let part: Vec<DeviceStatus> = self.registry.statuses_after(last.as_ref()).take(limits::CARDS_TURN).collect();
+        let last = part.last().map(|status| status.device.clone()).filter(|_| part.len() == limits::CARDS_TURN);
+        let known = part.into_iter().filter(|status| !self.guests.is_quarantined(&status.device));
+        cards.extend(known.map(|status| self.card(status)));
+        if last.is_some() {
+            self.listing = Some(Listing { cards, last });
+        } else {
+            self.cards.send_replace(Arc::new(cards));
+        }
     }
 
     pub(super) fn device_cards(&self) -> Vec<DeviceCard> {
@@ -42,8 +71,7 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
-            let card = |p: &PointId| PointCard { id: p.clone(), unit: String::new(), kind: "", writable: false };
-            let points = self.latest.of(&status.device).keys().map(|p| card(p)).collect();
+            let points = self.latest.shown(&status.device);
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];

@@ -5,12 +5,12 @@ use crate::{
     limits,
     logic::{commands::Effect, schedule::Occurrence},
     model::{
-        Action, Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Phase, Receipt, ScheduleAsk, ScheduleId,
+        Action, Command, CommandId, DeviceId, Event, EventKind, Order, OrderPort, Outcome, Own, Phase, Receipt, ScheduleAsk, ScheduleId,
         WriteDone,
     },
     store::{Accepted, Change, StoreError},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 /// A command that the store has remembered, or could not.
 pub(super) struct Landed {
@@ -18,6 +18,8 @@ pub(super) struct Landed {
     pub answer: Result<Accepted, Arc<StoreError>>,
     /// The run of a schedule that it is part of.
     pub of: Option<(ScheduleId, Occurrence)>,
+    /// Of a command to several devices: what each is to do, and whether its id is new.
+    pub parts: Vec<(Command, bool)>,
 }
 
 impl Engine {
@@ -29,41 +31,61 @@ impl Engine {
         }
         self.in_store += 1;
         let land = self.land.clone();
-        let kept = command.clone();
-        let done = move |answer: Result<Accepted, Arc<StoreError>>| {
+        let (kept, parts) = (command.clone(), command.parts());
+        let landed = move |answer: Result<Accepted, Arc<StoreError>>, parts| {
             if answer.is_ok() {
                 receipt.keep();
             }
-            if land.try_send(Landed { command, answer, of: None }).is_err() {
+            if land.try_send(Landed { command, answer, of: None, parts }).is_err() {
                 tracing::debug!("a command landed after the engine had stopped");
             }
         };
-        self.store.accept(kept, done).await;
+        if parts.is_empty() {
+            return self.store.accept(kept, move |answer| landed(answer, vec![])).await;
+        }
+        // The whole and its parts are remembered in one transaction: none without the others.
+        let all = [kept].into_iter().chain(parts.clone()).collect();
+        let done = move |answers: Result<Vec<Result<Accepted, Arc<StoreError>>>, Arc<StoreError>>| match answers.map(Vec::into_iter) {
+            Err(error) => landed(Err(error), vec![]),
+            Ok(mut answers) => match answers.next() {
+                Some(whole) => {
+                    let news = answers.map(|part| matches!(part, Ok(Accepted::New)));
+                    landed(whole, parts.into_iter().zip(news).collect());
+                }
+                None => tracing::error!("the store gave no answer to a command"),
+            },
+        };
+        self.store.accept_all(vec![], all, done).await;
     }
 
     pub(super) async fn on_landed(&mut self, landed: Landed) {
         self.in_store = self.in_store.saturating_sub(1);
-        let Landed { command, answer, of } = landed;
+        let Landed { command, answer, of, parts } = landed;
         if let Some(run) = &of {
             self.run_landed(run, answer.is_ok());
         }
         match answer {
-            Ok(Accepted::New) if matches!(command.action, Action::Acknowledge(_)) => self.on_seen(command).await,
-            Ok(Accepted::New) => {
-                if let Action::Run(ask) = &command.action {
+            Ok(Accepted::New) => match &command.action {
+                Action::Acknowledge(_) => self.on_seen(command).await,
+                Action::Run(ask) => {
                     let ask = ScheduleAsk::clone(ask);
-                    return self.run_own(command, ask).await;
+                    self.run_own(command, ask).await;
                 }
-                let known = (self.registry.contains(&command.device) || self.is_broadcast(&command.device))
-                    && !self.guests.is_quarantined(&command.device);
-                tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
-                self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
-                self.note_switching(&command);
-                self.note_phase(&command.id, Phase::Accepted, None);
-                let mut out = vec![];
-                self.commands.admit(self.clock.now(), command, known, self.store.clock().0, &mut out);
-                self.carry_orders(out).await;
-            }
+                Action::Own(own) => {
+                    let own = Own::clone(own);
+                    self.run_own_word(command, own).await;
+                }
+                Action::Cancel(id) => {
+                    let id = id.clone();
+                    self.cancel(command, &id).await;
+                }
+                Action::Each(_) => self.fan_out(&command.id, parts).await,
+                Action::Write(_) | Action::Read(_) => {
+                    let mut out = vec![];
+                    self.take_in(command, &mut out);
+                    self.carry_orders(out).await;
+                }
+            },
             // A moment that came twice, by whatever clock: it has run, and its end was told.
             Ok(Accepted::Again(_)) if of.is_some() => tracing::debug!(id = %command.id, "a run of a schedule was there before"),
             Ok(Accepted::Again(Some(outcome))) => {
@@ -77,13 +99,35 @@ impl Engine {
         }
     }
 
+    /// A command to one device whose id is new and committed.
+    fn take_in(&mut self, command: Command, out: &mut Vec<Effect>) {
+        let known =
+            (self.registry.contains(&command.device) || self.is_broadcast(&command.device)) && !self.guests.is_quarantined(&command.device);
+        tracing::info!(id = %command.id, device = %command.device, from = %command.from, "command accepted");
+        self.refreshes.admitted(&command.id, &command.device, &command.action, &command.from);
+        self.note_switching(&command);
+        self.note_phase(&command.id, Phase::Accepted, None);
+        self.commands.admit(self.clock.now(), command, known, self.store.clock().0, out);
+    }
+
+    /// The same for each device of a command to several.
+    async fn fan_out(&mut self, whole: &CommandId, parts: Vec<(Command, bool)>) {
+        self.note_phase(whole, Phase::Accepted, None);
+        let named: Vec<_> = parts.iter().map(|(part, is_new)| (part.id.clone(), part.device.clone(), *is_new)).collect();
+        let mut out = vec![];
+        self.commands.gather(whole, &named, &mut out);
+        for (part, _) in parts.into_iter().filter(|(_, is_new)| *is_new) {
+            self.take_in(part, &mut out);
+        }
+        self.carry_orders(out).await;
+    }
+
     /// An alarm that somebody has seen: the gateway's own business, done at once.
     async fn on_seen(&mut self, command: Command) {
         let Command { id, device, action: Action::Acknowledge(alarm), from, .. } = command else { return };
-        let done = |phase, reason| Outcome { phase, reason, values: BTreeMap::new() };
         let (outcome, mut changes) = match self.see_alarm(&alarm, &from) {
-            Ok(changes) => (done(Phase::Confirmed, String::new()), changes),
-            Err(error) => (done(Phase::Rejected, error.to_string()), Vec::new()),
+            Ok(changes) => (Outcome::new(Phase::Confirmed, ""), changes),
+            Err(error) => (Outcome::new(Phase::Rejected, error.to_string()), Vec::new()),
         };
         self.note_phase(&id, outcome.phase, Some(&outcome));
         let at = self.clock.now();
@@ -114,19 +158,25 @@ impl Engine {
         while let Some(effect) = self.orders.pop_front() {
             match effect {
                 Effect::Dispatch(order) => self.dispatch(order),
-                Effect::Done { id, device, outcome } => {
-                    tracing::info!(%id, %device, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
-                    self.note_phase(&id, outcome.phase, Some(&outcome));
-                    let at = self.clock.now();
-                    let stopped = self.refreshes.ended(at, &id, outcome.phase);
-                    changes.extend(stopped.into_iter().map(|s| self.refresh_stopped(s)));
-                    changes.extend(self.switched_by(&id, &outcome, at));
-                    changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
-                    changes.push(self.end_event(id, device, outcome));
-                }
+                Effect::Part { id, device, outcome } => self.order_ended(id, device, outcome, false, &mut changes),
+                Effect::Done { id, device, outcome } => self.order_ended(id, device, outcome, true, &mut changes),
             }
         }
         self.submit(changes, receipt).await;
+    }
+
+    /// `tell`: it is no part of another command, which tells it.
+    fn order_ended(&mut self, id: CommandId, device: DeviceId, outcome: Outcome, tell: bool, changes: &mut Vec<Change>) {
+        tracing::info!(%id, %device, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
+        self.note_phase(&id, outcome.phase, Some(&outcome));
+        let at = self.clock.now();
+        let stopped = self.refreshes.ended(at, &id, outcome.phase);
+        changes.extend(stopped.into_iter().map(|s| self.refresh_stopped(s)));
+        changes.extend(self.switched_by(&id, &outcome, at));
+        changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
+        if tell {
+            changes.push(self.end_event(id, device, outcome));
+        }
     }
 
     fn dispatch(&mut self, order: Order) {
@@ -166,7 +216,7 @@ impl Engine {
     }
 
     pub(super) fn end_event(&self, id: CommandId, device: DeviceId, outcome: Outcome) -> Change {
-        let Outcome { phase, reason, values } = outcome;
-        Change::Event(Event { at: self.clock.now(), kind: EventKind::Command { id, device, phase, reason, values } })
+        let Outcome { phase, reason, values, results } = outcome;
+        Change::Event(Event { at: self.clock.now(), kind: EventKind::Command { id, device, phase, reason, values, results } })
     }
 }

@@ -7,6 +7,7 @@ pub(super) struct Door<T> {
     queue: mpsc::Receiver<T>,
     /// Taken from the queue to look at it, not handled yet.
     first: Option<T>,
+    taken: u64,
 }
 
 /// When the door got the message.
@@ -16,19 +17,32 @@ pub(super) trait Arrived {
 
 impl<T: Arrived> Door<T> {
     pub fn new(queue: mpsc::Receiver<T>) -> Door<T> {
-        Door { queue, first: None }
+        Door { queue, first: None, taken: 0 }
     }
 
     /// `None`: everybody who could send is gone. Loses nothing when it is dropped half-way.
     pub async fn next(&mut self) -> Option<T> {
-        match self.first.take() {
+        let message = match self.first.take() {
             Some(message) => Some(message),
             None => self.queue.recv().await,
-        }
+        };
+        self.taken += u64::from(message.is_some());
+        message
     }
 
     pub fn try_next(&mut self) -> Option<T> {
-        self.first.take().or_else(|| self.queue.try_recv().ok())
+        let message = self.first.take().or_else(|| self.queue.try_recv().ok());
+        self.taken += u64::from(message.is_some());
+        message
+    }
+
+    /// Messages since the start.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    pub fn waiting(&self) -> usize {
+        self.queue.len() + usize::from(self.first.is_some())
     }
 
     /// When the oldest message arrived that is not handled yet.

@@ -6,12 +6,12 @@ use super::{
 };
 use crate::{
     limits,
-    logic::commands::after_restart,
-    model::{Boot, ClockChange, ClockReading, Event, EventKind, PUSHED, Receipt},
+    logic::commands::{after_restart, together, used},
+    model::{Boot, ClockChange, ClockReading, Command, CommandId, DeviceId, Event, EventKind, Outcome, PUSHED, Receipt},
     store::{Change, Restored, RestoredDevice},
     system::trust::Trust,
 };
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 /// When devices that report by HTTP were heard last is stored so often.
 pub(super) const SEEN_EVERY: Duration = Duration::from_secs(300);
@@ -20,7 +20,7 @@ const CLOCK_EVERY: Duration = Duration::from_secs(5);
 const CLOCK_AT_MOST_EVERY: Duration = Duration::from_secs(1);
 /// What a door stamped may need so long to get into its queue: silence is judged as of a moment earlier than now.
 const FLIGHT: Duration = Duration::from_millis(20);
-/// How often it is looked whether the writer has taken what was handed in.
+/// Too many judgements wait for the writer: how soon it is looked again.
 const WRITER_AGAIN: Duration = Duration::from_millis(5);
 
 #[derive(Debug)]
@@ -30,11 +30,12 @@ pub(super) struct Duties {
     progress: Boot,
     clock: Boot,
     looked: Boot,
+    links: Boot,
     seen: Boot,
     trust: Trust,
     /// Not before this moment is stored again what was refused.
     pub again: Boot,
-    /// Not before this moment is silence judged: the writer still works on what was judged before.
+    /// Not before this moment is silence judged: the writer has not taken what was judged long before.
     expire: Boot,
 }
 
@@ -45,6 +46,7 @@ impl Duties {
             progress: now + limits::PROGRESS_EVERY,
             clock: now + CLOCK_EVERY,
             looked: now,
+            links: now + TICK,
             seen: now + SEEN_EVERY,
             trust,
             again: now,
@@ -77,17 +79,43 @@ impl Engine {
         if !upkeep.is_empty() {
             self.submit(upkeep, Receipt::none()).await;
         }
+        self.end_open_commands(&restored, now).await;
+        self.begin_schedules(&restored, now).await;
+        self.publish_cards();
+        self.last_turn = self.clock.now();
+    }
+
+    /// None is executed again. Those to several devices end with what is known of each.
+    async fn end_open_commands(&mut self, restored: &Restored, now: Boot) {
+        let mut parts: BTreeMap<CommandId, Option<Outcome>> = BTreeMap::new();
+        let mut wholes = Vec::new();
         for (command, phase) in &restored.open_commands {
+            let of = command.parts();
+            if !of.is_empty() {
+                // Its parts come behind it: what stands before it under such an id is another command.
+                parts.extend(of.iter().map(|part| (part.id.clone(), restored.ended_parts.get(&part.id).cloned())));
+                wholes.push((command.id.clone(), of));
+                continue;
+            }
             let outcome = after_restart(now, command.received <= now, command, *phase);
             tracing::warn!(id = %command.id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
             let (id, device) = (command.id.clone(), command.device.clone());
+            let mut changes = vec![Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now }];
+            match parts.get_mut(&id) {
+                Some(end) => *end = Some(outcome),
+                None => changes.push(self.end_event(id, device, outcome)),
+            }
+            self.submit(changes, Receipt::none()).await;
+        }
+        for (id, of) in wholes {
+            let end = |part: Command| (part.device, parts.get(&part.id).cloned().flatten().unwrap_or_else(|| used(&part.id)));
+            let outcome = together(of.into_iter().map(end).collect());
+            tracing::warn!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
+            let device = DeviceId::gateway();
             let row = Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now };
             let event = self.end_event(id, device, outcome);
             self.submit(vec![row, event], Receipt::none()).await;
         }
-        self.begin_schedules(&restored, now).await;
-        self.publish_cards();
-        self.last_turn = self.clock.now();
     }
 
     fn restore_devices(&mut self, restored: &Restored, now: Boot) {
@@ -135,6 +163,8 @@ impl Engine {
             self.planner.due(),
             self.relays.due(),
             d.cards,
+            self.listing.as_ref().map(|_| self.last_turn),
+            self.late.due(self.last_turn),
             Some(d.progress),
             Some(d.clock),
             seen,
@@ -149,6 +179,7 @@ impl Engine {
         if self.batch.due().is_some_and(|at| at <= now) {
             self.seal();
         }
+        self.hand_in_late().await;
         self.expire_silence(now).await;
         if self.commands.next_due().is_some_and(|at| at < now) {
             let mut out = vec![];
@@ -171,9 +202,13 @@ impl Engine {
         if self.relays.due().is_some_and(|at| at <= now) {
             self.write_relays(now).await;
         }
+        if self.duties.links <= now {
+            self.duties.links = now + TICK;
+            self.look_at_links(now).await;
+        }
         self.store_again(now).await;
-        if self.duties.cards.is_some_and(|at| at <= now) {
-            self.publish_cards();
+        if self.listing.is_some() || self.duties.cards.is_some_and(|at| at <= now) {
+            self.list_cards();
         }
         if self.duties.clock <= now {
             self.duties.clock = now + CLOCK_EVERY;
@@ -200,8 +235,8 @@ impl Engine {
         for waiting in [self.urgent.oldest(), self.bulk.oldest()].into_iter().flatten() {
             upto = upto.min(waiting);
         }
-        // Waiting for the writer would hold everything up; devices that are offline can wait.
-        let most = (self.store.room() / 2).min(limits::EXPIRE_TURN);
+        // Each is an event and a row.
+        let most = (self.late.room() / 2).min(limits::EXPIRE_TURN);
         if most == 0 {
             self.duties.expire = now + WRITER_AGAIN;
             return;

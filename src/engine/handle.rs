@@ -1,7 +1,7 @@
 //! What others hold of the engine: a question that it answers between two messages, and the count of its turns.
 
 use super::{
-    Engine,
+    Engine, Figures,
     alarms::{AlarmError, Seen},
     rules::{RuleError, Switch, Switched},
     schedules::{Changed, ScheduleError, ScheduleView},
@@ -24,6 +24,7 @@ pub(super) const ASKS: usize = 8;
 #[derive(Debug)]
 pub(super) enum Ask {
     Snapshot(oneshot::Sender<Snapshot>),
+    Figures(oneshot::Sender<Figures>),
     Values(DeviceId, oneshot::Sender<Option<Values>>),
     Device(DeviceId, oneshot::Sender<Option<Shown>>),
     Maintain(Maintain, Maintained),
@@ -34,6 +35,8 @@ pub(super) enum Ask {
     Switch(Switch, Switched),
     /// With who has seen it.
     Acknowledge(AlarmName, String, Seen),
+    /// What came of a command that only the whole program can carry out.
+    Ended(CommandId, Box<Outcome>, oneshot::Sender<bool>),
 }
 
 /// The last value of each point that has one, in the order of its card.
@@ -121,6 +124,13 @@ impl Handle {
         snapshot.await.ok()
     }
 
+    /// Without any list of devices. `None`: the engine has stopped.
+    pub async fn figures(&self) -> Option<Figures> {
+        let (answer, figures) = oneshot::channel();
+        self.ask.send(Ask::Figures(answer)).await.ok()?;
+        figures.await.ok()
+    }
+
     /// `None`: there is no such device, or the engine has stopped.
     pub async fn values(&self, device: &DeviceId) -> Option<Values> {
         let (answer, values) = oneshot::channel();
@@ -172,6 +182,12 @@ impl Handle {
         done.await.unwrap_or(Err(AlarmError::Stopping))
     }
 
+    /// What came of a command that the engine gave to the program as a wish; answered when it is durable (`false`: it is not).
+    pub async fn ended(&self, id: CommandId, outcome: Outcome) -> bool {
+        let (answer, done) = oneshot::channel();
+        self.ask.send(Ask::Ended(id, Box::new(outcome), answer)).await.is_ok() && done.await.unwrap_or(false)
+    }
+
     /// Grows while the engine is alive, at least once a second: what the watchdog looks at.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
@@ -182,6 +198,7 @@ impl Engine {
     pub(super) async fn answer(&mut self, ask: Ask) {
         match ask {
             Ask::Snapshot(answer) => drop(answer.send(self.snapshot())),
+            Ask::Figures(answer) => drop(answer.send(self.figures())),
             Ask::Values(device, answer) => drop(answer.send(self.values(&device))),
             Ask::Device(device, answer) => drop(answer.send(self.shown(&device))),
             Ask::Maintain(asked, answer) => self.maintain(asked, answer).await,
@@ -190,6 +207,7 @@ impl Engine {
             Ask::Rules(answer) => drop(answer.send(self.rules.views(self.clock.now()))),
             Ask::Switch(wish, answer) => self.switch_rule(wish, answer).await,
             Ask::Acknowledge(alarm, by, answer) => self.acknowledge(&alarm, &by, answer).await,
+            Ask::Ended(id, outcome, answer) => self.ended_elsewhere(&id, *outcome, answer).await,
         }
     }
 

@@ -14,11 +14,15 @@ mod cards;
 mod commands;
 mod doors;
 mod duties;
+mod figures;
 mod guests;
 mod handle;
 pub mod history;
+mod late;
 mod latest;
 mod letters;
+mod links;
+mod own;
 mod pushed;
 mod refresh;
 mod relays;
@@ -36,7 +40,9 @@ mod upkeep;
 mod urgent;
 
 pub use alarms::AlarmError;
+pub use figures::Figures;
 pub use handle::{Handle, PhaseNote, Shown, Snapshot};
+pub use own::Wish;
 pub use rules::{RuleError, Switch, watched};
 pub use schedules::{ScheduleError, ScheduleView};
 pub use setup::{commands as command_rules, company, linger, unsealed};
@@ -50,22 +56,28 @@ use crate::{
         batch::{Batch, Full},
         commands::Commands,
         counter::Counters,
+        links::Link,
         refresh::Refreshes,
         registry::Registry,
         relays::Relays,
         report::Filter,
         rules::Rules,
     },
-    model::{Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, UplinkFigures, Urgent},
+    model::{
+        Boot, Bulk, DeviceCard, DeviceId, DeviceStatus, Epoch, LineId, LocalPort, OrderPort, PointCard, RecallPort, UplinkFigures,
+        UplinkId, Urgent,
+    },
     store::{Restored, Store, samples::Samples},
     system::{clock::Clock, steps::Steps, trust::Trust},
 };
 use alarms::Alarms;
+use cards::Listing;
 use commands::Landed;
 use doors::Door;
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
+use late::Late;
 use latest::Latest;
 use letters::Letters;
 use schedules::Planner;
@@ -100,9 +112,13 @@ pub struct Parts {
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
     pub push: Option<OrderPort>,
+    /// Takes back what they have not fetched.
+    pub recall: Option<RecallPort>,
     /// `None`: nothing is kept here.
     pub samples: Option<Samples>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    /// What only the whole program can do.
+    pub wishes: mpsc::Sender<Wish>,
     pub stop: CancellationToken,
 }
 
@@ -116,6 +132,9 @@ pub struct Engine {
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
+    recall: Option<RecallPort>,
+    wishes: mpsc::Sender<Wish>,
+    began: Boot,
     samples: Option<Samples>,
     /// `None`: nobody is to be told locally.
     tell_mqtt: Option<LocalPort>,
@@ -135,8 +154,9 @@ pub struct Engine {
     refreshes: Refreshes,
     relays: Relays,
     switches: relays::Switches,
-    /// By the word for who commanded.
-    uplinks: Vec<(String, watch::Receiver<UplinkFigures>)>,
+    uplinks: Vec<(UplinkId, watch::Receiver<UplinkFigures>)>,
+    /// Of each uplink, what of its changes was told.
+    links: Vec<Link>,
     filter: Filter,
     analytics: Analytics,
     rules: Rules,
@@ -154,6 +174,8 @@ pub struct Engine {
     planner: Planner,
     alarms: Alarms,
     duties: Duties,
+    late: Late,
+    listing: Option<Listing>,
     epoch: Epoch,
 
     /// Effects of the message in hand, empty between messages.
@@ -171,6 +193,8 @@ pub struct Engine {
     unstored: Unstored,
     samples_in: u64,
     readings_in: u64,
+    /// When the last message came in.
+    heard: Option<Boot>,
     phases: broadcast::Sender<PhaseNote>,
     /// Each move of a device, for surfaces that follow them.
     live: broadcast::Sender<DeviceStatus>,
@@ -189,7 +213,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, samples, cards, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -211,6 +235,7 @@ impl Engine {
             relays: Relays::default(),
             switches: relays::switches(&config),
             uplinks: Vec::new(),
+            links: Vec::new(),
             filter: setup::filter(&config),
             analytics: Analytics::new(&config.analytics),
             rules: rules::rules(&config),
@@ -226,6 +251,8 @@ impl Engine {
             alarms: Alarms::default(),
             epoch: restored.epoch,
             duties: Duties::new(now, trust),
+            late: Late::default(),
+            listing: None,
             restored: Some(restored),
             store,
             clock,
@@ -234,6 +261,9 @@ impl Engine {
             ports,
             order_mqtt,
             order_push: push,
+            recall,
+            wishes,
+            began: now,
             samples,
             ping_mqtt: tell_mqtt.clone(),
             tell_mqtt: tell_mqtt.filter(|_| !setup::would_hear_itself(&config)),
@@ -254,6 +284,7 @@ impl Engine {
             store_failing: Arc::default(),
             unstored: Unstored::default(),
             samples_in: 0,
+            heard: None,
             readings_in: 0,
             phases,
             live,

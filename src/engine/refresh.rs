@@ -3,7 +3,10 @@
 use super::Engine;
 use crate::{
     config::Config,
-    logic::refresh::{Refreshes, Rule, Stopped},
+    logic::{
+        links::Link,
+        refresh::{Refreshes, Rule, Stopped},
+    },
     model::{Boot, Event, EventKind, Phase, Receipt, UplinkFigures, UplinkId, UplinkState, WriteDone},
     store::Change,
 };
@@ -19,16 +22,18 @@ pub(super) fn refreshes(config: &Config) -> Refreshes {
     Refreshes::new(rules.collect())
 }
 
-fn down_since(uplinks: &[(String, watch::Receiver<UplinkFigures>)], from: &str) -> Option<Boot> {
-    let figures = uplinks.iter().find(|(name, _)| name == from)?.1.borrow();
+/// `from`: who commanded, as `uplink cloud`.
+fn down_since(uplinks: &[(UplinkId, watch::Receiver<UplinkFigures>)], from: &str) -> Option<Boot> {
+    let from = from.strip_prefix("uplink ")?;
+    let figures = uplinks.iter().find(|(id, _)| id.as_str() == from)?.1.borrow();
     matches!(figures.state, UplinkState::Down | UplinkState::Unknown).then_some(figures.since)
 }
 
 impl Engine {
-    /// The state of an uplink decides how long values that it commanded are written again.
+    /// The state of an uplink decides how long values that it commanded are written again, and its changes are told.
     #[must_use]
     pub fn watching(self, uplinks: &[(UplinkId, watch::Receiver<UplinkFigures>)]) -> Engine {
-        Engine { uplinks: uplinks.iter().map(|(id, figures)| (format!("uplink {id}"), figures.clone())).collect(), ..self }
+        Engine { uplinks: uplinks.to_vec(), links: vec![Link::default(); uplinks.len()], ..self }
     }
 
     pub(super) async fn refresh(&mut self) {

@@ -1,4 +1,5 @@
-//! Carries what rules do: commands on the way of every command, alarms, messages to local subscribers. And what they must
+//! Carries what rules do: commands on the way of every command, alarms, messages to local subscribers,
+//! webhooks. And what they must
 //! remember, stored with it.
 
 use super::{Engine, alarms::answered};
@@ -7,8 +8,8 @@ use crate::{
     limits,
     logic::rules::{Did, Effect, Rule, Rules},
     model::{
-        Action, Alarm, AlarmKind, Boot, Command, CommandId, DeviceId, LocalMessage, PointId, PointRef, Receipt, RuleAction, RuleId,
-        RuleMemory, Urgency,
+        Action, Alarm, AlarmKind, Boot, Command, CommandId, DeviceId, Event, EventKind, LocalMessage, PointId, PointRef, Receipt,
+        RuleAction, RuleId, RuleMemory, Urgency,
     },
     store::{Change, Restored},
 };
@@ -128,6 +129,10 @@ impl Engine {
                             changes.extend(self.rule_alarm(rule, AlarmKind::Rule, *severity, true, at, reason));
                         }
                         RuleAction::Publish { topic, payload, retain } => self.publish(&asked.id, topic, payload, *retain),
+                        RuleAction::Webhook(webhook) => {
+                            let kind = EventKind::Rule { rule: asked.id.clone(), webhook: webhook.clone(), reason: because.clone() };
+                            changes.push(Change::Event(Event { at, kind }));
+                        }
                     }
                 }
             }

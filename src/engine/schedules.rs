@@ -237,7 +237,7 @@ impl Engine {
         let done = move |answer: Result<Vec<Result<Accepted, Arc<StoreError>>>, Arc<StoreError>>| {
             let answers = answer.unwrap_or_else(|error| kept.iter().map(|_| Err(Arc::clone(&error))).collect());
             for (command, answer) in kept.into_iter().zip(answers) {
-                if land.try_send(Landed { command, answer, of: Some((id.clone(), at)) }).is_err() {
+                if land.try_send(Landed { command, answer, of: Some((id.clone(), at)), parts: vec![] }).is_err() {
                     tracing::debug!("a command landed after the engine had stopped");
                 }
             }
@@ -365,7 +365,7 @@ impl Engine {
                 }
             }
         };
-        let outcome = Outcome { phase, reason, values };
+        let outcome = Outcome::new(phase, reason).with(values);
         let Command { id, device, .. } = command;
         tracing::info!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
         self.note_phase(&id, outcome.phase, Some(&outcome));

@@ -1,6 +1,6 @@
 //! Carries changes of online state to the store, the log, local subscribers and the device list.
 
-use super::{Engine, unstored::worth_keeping};
+use super::{Engine, late::parting, unstored::worth_keeping};
 use crate::{
     limits,
     logic::registry::Effect,
@@ -60,10 +60,10 @@ impl Engine {
         // Those that change together are one transaction. A line with thousands of devices goes in several: the line's own
         // event is in the first.
         while changes.len() > limits::MOVES_GROUP {
-            let rest = changes.split_off(limits::MOVES_GROUP);
-            self.submit(std::mem::replace(&mut changes, rest), Receipt::none()).await;
+            let rest = changes.split_off(parting(&changes, limits::MOVES_GROUP));
+            self.hand_in(std::mem::replace(&mut changes, rest), Receipt::none()).await;
         }
-        self.submit(changes, receipt).await;
+        self.hand_in(changes, receipt).await;
     }
 
     /// Hands the changes to the writer; the receipt is kept when they are durable, or at once if there are none.

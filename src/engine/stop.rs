@@ -47,6 +47,7 @@ impl Engine {
         }
         self.end_windows();
         self.seal();
+        self.end_late().await;
         self.store_again(Boot(u64::MAX)).await;
         tracing::debug!(commands_open = self.commands.open(), "engine stopped");
     }

@@ -79,11 +79,15 @@ impl Engine {
     pub(super) fn sift(&mut self, reading: Reading) -> Option<Reading> {
         let reading = self.counters.pass(reading);
         self.readings_in += 1;
+        self.heard = self.heard.max(Some(reading.at));
         self.samples_in += reading.values.len() as u64;
         if let Some(samples) = &self.samples {
             samples.put(&reading);
         }
         if self.latest.put(&reading) {
+            if self.guests.contains(&reading.device) {
+                self.latest.show(&reading.device);
+            }
             self.cards_changed();
         }
         self.follow(&reading);

@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn at_the_limit_the_ends_of_commands_stay() {
         let (id, device) = (CommandId::parse("c").unwrap(), DeviceId::parse("d").unwrap());
-        let outcome = Outcome { phase: Phase::Confirmed, reason: String::new(), values: Default::default() };
+        let outcome = Outcome::new(Phase::Confirmed, "");
         let end = Change::CommandDone { id, device: device.clone(), outcome, at: Boot(0) };
         let other = |n| Change::Event(Event { at: Boot(n), kind: EventKind::Registered { device: device.clone(), via: String::new() } });
         let unstored = Unstored::default();

@@ -5,7 +5,7 @@ use crate::{
     config::Route,
     limits,
     logic::registry::Effect,
-    model::{Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt},
+    model::{Boot, BootIndex, DeviceId, Event, EventKind, LocalMessage, Maintenance, PointId, Receipt, Value},
     store::{Change, Restored},
 };
 use std::{
@@ -153,11 +153,18 @@ impl Engine {
     }
 
     pub(super) async fn maintain(&mut self, asked: Maintain, answer: Maintained) {
+        match self.maintain_now(asked) {
+            Ok((changes, is)) => self.carry_moves(changes, answered(answer, is, MaintainError::NotStored)).await,
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// What is to be stored for it, beside the moves; and how it is now.
+    pub(super) fn maintain_now(&mut self, asked: Maintain) -> Result<(Vec<Change>, Option<Maintenance>), MaintainError> {
         let now = self.clock.now();
         let Maintain { device, on, lasts, by, reason } = asked;
         if !self.registry.contains(&device) {
-            drop(answer.send(Err(MaintainError::Unknown(device))));
-            return;
+            return Err(MaintainError::Unknown(device));
         }
         let (by, reason) = (cut(by, limits::MAINTENANCE_TEXT), cut(reason, limits::MAINTENANCE_TEXT));
         let mut changes = Vec::new();
@@ -176,7 +183,7 @@ impl Engine {
             self.registry.resume(&device, now, &mut self.moves);
             changes.extend(self.maintenance_changes(&device, None, &by, &reason, now));
         }
-        self.carry_moves(changes, answered(answer, is, MaintainError::NotStored)).await;
+        Ok((changes, is))
     }
 
     fn maintenance_changes(&self, device: &DeviceId, is: Option<&Maintenance>, by: &str, reason: &str, at: Boot) -> Vec<Change> {
@@ -237,6 +244,46 @@ impl Engine {
         if !changes.is_empty() {
             self.submit(changes, Receipt::none()).await;
         }
+    }
+
+    /// What is known of it beside its values; `names` empty: all.
+    pub(super) fn attributes_of(&self, device: &DeviceId, names: &[PointId]) -> Result<BTreeMap<PointId, Value>, String> {
+        if !self.registry.contains(device) {
+            return Err(MaintainError::Unknown(device.clone()).to_string());
+        }
+        let Some(said) = self.upkeep.said.get(device) else { return Ok(BTreeMap::new()) };
+        let mut now: BTreeMap<&PointId, &String> = said.now.iter().collect();
+        for (name, value) in &said.next {
+            match value {
+                Some(value) => drop(now.insert(name, value)),
+                None => drop(now.remove(name)),
+            }
+        }
+        let wanted = |name: &PointId| names.is_empty() || names.contains(name);
+        Ok(now.into_iter().filter(|(name, _)| wanted(name)).map(|(n, v)| (n.clone(), Value::Text(v.as_str().into()))).collect())
+    }
+
+    /// What somebody says of a device: kept and told with what it says itself, and replaced when it says otherwise.
+    pub(super) fn set_attributes(
+        &mut self,
+        device: &DeviceId,
+        values: BTreeMap<PointId, Option<String>>,
+        now: Boot,
+    ) -> Result<Vec<Change>, String> {
+        if !self.registry.contains(device) {
+            return Err(MaintainError::Unknown(device.clone()).to_string());
+        }
+        let said = self.upkeep.said.entry(device.clone()).or_default();
+        let is_known = |name: &PointId| said.now.contains_key(name) || said.next.contains_key(name);
+        let more = values.iter().filter(|(name, value)| value.is_some() && !is_known(name)).count();
+        if said.now.len() + said.next.len() + more > limits::ATTRIBUTES {
+            return Err(format!("{device} has at most {} attributes; take some away first", limits::ATTRIBUTES));
+        }
+        if let Some((name, _)) = values.iter().find(|(_, v)| v.as_ref().is_some_and(|text| text.len() > limits::ATTRIBUTE_BYTES)) {
+            return Err(format!("{name} is longer than {} bytes", limits::ATTRIBUTE_BYTES));
+        }
+        said.remember(values);
+        Ok(self.attribute_changes(device, now))
     }
 
     fn attribute_changes(&mut self, device: &DeviceId, at: Boot) -> Vec<Change> {

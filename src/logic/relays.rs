@@ -201,7 +201,7 @@ mod tests {
     fn end(relays: &mut Relays, name: &str, phase: Phase, value: Option<Value>, at: Boot) -> Vec<String> {
         let values = value.map(|value| (point("POWER"), value)).into_iter().collect();
         let mut out = Vec::new();
-        relays.ended(&id(name), &Outcome { phase, reason: String::new(), values }, at, &mut out);
+        relays.ended(&id(name), &Outcome::new(phase, "").with(values), at, &mut out);
         out.iter().map(show).collect()
     }
 

@@ -6,6 +6,7 @@
 //! pass untouched and keep the shared list of points, so that the hot path copies nothing.
 //! Absent on purpose: averaging and thinning.
 
+use super::requests::Requests;
 use crate::model::{Boot, DeviceId, PointId, Quality, Reading, Value};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -34,18 +35,15 @@ pub struct Filter {
     devices: BTreeMap<DeviceId, Device>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Device {
     rules: BTreeMap<PointId, Rule>,
-    requests: Vec<Request>,
-    /// The request after the one that came last: planned requests come round in order.
-    next: usize,
+    requests: Requests<Request>,
 }
 
 /// The points that are read together, and what was last reported of each.
 #[derive(Debug)]
 struct Request {
-    points: Arc<[PointId]>,
     /// No point of it has a rule.
     everything: bool,
     slots: Vec<Slot>,
@@ -66,7 +64,7 @@ impl Filter {
         if rules.is_empty() {
             self.devices.remove(device);
         } else {
-            self.devices.insert(device.clone(), Device { rules, ..Device::default() });
+            self.devices.insert(device.clone(), Device { rules, requests: Requests::up_to(REQUESTS) });
         }
     }
 
@@ -74,7 +72,6 @@ impl Filter {
     pub fn forget(&mut self, device: &DeviceId) {
         if let Some(device) = self.devices.get_mut(device) {
             device.requests.clear();
-            device.next = 0;
         }
     }
 
@@ -82,32 +79,20 @@ impl Filter {
     pub fn pass(&mut self, reading: Reading) -> Option<Reading> {
         match self.devices.get_mut(&reading.device) {
             None => Some(reading),
-            Some(device) => device.request(&reading.points).pass(reading),
+            Some(Device { rules, requests }) => {
+                let (_, request) = requests.of(&reading.points, || Request::new(&reading.points, rules));
+                request.pass(reading)
+            }
         }
     }
 }
 
-impl Device {
-    fn request(&mut self, points: &Arc<[PointId]>) -> &mut Request {
-        let n = self.requests.len();
-        let found = (0..n).map(|k| (self.next + k) % n).find(|k| Arc::ptr_eq(&self.requests[*k].points, points));
-        let found = found.or_else(|| self.requests.iter().position(|r| r.points == *points));
-        let at = found.unwrap_or_else(|| {
-            if n >= REQUESTS {
-                self.requests.clear();
-            }
-            let slots: Vec<Slot> =
-                points.iter().map(|p| Slot { rule: self.rules.get(p).copied().unwrap_or_default(), last: None }).collect();
-            let everything = slots.iter().all(|s| s.rule.is_everything());
-            self.requests.push(Request { points: Arc::clone(points), everything, slots, part: None });
-            self.requests.len() - 1
-        });
-        self.next = at + 1;
-        &mut self.requests[at]
-    }
-}
-
 impl Request {
+    fn new(points: &[PointId], rules: &BTreeMap<PointId, Rule>) -> Request {
+        let slots: Vec<Slot> = points.iter().map(|p| Slot { rule: rules.get(p).copied().unwrap_or_default(), last: None }).collect();
+        Request { everything: slots.iter().all(|s| s.rule.is_everything()), slots, part: None }
+    }
+
     fn pass(&mut self, reading: Reading) -> Option<Reading> {
         if self.everything {
             return Some(reading);
@@ -131,7 +116,7 @@ impl Request {
         let points = match &self.part {
             Some((same, points)) if *same == picked => Arc::clone(points),
             _ => {
-                let points: Arc<[PointId]> = picked.iter().map(|n| self.points[*n].clone()).collect();
+                let points: Arc<[PointId]> = picked.iter().map(|n| reading.points[*n].clone()).collect();
                 self.part = Some((picked, Arc::clone(&points)));
                 points
             }

@@ -1,6 +1,7 @@
 //! Commands: what was asked, of whom, until when, and what came of it.
 
-use super::{AlarmName, BadId, Boot, DeviceId, PointId, ScheduleAsk, ScheduleId, Value, WallMs};
+use super::{AlarmName, BadId, Boot, DeviceId, Own, PointId, ScheduleAsk, ScheduleId, Value, WallMs};
+use serde_json::{Map, Value as Json, json};
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 /// Chosen by whoever commands: 1 to 128 printable ASCII characters. The same id is executed once.
@@ -23,6 +24,11 @@ impl CommandId {
     pub fn of_schedule(schedule: &ScheduleId, moment: &str, n: usize) -> CommandId {
         let more = if n == 0 { String::new() } else { format!("#{}", n + 1) };
         CommandId(format!("{SCHEDULE}{schedule}@{moment}{more}").into())
+    }
+
+    /// Of what one device does of a command to several. `None`: the id has no room for it.
+    pub fn part(&self, device: &DeviceId) -> Option<CommandId> {
+        CommandId::parse(&format!("{self}@{device}")).ok()
     }
 
     pub fn is_of_schedule(&self) -> bool {
@@ -60,9 +66,40 @@ pub enum Action {
     Run(Box<ScheduleAsk>),
     /// Of the gateway itself: somebody has seen an alarm of the device.
     Acknowledge(Box<AlarmName>),
+    /// The same of several devices, each by itself; the device of the command is [`DeviceId::gateway`].
+    Each(Box<Each>),
+    /// Of the gateway itself: what of this command has not been sent is not to be sent.
+    Cancel(CommandId),
+    /// Of the gateway itself.
+    Own(Box<Own>),
 }
 
-/// As received from the cloud, the API or the command line. One device; fan-out comes later.
+/// What several devices are to do. Each has its own order, limits and end; one result is told.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Each {
+    /// In order, each once.
+    pub devices: Vec<DeviceId>,
+    /// A write or a read.
+    pub action: Action,
+}
+
+impl Action {
+    /// As a person or a program may see it, by the words of a command: `write`, `read`, `devices`, `run`, …
+    pub fn shown(&self) -> Map<String, Json> {
+        let one = |key: &str, value: Json| Map::from_iter([(key.to_owned(), value)]);
+        match self {
+            Action::Write(values) => one("write", values.iter().map(|(p, v)| (p.to_string(), v.plain())).collect::<Map<_, _>>().into()),
+            Action::Read(points) => one("read", json!(points)),
+            Action::Run(ask) => one("run", ask.shown()),
+            Action::Acknowledge(alarm) => one("acknowledge", json!(alarm.to_string())),
+            Action::Each(each) => one("devices", json!(each.devices)).into_iter().chain(each.action.shown()).collect(),
+            Action::Cancel(id) => one("cancel", json!(id)),
+            Action::Own(own) => one("run", own.shown()),
+        }
+    }
+}
+
+/// As received from the cloud, the API or the command line.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Command {
     pub id: CommandId,
@@ -76,6 +113,18 @@ pub struct Command {
     pub expires_in: Duration,
     /// It reached us as stored mail of a resumed session, so its age is unknown without `issued_at`.
     pub from_stored_session: bool,
+}
+
+impl Command {
+    /// What its devices are to do, one command each. Empty: it is no command to several.
+    pub fn parts(&self) -> Vec<Command> {
+        let Action::Each(each) = &self.action else { return Vec::new() };
+        let part = |device: &DeviceId| {
+            let (id, action) = (self.id.part(device)?, each.action.clone());
+            Some(Command { id, device: device.clone(), action, from: self.from.clone(), ..*self })
+        };
+        each.devices.iter().filter_map(part).collect()
+    }
 }
 
 /// `accepted → sent → confirmed | failed | expired | rejected | unknown`. The last five are terminal.
@@ -122,4 +171,17 @@ pub struct Outcome {
     pub reason: String,
     /// What was read: the answer of a read, or the read-back of a verified write.
     pub values: BTreeMap<PointId, Value>,
+    /// Of a command to several devices: what came of it at each.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub results: BTreeMap<DeviceId, Outcome>,
+}
+
+impl Outcome {
+    pub fn new(phase: Phase, reason: impl Into<String>) -> Outcome {
+        Outcome { phase, reason: reason.into(), values: BTreeMap::new(), results: BTreeMap::new() }
+    }
+
+    pub fn with(self, values: BTreeMap<PointId, Value>) -> Outcome {
+        Outcome { values, ..self }
+    }
 }

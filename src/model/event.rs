@@ -4,8 +4,8 @@
 //! boot times: the dialect turns them into wall time at sending, so an event before clock synchronisation is corrected.
 
 use super::{
-    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Phase,
-    PointId, RuleId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Urgency, Value, WallMs,
+    AlarmKind, Boot, BootIndex, Cause, ClockChange, ClockReading, CommandId, DeviceId, Epoch, Evidence, LineId, LineState, Missed, Outcome,
+    Phase, PointId, RuleId, ScheduleId, ScheduleNews, State, StoreState, Stream, UplinkId, Urgency, Value, WallMs,
 };
 use std::collections::BTreeMap;
 
@@ -95,6 +95,9 @@ pub enum EventKind {
         phase: Phase,
         reason: String,
         values: BTreeMap<PointId, Value>,
+        /// Of a command to several devices.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        results: BTreeMap<DeviceId, Outcome>,
     },
     /// A schedule was added, changed or taken away, or runs of it were missed. What it runs are commands.
     Schedule {
@@ -108,6 +111,24 @@ pub enum EventKind {
         last: Option<WallMs>,
         policy: Option<Missed>,
         ran: u64,
+    },
+    /// The connection to a cloud went or came. While it flaps one event stands for several changes.
+    Uplink {
+        uplink: UplinkId,
+        /// `up` or `down`.
+        state: LineState,
+        /// Why it is down; empty when it is up.
+        reason: String,
+        /// With `up`: how long it was down since the last `up` that was told.
+        down_for_ms: Option<u64>,
+        changes: u32,
+    },
+    /// A rule fired and has this webhook told.
+    Rule {
+        rule: RuleId,
+        webhook: String,
+        /// The comparisons that made it fire.
+        reason: String,
     },
     /// A watchdog's value is not written again any more.
     RefreshStopped {

@@ -1,6 +1,7 @@
 //! How the databases are: what `status` shows and what an event says when it changes.
 
 use super::Boot;
+use std::time::Duration;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -49,6 +50,29 @@ pub struct StoreHealth {
     pub detail: String,
 }
 
+/// How long something took, in classes.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Latency {
+    /// Of each bound how many took longer than the one before and at most so long.
+    pub counts: [u64; Latency::BOUNDS_MS.len()],
+    pub count: u64,
+    pub sum: Duration,
+}
+
+impl Latency {
+    /// From a fast disk in a commit to a card that is dying.
+    pub const BOUNDS_MS: [u64; 10] = [1, 2, 5, 10, 25, 50, 100, 250, 1000, 5000];
+
+    /// So many took so long each.
+    pub fn add(&mut self, each: Duration, many: u64) {
+        if let Some(n) = Latency::BOUNDS_MS.iter().position(|ms| each <= Duration::from_millis(*ms)) {
+            self.counts[n] += many;
+        }
+        self.count += many;
+        self.sum = self.sum.saturating_add(each.saturating_mul(u32::try_from(many).unwrap_or(u32::MAX)));
+    }
+}
+
 /// What the store has cost the disk, counted over restarts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Wear {
@@ -87,6 +111,16 @@ impl Wear {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_took_longer_than_every_bound_counts_in_the_sum_alone() {
+        let mut took = Latency::default();
+        took.add(Duration::from_millis(5), 2);
+        took.add(Duration::from_micros(5001), 1);
+        took.add(Duration::from_secs(6), 1);
+        assert_eq!((took.counts, took.count), ([0, 0, 2, 1, 0, 0, 0, 0, 0, 0], 4));
+        assert_eq!(took.sum, Duration::from_micros(6_015_001));
+    }
 
     #[test]
     fn the_life_of_a_card_follows_from_the_bytes_of_a_day() {

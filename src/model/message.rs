@@ -85,6 +85,21 @@ pub struct DeadLetter {
     pub at: Boot,
 }
 
+/// The door that a dead letter came from, and why it was put aside, in words of which there are few: what a metric may have as
+/// labels.
+pub fn letter_kind(source: &str, reason: &str) -> (&'static str, &'static str) {
+    let door = source.split(' ').next().unwrap_or_default();
+    let known = ["mqtt", "http", "route", "uplink", "webhook", "store"].into_iter().find(|d| *d == door);
+    let why = match known {
+        Some("route") => "refused",
+        Some("webhook") => "not_taken",
+        Some("uplink") if reason.starts_with("the broker does not take it") => "not_taken",
+        Some("mqtt" | "http" | "uplink") => "unreadable",
+        _ => "other",
+    };
+    (known.unwrap_or("other"), why)
+}
+
 /// Work for a line or for the local MQTT door: the engine has committed it as about to be sent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Order {
@@ -108,6 +123,9 @@ pub struct WriteDone {
 /// Where orders for a device go: a serial line's thread, a TCP line's task, local MQTT, or a test. Gives the order
 /// back when its queue is full.
 pub type OrderPort = Arc<dyn Fn(Order) -> Result<(), Order> + Send + Sync>;
+
+/// Takes an order back that the device has not fetched yet. `false`: too late, or it is not there.
+pub type RecallPort = Arc<dyn Fn(&DeviceId, &CommandId) -> bool + Send + Sync>;
 
 /// A message for local subscribers.
 #[derive(Debug, Clone, PartialEq)]

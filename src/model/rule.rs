@@ -192,6 +192,8 @@ pub enum RuleAction {
     Alarm { severity: Urgency, text: String },
     /// To whoever listens on the local broker.
     Publish { topic: String, payload: String, retain: bool },
+    /// The one of this name is told, by an event of the stream.
+    Webhook(String),
 }
 
 /// Which alarm is meant: each device has at most one of a name.

@@ -1,6 +1,7 @@
 //! Online state and its reasons. UI.md section 1 holds the words; the pages, the log, `--json` and events use the same.
 
 use super::{AlarmName, Boot, DeviceId, LineId, PointId, RuleId, Urgency};
+use std::collections::BTreeMap;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -194,6 +195,21 @@ pub struct DeviceStatus {
     pub evidence: Option<Evidence>,
     /// Polls missed since the last sign of life.
     pub missed: u32,
+}
+
+impl DeviceStatus {
+    /// As people say it: maintenance is a state of its own.
+    pub fn word(&self) -> &'static str {
+        if self.cause == Some(Cause::Maintenance) { "maintenance" } else { self.state.word() }
+    }
+}
+
+/// How many devices are in each state, with those in which none is.
+pub fn by_word(devices: impl Iterator<Item = DeviceStatus>) -> BTreeMap<&'static str, usize> {
+    let none = [State::Online, State::Suspect, State::Offline, State::Unknown].map(State::word).into_iter().chain(["maintenance"]);
+    let mut out: BTreeMap<&'static str, usize> = none.map(|word| (word, 0)).collect();
+    devices.for_each(|d| *out.entry(d.word()).or_default() += 1);
+    out
 }
 
 /// A line is up or down, never online.

@@ -65,6 +65,17 @@ pub enum UplinkState {
     Down,
 }
 
+impl UplinkState {
+    pub const fn word(self) -> &'static str {
+        match self {
+            UplinkState::Unknown => "unknown",
+            UplinkState::Up => "up",
+            UplinkState::CatchingUp => "catching_up",
+            UplinkState::Down => "down",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize)]
 pub struct UplinkFigures {
     pub state: UplinkState,
@@ -73,6 +84,8 @@ pub struct UplinkFigures {
     pub reason: String,
     /// Publish to PUBACK, the latest, in milliseconds.
     pub answer_ms: Option<u64>,
+    /// When the cloud acknowledged a message last.
+    pub acknowledged: Option<Boot>,
     pub messages_sent: u64,
     pub messages_acknowledged: u64,
     pub bytes_sent: u64,

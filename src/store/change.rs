@@ -194,6 +194,8 @@ pub struct Restored {
     pub relays: Vec<(DeviceId, PointId, bool)>,
     /// Not ended when the process did. `Phase::Sent`: maybe executed, its outcome is unknown.
     pub open_commands: Vec<(Command, Phase)>,
+    /// Of those to several devices, the parts that have ended.
+    pub ended_parts: BTreeMap<CommandId, Outcome>,
     /// What was found out about devices and lines.
     pub learned: Vec<Learned>,
     /// Files that could not be read and were moved aside.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, UplinkId, UplinkIndex, event::Alive},
+    model::{Boot, BootIndex, Epoch, Event, EventKind, Key, Stream, UplinkId, UplinkIndex, event::Alive, letter_kind},
 };
 use rusqlite::{Connection, OptionalExtension};
 use std::{
@@ -97,6 +97,8 @@ struct Inner {
     drops: u64,
     /// The newest of this run, whatever became of their rows: for who looks on the spot.
     recent: VecDeque<Event>,
+    /// Dead letters that were told in this run, by door and kind of reason.
+    letters: BTreeMap<(&'static str, &'static str), u64>,
 }
 
 impl std::fmt::Debug for EventQueue {
@@ -127,6 +129,7 @@ impl EventQueue {
             runs,
             drops: 0,
             recent: VecDeque::new(),
+            letters: BTreeMap::new(),
             lanes,
             newest,
             done: had.collect(),
@@ -154,7 +157,12 @@ impl EventQueue {
             (inner.newest, inner.last) = (last.id, last.key.seq);
         }
         let told = messages.iter().flat_map(|m| &*m.events).filter(|e| !matches!(e.kind, EventKind::Progress { .. }));
-        inner.recent.extend(told.cloned());
+        for event in told {
+            if let EventKind::DeadLetter { source, reason, count } = &event.kind {
+                *inner.letters.entry(letter_kind(source, reason)).or_default() += count;
+            }
+            inner.recent.push_back(event.clone());
+        }
         let over = inner.recent.len().saturating_sub(limits::EVENTS_SHOWN);
         inner.recent.drain(..over);
         for lane in &mut inner.lanes {
@@ -178,6 +186,11 @@ impl EventQueue {
     /// What happened last in this run, newest first.
     pub fn recent(&self, most: usize) -> Vec<Event> {
         self.lock().recent.iter().rev().take(most).cloned().collect()
+    }
+
+    /// Dead letters that were told in this run, by door and kind of reason.
+    pub fn letters(&self) -> BTreeMap<(&'static str, &'static str), u64> {
+        self.lock().letters.clone()
     }
 
     /// Whether every uplink has everything.

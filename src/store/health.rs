@@ -3,7 +3,7 @@
 use super::db::{self, Trouble};
 use crate::{
     limits,
-    model::{Boot, Event, EventKind, StoreHealth, StoreState, Wear},
+    model::{Boot, Event, EventKind, Latency, StoreHealth, StoreState, Wear},
 };
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -37,6 +37,8 @@ struct Inner {
     /// The end of the last commit that was slow.
     slow_at: [Boot; 2],
     wear: Wear,
+    /// How long commits took, by file.
+    took: [Latency; 2],
     /// Until the first event of the epoch is committed nothing else is told.
     held: bool,
 }
@@ -57,7 +59,16 @@ impl Board {
     pub fn new(now: Boot, wear: Wear) -> Board {
         let file = |db: Db| StoreHealth { file: db.name(), state: StoreState::Ok, since: now, detail: String::new() };
         let (suspected, busy, slow_at) = ([None, None], [None; 2], [Boot(0); 2]);
-        Board(Mutex::new(Inner { files: Db::BOTH.map(file), owed: Vec::new(), suspected, busy, slow_at, wear, held: false }))
+        Board(Mutex::new(Inner {
+            files: Db::BOTH.map(file),
+            owed: Vec::new(),
+            suspected,
+            busy,
+            slow_at,
+            wear,
+            took: <[Latency; 2]>::default(),
+            held: false,
+        }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -88,6 +99,7 @@ impl Board {
         let mut inner = self.lock();
         let Some(since) = inner.busy[db as usize].take() else { return };
         let each = now.since(since) / u32::try_from(commits.max(1)).unwrap_or(u32::MAX);
+        inner.took[db as usize].add(each, commits);
         if commits == 0 || each < limits::SLOW_COMMIT {
             return;
         }
@@ -107,6 +119,12 @@ impl Board {
                 inner.change(db, StoreState::Ok, detail, now);
             }
         }
+    }
+
+    /// How long the commits of each file took since the start.
+    pub fn took(&self) -> [(&'static str, Latency); 2] {
+        let inner = self.lock();
+        Db::BOTH.map(|db| (db.name(), inner.took[db as usize].clone()))
     }
 
     pub fn wear(&self) -> Wear {

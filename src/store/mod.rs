@@ -48,7 +48,7 @@ pub use spool::{Outgoing, Spool};
 
 use crate::{
     config, limits,
-    model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Learned, ScheduleId, StoreHealth, WallMs, Wear},
+    model::{Boot, BootIndex, ClockChange, ClockReading, Command, DeviceId, Latency, Learned, ScheduleId, StoreHealth, WallMs, Wear},
 };
 use inbox::Job;
 use open::{Driver, Handle, Tuning};
@@ -177,6 +177,11 @@ impl Store {
     pub fn health(&self) -> Vec<StoreHealth> {
         let shared = &self.handle.shared;
         shared.board.shown(shared.clock.now())
+    }
+
+    /// How long the commits of each file took since the start.
+    pub fn commits(&self) -> [(&'static str, Latency); 2] {
+        self.handle.shared.board.took()
     }
 
     /// What the store has cost the disk, over restarts.

@@ -216,7 +216,8 @@ pub fn open(o: &Options, tuning: Tuning) -> Result<(Store, Restored), StoreError
         rules,
         schedules,
         relays,
-        open_commands,
+        open_commands: open_commands.commands,
+        ended_parts: open_commands.ended_parts,
         learned,
         quarantined,
     };

@@ -3,7 +3,10 @@
 use super::{RestoredAttribute, StoreError, db};
 use crate::{
     limits,
-    model::{AlarmKind, Boot, BootIndex, Cause, ClockReading, DeviceId, Learned, Outcome, Phase, ScheduleId, State, Urgency, WallMs},
+    model::{
+        Action, AlarmKind, Boot, BootIndex, Cause, ClockReading, Command, DeviceId, Learned, Outcome, Phase, ScheduleId, State, Urgency,
+        WallMs,
+    },
 };
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use std::{
@@ -76,6 +79,8 @@ pub struct CommandRow {
     pub received: WallMs,
     /// `None`: not ended.
     pub outcome: Option<Outcome>,
+    /// `None`: an older or newer version wrote it.
+    pub asked: Option<Action>,
 }
 
 /// A command of a schedule's run.
@@ -270,7 +275,7 @@ impl Queries {
     }
 
     fn command_rows(&self, which: &str, params: impl rusqlite::Params) -> Result<Vec<CommandRow>, StoreError> {
-        self.all(&format!("SELECT id, device, source, phase, wall_ms, outcome FROM command {which}"), params, |r| {
+        self.all(&format!("SELECT id, device, source, phase, wall_ms, outcome, body FROM command {which}"), params, |r| {
             let outcome: Option<String> = r.get(5)?;
             Ok(CommandRow {
                 id: r.get(0)?,
@@ -279,6 +284,7 @@ impl Queries {
                 phase: Phase::parse(&r.get::<_, String>(3)?).unwrap_or(Phase::Unknown),
                 received: WallMs(r.get(4)?),
                 outcome: outcome.and_then(|text| serde_json::from_str(&text).ok()),
+                asked: serde_json::from_str::<Command>(&r.get::<_, String>(6)?).ok().map(|c| c.action),
             })
         })
     }

@@ -6,6 +6,23 @@ use std::{env, os::unix::process::CommandExt, process::Command};
 /// block that was ever given back, which is a configuration (docs/decisions/0041-resident-memory.md).
 const SETTING: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "131072");
 
+/// Starts this program over in the same process, with the arguments that it was started with. It returns only if that cannot be
+/// done. By the name that it was called by: after an upgrade there is another file under it.
+pub fn begin_anew() -> std::io::Error {
+    let mut args = env::args_os();
+    let Some(name) = args.next() else { return std::io::ErrorKind::NotFound.into() };
+    let by_path = std::path::Path::new(&name).components().count() > 1;
+    let me = if by_path { std::path::PathBuf::from(&name) } else { env::current_exe().unwrap_or_else(|_| std::path::PathBuf::from(&name)) };
+    Command::new(me).arg0(name).args(args).exec()
+}
+
+/// Of this process, as the kernel counts it. `None`: it does not say.
+pub fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix("kB")?.trim().parse::<u64>().ok())?;
+    Some(kib * 1024)
+}
+
 /// Starts this program over under the setting, in the same process, unless whoever started it has set it. To be called
 /// before anything else: it returns only if there is nothing to do or it cannot be done, and then memory is all it costs.
 pub fn give_back_what_is_free() {

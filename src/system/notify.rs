@@ -10,6 +10,12 @@ pub fn ready(status: &str) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
 }
 
+/// It begins anew, or looks whether it has to: `systemctl reload` waits for the next [`ready`].
+pub fn reloading() {
+    let since = sd_notify::NotifyState::monotonic_usec_now();
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading].into_iter().chain(since).collect::<Vec<_>>());
+}
+
 pub fn stopping() {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping, sd_notify::NotifyState::Status("stopping: sending what is in memory")]);
 }

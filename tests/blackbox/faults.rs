@@ -96,7 +96,8 @@ fn no_distorted_answer_becomes_a_value_and_the_device_recovers() {
         faults.mode(name, "ok");
     }
     let healed = now();
-    let limit = Duration::from_millis(1_000 + 2 * 200 + 600);
+    // Everyday runs share the machine; the campaign has it to itself and is held to the promise.
+    let limit = Duration::from_millis(1_000 + 2 * 200 + 600) * scaled(5, 1);
     for (name, mode) in &cases {
         cloud.wait(&format!("{name} ({mode}) answers again"), limit + secs(2), |s| {
             let back = s.rows.iter().filter(|r| r.device == *name && r.arrived >= healed).map(|r| r.arrived).min()?;

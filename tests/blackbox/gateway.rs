@@ -83,6 +83,11 @@ impl Gateway {
         self.process.as_ref().map_or(0, Process::memory_kib)
     }
 
+    /// Processor time of the running process.
+    pub fn cpu(&self) -> Duration {
+        self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
+    }
+
     /// Fails if it has ended by itself.
     #[track_caller]
     pub fn assert_runs(&mut self) {

@@ -12,9 +12,9 @@ use serde_json::Value as Json;
 use std::{fs, os::unix::fs::PermissionsExt};
 
 pub const VIEWER: &str = "viewer-0123456789abcdef";
-const OPERATOR: &str = "operator-0123456789abcdef";
+pub const OPERATOR: &str = "operator-0123456789abcdef";
 pub const PUMP: &str = "pump-0123456789abcdef";
-const MANY: &str = "many-0123456789abcdef";
+pub const MANY: &str = "many-0123456789abcdef";
 
 /// `[api]` with a token of each kind, in files beside the configuration.
 pub fn started(id: &str, more: &str) -> (Gateway, u16) {
@@ -73,14 +73,15 @@ fn addresses() -> Vec<(String, String)> {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).expect("it is there");
     let rows = document.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`')).map(|(address, _)| address.to_owned());
     let split = rows.filter_map(|a| a.split_once(" /").map(|(m, p)| (m.to_owned(), format!("/{p}"))));
-    split.map(|(m, p)| (m, p.replace("{id}", "pump").replace("{command}", "7f9c").replace("{schedule}", "night"))).collect()
+    let names = [("{id}", "pump"), ("{command}", "7f9c"), ("{schedule}", "night"), ("{alarm}", "17"), ("{rule}", "frost")];
+    split.map(|(m, p)| (m, names.iter().fold(p, |p, (place, name)| p.replace(place, name)))).collect()
 }
 
 #[test]
 fn every_address_refuses_without_a_token() {
     let (_gateway, port) = started("http-closed", "");
     let all = addresses();
-    assert!(all.len() >= 12, "{all:?}");
+    assert!(all.len() >= 24, "{all:?}");
     let more = [
         ("POST", "/"),
         ("GET", "/nothing"),
@@ -92,6 +93,9 @@ fn every_address_refuses_without_a_token() {
     let more = more.iter().map(|(m, p)| ((*m).to_owned(), (*p).to_owned()));
     for (method, path) in all.into_iter().chain(more) {
         for token in [None, Some("viewer-0123456789abcdeF"), Some("")] {
+            if (path.as_str(), token) == ("/health", None) {
+                continue; // says yes or no to anybody
+            }
             let answer = ask(port, &method, &path, token, None);
             assert_eq!((answer.status, answer.kind.as_str()), (401, "application/problem+json"), "{method} {path} {token:?}");
             assert_eq!(answer.body["type"], "urn:fieldgate:problem:unauthorized");
@@ -103,6 +107,8 @@ fn every_address_refuses_without_a_token() {
     assert_eq!(kind(ask(port, "GET", "/nothing", Some(VIEWER), None)), said(404, "not-found"));
     assert_eq!(kind(ask(port, "PUT", "/api/v1/status", Some(VIEWER), None)), said(405, "method-not-allowed"));
     assert_eq!(kind(post(port, "commands", VIEWER, "{}")), said(403, "forbidden"));
+    assert_eq!(kind(post(port, "alarms/17/acknowledge", VIEWER, "")), said(403, "forbidden"));
+    assert_eq!(kind(post(port, "rules/frost", VIEWER, r#"{"on":false}"#)), said(403, "forbidden"));
     assert_eq!(kind(post(port, "devices/pump/heartbeat", OPERATOR, "{}")), said(403, "forbidden"));
     assert_eq!(kind(post(port, "devices/valve/heartbeat", PUMP, "{}")), said(403, "forbidden"));
     assert_eq!(kind(ask(port, "GET", "/api/v1/devices", Some(PUMP), None)), said(403, "forbidden"));
@@ -212,6 +218,47 @@ fn a_device_fetches_its_command_until_it_says_what_came_of_it() {
     assert_eq!((nobody.status, &nobody.body["type"]), (404, &"urn:fieldgate:problem:unknown-device".into()));
 }
 
+/// A pump that is too hot, and a rule that says so.
+pub const HOT: &str = "[rule.hot]\nwhen = \"pump.temp > 60\"\nalarm = { severity = \"critical\", text = \"too hot\" }\n";
+
+#[test]
+fn an_alarm_is_listed_and_acknowledged_by_an_operator_and_its_rule_is_explained_and_switched() {
+    let (_gateway, port) = started("http-alarms", HOT);
+    post(port, "devices/pump/heartbeat", PUMP, r#"{"temp":71.5}"#);
+    let alarms = until("the alarm", secs(10), || Some(get(port, "alarms?device=pump")).filter(|a| a["alarms"][0].is_object()));
+    let alarm = &alarms["alarms"][0];
+    assert_eq!((&alarm["rule"], &alarm["state"], &alarm["severity"]), (&"hot".into(), &"raised".into(), &"critical".into()), "{alarms}");
+    assert_eq!(get(port, "alarms?device=other")["alarms"], Json::Array(vec![]));
+    let status = get(port, "status");
+    assert_eq!((&status["alarms"]["unseen"], &status["verdict"]), (&1.into(), &"trouble".into()));
+    let path = format!("alarms/{}/acknowledge", alarm["id"]);
+    assert_eq!(post(port, &path, VIEWER, "").status, 403);
+    let seen = post(port, &path, OPERATOR, "");
+    assert_eq!((seen.status, &seen.body["acknowledged_by"]), (200, &"otto".into()), "{seen:?}");
+    assert_eq!(get(port, "alarms")["alarms"][0]["state"], "acknowledged");
+    let other = post(port, "alarms/4711/acknowledge", OPERATOR, "");
+    assert_eq!((other.status, &other.body["type"]), (404, &"urn:fieldgate:problem:unknown-alarm".into()));
+    let rule = get(port, "rules/hot");
+    assert_eq!((&rule["truth"], &rule["fired"], &rule["count"]), (&true.into(), &true.into(), &1.into()), "{rule}");
+    assert_eq!(rule["tests"][0]["values"][0]["text"], "71.5", "{rule}");
+    let off = post(port, "rules/hot", OPERATOR, r#"{"on":false}"#);
+    assert_eq!((off.status, &off.body["on"]), (200, &false.into()), "{off:?}");
+    assert!(get(port, "rules")["rules"][0]["off"].as_str().is_some_and(|why| why.contains("otto")), "{}", get(port, "rules"));
+    for (path, body, status, kind) in [
+        ("rules/cold", r#"{"on":true}"#, 404, "unknown-rule"),
+        ("rules/hot", "{}", 422, "unreadable"),
+        ("rules/a%20b", r#"{"on":true}"#, 404, "unknown-rule"),
+    ] {
+        let answer = post(port, path, OPERATOR, body);
+        assert_eq!((answer.status, &answer.body["type"]), (status, &format!("urn:fieldgate:problem:{kind}").into()), "{path}");
+    }
+    let who = |token| ask(port, "GET", "/api/v1/caller", Some(token), None).body;
+    assert_eq!(
+        (&who(VIEWER)["role"], &who(OPERATOR)["role"], &who(OPERATOR)["name"]),
+        (&"viewer".into(), &"operator".into(), &"otto".into())
+    );
+}
+
 #[test]
 fn what_cannot_be_read_is_a_problem_and_a_dead_letter() {
     let (_gateway, port) = started("http-broken", "");
@@ -317,4 +364,45 @@ fn an_operator_keeps_schedules_and_maintenance_over_http() {
     assert_eq!((kept.status, &kept.body["maintenance"]["reason"]), (200, &"new seal".into()), "{kept:?}");
     assert_eq!(get(port, "devices/pump")["cause"], "maintenance");
     assert_eq!(operator("devices/pump/maintenance", r#"{"on":false}"#).status, 200);
+}
+
+#[test]
+fn a_command_that_no_device_has_fetched_is_cancelled_and_never_fetched() {
+    let (_gateway, port) = started("http-cancel", "");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").status, 200);
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"id":"c1","device":"pump","write":{"relay":true}}"#).status, 202);
+    let delete = |id: &str, token: &str| ask(port, "DELETE", &format!("/api/v1/commands/{id}"), Some(token), None);
+    let kind = |a: Answer| (a.status, a.body["type"].as_str().unwrap_or_default().rsplit(':').next().unwrap_or_default().to_owned());
+    assert_eq!(kind(delete("c1", VIEWER)), (403, "forbidden".to_owned()));
+    assert_eq!(kind(delete("c0", OPERATOR)), (404, "unknown-command".to_owned()));
+    let done = delete("c1", OPERATOR);
+    assert_eq!((done.status, &done.body["cancelled"], &done.body["sent"]), (200, &1.into(), &0.into()), "{done:?}");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").body["commands"], Json::Array(vec![]));
+    until("its end is stored", secs(5), || (get(port, "commands/c1")["phase"] == "rejected").then_some(()));
+    assert_eq!(get(port, "commands/c1")["reason"], "cancelled by api otto; nothing was sent");
+    assert_eq!(kind(delete("c1", OPERATOR)), (409, "too-late".to_owned()));
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"id":"c2","device":"pump","write":{"relay":true}}"#).status, 202);
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").body["commands"][0]["id"], "c2");
+    assert_eq!(kind(delete("c2", OPERATOR)), (409, "too-late".to_owned()), "the device has it");
+}
+
+#[test]
+fn several_devices_and_the_gateway_itself_by_http() {
+    let (_gateway, port) = started("http-fan", "");
+    assert_eq!(post(port, "devices/pump/heartbeat", PUMP, "").status, 200);
+    let body = r#"{"id":"f1","devices":["nobody","nothing"],"write":{"relay":true},"wait":true}"#;
+    let refused = post(port, "commands", OPERATOR, body);
+    assert_eq!((refused.status, &refused.body["phase"], &refused.body["reason"]), (200, &"rejected".into(), &"2 rejected".into()));
+    assert_eq!(refused.body["results"]["nobody"]["reason"], "there is no device nobody here");
+    let shown = get(port, "commands/f1");
+    assert_eq!((&shown["device"], &shown["devices"][1], &shown["write"]["relay"]), (&Json::Null, &"nothing".into(), &true.into()));
+    assert_eq!(shown["results"]["nothing"]["phase"], "rejected");
+    assert_eq!(get(port, "commands/f1@nobody")["phase"], "rejected");
+    let pong = post(port, "commands", OPERATOR, r#"{"id":"p1","run":"ping","wait":true}"#);
+    assert_eq!((pong.status, &pong.body["read_back"]["gateway"]), (200, &"http-fan".into()), "{pong:?}");
+    assert_eq!((&get(port, "commands/p1")["device"], &get(port, "commands/p1")["run"]), (&Json::Null, &"ping".into()));
+    assert_eq!(post(port, "commands", OPERATOR, r#"{"run":"restart"}"#).status, 403, "for role admin");
+    for wrong in [r#"{"device":"pump","devices":["pump"],"write":{"relay":true}}"#, r#"{"run":"ping","read":[]}"#, r#"{"run":"reboot"}"#] {
+        assert_eq!(post(port, "commands", OPERATOR, wrong).status, 422, "{wrong}");
+    }
 }

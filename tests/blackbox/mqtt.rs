@@ -93,6 +93,10 @@ impl Client {
         }))
     }
 
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     fn id(&mut self) -> u16 {
         self.next_id = self.next_id.checked_add(1).unwrap_or(1);
         self.next_id

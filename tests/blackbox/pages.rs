@@ -4,7 +4,7 @@
 use crate::{
     field::{Browser, Devices},
     gateway::{Gateway, counting_device},
-    http::{PUMP, VIEWER, started},
+    http::{HOT, OPERATOR, PUMP, VIEWER, started},
     process::host,
     wait::{now, pause, secs, until},
     web::ask,
@@ -41,9 +41,13 @@ impl Visit {
 
     /// A new profile, with the token typed as a person does.
     fn open(&mut self, path: &str, size: (u32, u32), dark: bool) {
+        self.open_as(VIEWER, path, size, dark);
+    }
+
+    fn open_as(&mut self, token: &str, path: &str, size: (u32, u32), dark: bool) {
         self.browser.open(&format!("http://{}:{}{path}", host(), self.port), size, dark);
         self.wait("the access card", "document.activeElement?.id === 'token'");
-        self.browser.enter(VIEWER);
+        self.browser.enter(token);
         self.browser.press("Enter");
         self.wait("the page is live", "document.querySelector('#link').innerText.includes('live')");
     }
@@ -247,4 +251,50 @@ fn a_wrong_token_is_told_and_a_text_from_a_device_stays_a_text() {
     }
     visit.browser.eval("document.querySelector('#foot .btn:last-child').click()");
     visit.wait("the token is forgotten", "document.activeElement?.id === 'token' && sessionStorage.length === 0");
+}
+
+#[test]
+fn an_alarm_and_the_past_are_on_the_pages_and_only_an_operator_acknowledges() {
+    let (_gateway, port) = started("pages-alarms", &format!("[history]\n{HOT}"));
+    // The last 50 minutes, and then too hot.
+    let samples: Vec<Json> = (0..50u32)
+        .map(|n| serde_json::json!({"age_ms": (50 - n) * 60_000, "values": {"temp": 40.0 + f64::from(n % 7) / 2.0, "on": n > 20}}))
+        .chain([serde_json::json!({"values": {"temp": 71.5, "on": true}})])
+        .collect();
+    let body = serde_json::json!({"seq": 1, "samples": samples}).to_string();
+    assert_eq!(ask(port, "POST", "/api/v1/devices/pump/telemetry", Some(PUMP), Some(&body)).status, 200);
+    let mut visit = Visit::start(port);
+    for (name, size, dark) in [("phone", PHONE, false), ("small", SMALL, true), ("desk", DESK, false)] {
+        visit.open("/", size, dark);
+        visit.wait("the verdict", "document.querySelector('h1').innerText === '1 alarm needs you'");
+        assert!(visit.text(".verdict p").contains("too hot"), "{}", visit.text(".verdict"));
+        visit.check(&format!("overview-alarm-{name}"));
+        visit.browser.eval("document.querySelector('.verdict .btn').click()");
+        visit.wait("the alarm", "document.querySelector('.alarms li') !== null");
+        assert!(visit.text(".alarms").contains("Operators may acknowledge it"), "{}", visit.text(".alarms"));
+        assert_eq!(visit.browser.eval("document.querySelector('.alarms .btn').checkVisibility()"), false);
+        visit.wait("the last hour", "document.querySelector('.ranges .btn[aria-pressed=true]')?.checkVisibility() && document.querySelector('.chart path.line') !== null");
+        let drawn = visit.browser.eval("document.querySelector('.chart path.line').getAttribute('d').split('L').length");
+        assert!(drawn.as_u64().is_some_and(|n| n > 40), "{drawn} points of an hour");
+        visit.browser.eval("document.querySelector('.numbers summary').click()");
+        visit.wait("the numbers", "document.querySelectorAll('.numbers tbody tr').length > 40");
+        visit.check(&format!("device-alarm-{name}"));
+        visit.browser.press("2");
+        visit.wait(
+            "a day",
+            "location.search === '?range=24h' && document.querySelector('.ranges [aria-pressed=true]').innerText.includes('24')",
+        );
+        visit.wait("its chart", "document.querySelector('.chart path.line, .chart .dot') !== null");
+    }
+    visit.check("device-day");
+    visit.open_as(OPERATOR, "/devices/pump", DESK, true);
+    visit.wait("the button", "document.querySelector('.alarms .btn')?.checkVisibility()");
+    visit.check("device-alarm-operator");
+    visit.browser.eval("document.querySelector('.alarms .btn').click()");
+    visit.wait("who has seen it", "document.querySelector('.alarms').innerText.includes('seen by otto')");
+    assert_eq!(visit.browser.eval("document.querySelector('.alarms .btn').checkVisibility()"), false);
+    visit.check("device-alarm-seen");
+    visit.browser.eval("document.querySelector('nav a[href=\"/\"]').click()");
+    visit.wait("all is well again", "document.querySelector('h1').innerText === 'All well'");
+    visit.wait("what happened", "[...document.querySelectorAll('.events li')].some((e) => e.innerText.includes('acknowledged by otto'))");
 }

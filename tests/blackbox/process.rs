@@ -41,6 +41,13 @@ impl Process {
         line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
+    /// Processor time that its threads took; of one that has ended none.
+    pub fn cpu(&self) -> Duration {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let spent = |at: std::path::PathBuf| std::fs::read_to_string(at).ok()?.split_whitespace().next()?.parse().ok();
+        threads.filter_map(|thread| spent(thread.path().join("schedstat"))).map(Duration::from_nanos).sum()
+    }
+
     /// How it ended, or `None` while it runs.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")

@@ -15,7 +15,7 @@ use rustix::{
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU16, Ordering},
+        atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,27 +30,29 @@ const ROUNDS: usize = 9;
 type Writes = Mutex<Vec<(Boot, bool)>>;
 
 /// Three units on one wire: 1 has a temperature, 2 a relay, 3 anything. Each answer takes a while, as at 115200 baud.
-struct Units {
-    path: String,
+pub struct Units {
+    pub path: String,
     temperature: Arc<AtomicU16>,
     relay: Arc<Writes>,
+    /// Microseconds that the wire was busy.
+    pub wire: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Units {
-    fn start() -> Units {
+    pub fn start() -> Units {
         let master = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).expect("a pseudo-terminal");
         grantpt(&master).expect("granted");
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("named").into_string().expect("ASCII");
         let (temperature, relay) = (Arc::new(AtomicU16::new(100)), Arc::<Writes>::default());
-        let end = Arc::<AtomicBool>::default();
+        let (end, wire) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
         let thread = {
-            let (temperature, relay, end) = (Arc::clone(&temperature), Arc::clone(&relay), Arc::clone(&end));
-            std::thread::spawn(move || serve(&master, &temperature, &relay, &end))
+            let (temperature, relay, end, wire) = (Arc::clone(&temperature), Arc::clone(&relay), Arc::clone(&end), Arc::clone(&wire));
+            std::thread::spawn(move || serve(&master, &temperature, &relay, &wire, &end))
         };
-        Units { path, temperature, relay, end, thread: Some(thread) }
+        Units { path, temperature, relay, wire, end, thread: Some(thread) }
     }
 
     /// From the moment at which the value changed until the relay was written.
@@ -71,7 +73,7 @@ impl Drop for Units {
     }
 }
 
-fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, end: &AtomicBool) {
+fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, wire: &AtomicU64, end: &AtomicBool) {
     let (mut heard, mut buffer, mut coil) = (Vec::new(), [0; 256], false);
     while !end.load(Ordering::SeqCst) {
         let wait = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -102,7 +104,9 @@ fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, end: &Atomic
             };
             reply.extend(crc16(&reply).to_le_bytes());
             // Eleven bits a byte, there and back.
-            pause(Duration::from_micros(95 * (8 + reply.len() as u64)));
+            let took = 95 * (8 + reply.len() as u64);
+            pause(Duration::from_micros(took));
+            wire.fetch_add(took, Ordering::Relaxed);
             let _ = rustix::io::write(master, &reply);
         }
     }

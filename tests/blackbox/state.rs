@@ -4,7 +4,8 @@
 use crate::{
     broker::Mosquitto,
     cloud::Cloud,
-    gateway::{Gateway, uplink},
+    field::Devices,
+    gateway::{Gateway, counting_points, uplink},
     mqtt::{Client, Login},
     process::{free_port, host},
     publishers::listening,
@@ -60,6 +61,74 @@ fn a_publisher_is_not_offline_for_the_time_that_the_process_stood_still() {
     cloud.wait("it is offline", secs(10), |s| {
         s.events_of("status").iter().any(|e| e["cause"] == "silent" && e["state"] == "offline").then_some(())
     });
+    drop(gateway);
+}
+
+#[test]
+fn no_polled_device_is_offline_for_the_time_that_the_process_stood_still() {
+    let (devices, broker) = (Devices::start(1), Mosquitto::start());
+    let cloud = Cloud::watch(broker.port, "frozen");
+    let line = format!("[device.meter]\ntcp = \"{}:{}\"\nunit = 1\npoll = \"500ms\"\noffline_after = \"3s\"\n", host(), devices.ports[0]);
+    let gateway = Gateway::started("frozen", &(uplink(broker.port) + &line + &counting_points("meter", 4)));
+    cloud.wait("a first value", secs(10), |s| (!s.counters("meter").is_empty()).then_some(()));
+    let before = cloud.seen().counters("meter").len();
+    gateway.signal(Signal::STOP);
+    pause(secs(7));
+    gateway.signal(Signal::CONT);
+    cloud.wait("it goes on", secs(10), |s| (s.counters("meter").len() > before + 2).then_some(()));
+    assert_eq!(states(&cloud, "meter"), ["online"], "the observer was away, not the device");
+    cloud.seen().assert_sound();
+    drop(gateway);
+}
+
+#[test]
+fn a_will_that_comes_after_the_next_birth_is_ignored() {
+    let (port, broker) = (free_port(), Mosquitto::start());
+    let cloud = Cloud::watch(broker.port, "reborn");
+    let gateway = Gateway::started("reborn", &(uplink(broker.port) + &listening(port)));
+    let born = |id: &str| {
+        let will = Some(("devices/say/plug-1", "offline"));
+        let mut plug = Client::connect(port, &Login { id, will, ..Login::default() }).expect("the endpoint accepts");
+        say(&mut plug, "plug-1", true);
+        plug
+    };
+    let first = born("plug-boot-1");
+    until("it is online", secs(10), || (states(&cloud, "plug-1") == ["online"]).then_some(()));
+    // It has restarted and is back before anybody noticed that its old connection is dead.
+    let second = born("plug-boot-2");
+    pause(secs(1));
+    drop(first);
+    pause(secs(2));
+    assert_eq!(states(&cloud, "plug-1"), ["online"], "the will of a session that is over");
+    drop(second);
+    until("its own will counts", secs(10), || (states(&cloud, "plug-1") == ["online", "offline said"]).then_some(()));
+    drop(gateway);
+}
+
+#[test]
+fn a_cloud_broker_that_restarts_moves_no_device_and_is_one_new_session() {
+    let (port, devices, mut broker) = (free_port(), Devices::start(1), Mosquitto::start());
+    let cloud = Cloud::watch(broker.port, "restarts");
+    let line = format!("[device.meter]\ntcp = \"{}:{}\"\nunit = 1\npoll = \"500ms\"\n", host(), devices.ports[0]);
+    let config = uplink(broker.port) + &listening(port) + &line + &counting_points("meter", 4);
+    let gateway = Gateway::started("restarts", &config);
+    let mut plug = client(port, "plug");
+    say(&mut plug, "plug-1", true);
+    let session = |cloud: &Cloud| cloud.seen().retained.get("state").and_then(|s| s["session"].as_u64());
+    until("both are online", secs(20), || (states(&cloud, "meter") == ["online"] && states(&cloud, "plug-1") == ["online"]).then_some(()));
+    let before = until("its birth", secs(10), || session(&cloud));
+    broker.stop();
+    pause(secs(2));
+    broker.restart();
+    until("it is born again", secs(20), || session(&cloud).filter(|now| *now > before));
+    let arrived = cloud.seen().counters("meter").len();
+    cloud.wait("values come again", secs(20), |s| (s.counters("meter").len() > arrived + 2).then_some(()));
+    assert_eq!(session(&cloud), Some(before + 1));
+    for device in ["meter", "plug-1"] {
+        assert_eq!(states(&cloud, device), ["online"], "{device}");
+    }
+    assert!(cloud.seen().events_of("line").iter().all(|e| e["state"] == "up"), "no line went down");
+    cloud.seen().assert_sound();
     drop(gateway);
 }
 

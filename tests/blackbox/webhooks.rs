@@ -106,3 +106,23 @@ fn a_receiver_that_is_gone_gets_nothing_more() {
     let next = receiver.next();
     assert!(is(&next, "device.online", "pump-3"), "{next}");
 }
+
+#[test]
+fn a_rule_has_a_webhook_told_that_asked_for_other_events() {
+    let (mqtt, hook) = (free_port(), free_port());
+    let mut gateway = gateway("called", mqtt, hook);
+    gateway.configure("[rule.back]\nwhen = \"pump-9 is online\"\nwebhook = \"ops\"\n");
+    gateway.start();
+    // Nobody is there yet.
+    say(mqtt, "pump-9", "1");
+    let mut receiver = Receiver::start(hook, &["503"]);
+    let mut requests = vec![receiver.next()];
+    while !requests.iter().any(|r| r["body"]["type"] == "rule" && r["status"] == 204) {
+        requests.push(receiver.next());
+    }
+    let told = &requests[requests.len() - 1]["body"]["data"];
+    assert_eq!((&told["rule"], &told["webhook"], &told["type"]), (&"back".into(), &"ops".into(), &"rule".into()), "{told}");
+    assert!(told["reason"].as_str().is_some_and(|r| r.contains("pump-9 is online")), "{told}");
+    let listed = String::from_utf8_lossy(&gateway.command(&["rules"]).stdout).into_owned();
+    assert!(listed.contains("then tell webhook ops"), "{listed}");
+}

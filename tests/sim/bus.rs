@@ -3,7 +3,7 @@
 //! A telemetry register block holds unit, address and a count of answers, so a value of another unit, of another register
 //! or of an earlier request is recognised at the door: it must be the answer to the very request that is on the wire.
 
-use crate::{dice::Dice, plan::Ill, world::World};
+use crate::{brain, dice::Dice, plan::Ill, world::World};
 use fieldgate::{
     drivers::modbus::rtu,
     model::{Boot, Reading, Value},
@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 
 /// As configured for both lines; a late answer comes this long after its request and then some.
 pub const TIMEOUT: Duration = Duration::from_millis(300);
-/// The writable register; all others are telemetry.
+/// The register that commands write. Those before it are telemetry, from it on each is a word that stays what it was set to.
 pub const SETPOINT: u16 = 200;
 
 /// What came of waiting.
@@ -57,7 +57,8 @@ struct Inner {
 struct Unit {
     ill: Option<(Ill, u64)>,
     answers: u32,
-    setpoint: u16,
+    /// From [`SETPOINT`] on.
+    words: BTreeMap<u16, u16>,
 }
 
 #[derive(Debug, Clone)]
@@ -91,6 +92,12 @@ impl Bus {
     pub fn set_ill(&self, unit: u8, ill: Option<(Ill, u64)>) {
         if let Some(unit) = self.lock().units.get_mut(&unit) {
             unit.ill = ill;
+        }
+    }
+
+    pub fn set_word(&self, unit: u8, address: u16, value: u16) {
+        if let Some(unit) = self.lock().units.get_mut(&unit) {
+            unit.words.insert(address, value);
         }
     }
 
@@ -245,7 +252,7 @@ impl Bus {
             let answer = answer.as_ref().filter(|a| a.unit == unit)?;
             let address = address_of(point)?;
             let n = usize::from(address.checked_sub(answer.start)?);
-            let words = answer.words.get(n..n + if address == SETPOINT { 1 } else { 4 })?;
+            let words = answer.words.get(n..n + if address >= SETPOINT { 1 } else { 4 })?;
             Some(Value::Uint(words.iter().fold(0, |v, w| v << 16 | u64::from(*w))))
         };
         for (point, value) in reading.points.iter().zip(&reading.values) {
@@ -297,11 +304,16 @@ impl Inner {
             _ => None,
         };
         if matches!(pdu[0], 6 | 16) {
-            let value = if pdu[0] == 6 { word(3) } else { word(6) };
+            let (address, value) = (word(1), if pdu[0] == 6 { word(3) } else { word(6) });
             let executed = ill != Some(Ill::Silent) && refusal.is_none_or(|code| matches!(code, 5 | 11));
-            wrote(world, value, executed, refusal.is_some_and(|code| matches!(code, 6 | 10)));
+            let busy = refusal.is_some_and(|code| matches!(code, 6 | 10));
+            if address == SETPOINT {
+                wrote(world, value, executed, busy);
+            } else {
+                brain::wrote(world, address, value, executed, busy);
+            }
             if executed {
-                state.setpoint = value;
+                state.words.insert(address, value);
             }
         }
         if ill == Some(Ill::Silent) {
@@ -319,7 +331,7 @@ impl Inner {
                 let words: Vec<u16> = (start..start + count)
                     .map(|address| {
                         let block = [u16::from(unit), address - address % 4, (state.answers >> 16) as u16, (state.answers & 0xffff) as u16];
-                        if address == SETPOINT { state.setpoint } else { block[usize::from(address % 4)] }
+                        if address >= SETPOINT { state.words.get(&address).copied().unwrap_or(0) } else { block[usize::from(address % 4)] }
                     })
                     .collect();
                 let mut out = vec![3, u8::try_from(count * 2).expect("at most 125 words")];

@@ -31,6 +31,7 @@ fn plan(actions: Vec<(u64, Action)>, ends_s: u64) -> Plan {
         polls_ms: vec![2000, 1000, 2000],
         publishers: 1,
         publish_every_ms: 1000,
+        brain: None,
         actions,
         ends_ms: ends_s * 1000,
     }

@@ -1,6 +1,7 @@
 //! One run of the process: the real engine, store, uplink pump and line cores, until it is killed or stopped.
 
 use crate::{
+    brain,
     bus::{Bus, SETPOINT, TIMEOUT},
     cloud::Cloud,
     line::Owner,
@@ -66,6 +67,7 @@ impl Gateway {
         let (store, restored) = Store::open(options()).expect("a killed process has let go of its files");
         world.note(format!("life {life}: epoch {} before {:?}", restored.epoch, restored.before));
         world.log().epochs.push(restored.epoch.to_string());
+        world.log().begins.push(world.now());
         if !restored.quarantined.is_empty() {
             world.violation(format!("quarantined {:?}", restored.quarantined));
         }
@@ -95,6 +97,8 @@ impl Gateway {
             ports,
             mqtt: None,
             push: None,
+            recall: None,
+            wishes: mpsc::channel(1).0,
             samples: None,
             cards,
             stop: engine_stop.clone(),
@@ -109,6 +113,7 @@ impl Gateway {
             store: store.clone(),
             urgent: urgent.clone(),
             cards: cards_in.clone(),
+            rebirth: watch::channel(0).1,
             figures: watch::channel(UplinkFigures::default()).0,
             clock,
             stop: uplink_stop.clone(),
@@ -202,8 +207,10 @@ fn port(world: &Arc<World>) -> (OrderPort, mpsc::Receiver<fieldgate::model::Orde
     let world = world.clone();
     let port = Arc::new(move |order: fieldgate::model::Order| {
         world.note(format!("order {} until {:?}", order.id, order.deadline));
-        if let Some(asked) = world.log().commands.get_mut(order.id.as_str()) {
-            asked.orders.push(order.deadline);
+        let now = world.now();
+        match world.log().commands.get_mut(order.id.as_str()) {
+            Some(asked) => asked.orders.push(order.deadline),
+            None => brain::handed(&world, &order, now),
         }
         give.try_send(order).map_err(mpsc::error::TrySendError::into_inner)
     });
@@ -255,10 +262,10 @@ fn config(plan: &Plan, dir: &Path) -> Config {
             thin_window: plan.thin_window,
             card_endurance: 1 << 42,
         },
-        watch: config::Watching::default(),
-        schedules: vec![],
+        watch: brain::watching(plan),
+        schedules: brain::schedules(plan),
         webhooks: vec![],
-        rules: vec![],
+        rules: brain::rules(plan),
         analytics: vec![],
     }
 }
@@ -272,7 +279,7 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
         Device {
             poll,
             offline_after: (poll * 3).max(Duration::from_secs(2)),
-            points: [point(0, n), point(4, n), point(100, n), point(SETPOINT, n)].into(),
+            points: [0, 4, 100, SETPOINT].into_iter().chain(brain::registers(plan, n)).map(|address| point(address, n)).collect(),
             ..Device::new(id, line, unit)
         }
     });
@@ -280,12 +287,14 @@ pub fn devices(plan: &Plan) -> Vec<Device> {
 }
 
 fn point(address: u16, device: usize) -> Point {
+    // What the brain watches and writes goes upstream with every reading.
     let setpoint = address == SETPOINT;
+    let word = address >= SETPOINT;
     let write = Box::new(WriteRule { verify: device.is_multiple_of(2), ..WriteRule::default() });
-    let kind = if setpoint { DataType::U16 } else { DataType::U64 };
+    let kind = if word { DataType::U16 } else { DataType::U64 };
     Point {
         report: Report { on_change: setpoint && device.is_multiple_of(3), ..Report::default() },
-        write: setpoint.then_some(write),
+        write: (setpoint || brain::is_written(address)).then_some(write),
         ..Point::new(PointId::parse(&format!("r{address}")).expect("fits"), Register { table: Table::Holding, address }, kind)
     }
 }

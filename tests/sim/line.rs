@@ -129,8 +129,13 @@ impl Owner {
     async fn hand_over(&mut self) {
         while let Some(message) = self.core.out.urgent.pop_front() {
             self.world.note(format!("{} door: {message:?}", self.bus.name));
-            if let Urgent::Poll { device, heard: Heard::Refused(_) | Heard::Answered, at } = &message {
-                self.world.log().signs.push((device.clone(), *at));
+            match &message {
+                Urgent::Poll { device, heard: Heard::Refused(_) | Heard::Answered, at } => {
+                    self.world.log().signs.push((device.clone(), *at));
+                }
+                Urgent::Poll { device, at, .. } => self.world.log().misses.push((device.clone(), *at)),
+                Urgent::Line { state, at, .. } => self.world.log().lines_said.push((self.life, self.bus.name, *state, *at)),
+                _ => {}
             }
             let _ = self.doors.urgent.send(message).await;
         }

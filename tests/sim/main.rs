@@ -7,6 +7,7 @@
 //!
 //! Absent on purpose: sockets, ttys, threads and rumqttc, which do not live in virtual time (tests/blackbox has them).
 
+mod brain;
 mod bus;
 mod check;
 mod clock;
@@ -58,6 +59,13 @@ fn disks_that_take_no_writes_kills_and_outages_lose_nothing_unsaid() {
 }
 
 #[test]
+fn who_is_there_what_follows_and_what_is_due_is_as_seen_from_outside() {
+    let long = std::env::var_os("FIELDGATE_LONG").is_some();
+    let some = || if long { FIXED } else { 1..=6 };
+    all(asked().unwrap_or_else(|| some().collect()), Plan::of_the_brain);
+}
+
+#[test]
 fn a_day_without_the_broker_is_accounted_for_to_the_sample() {
     let long = std::env::var_os("FIELDGATE_LONG").is_some();
     let (minutes, poll_ms) = if long { (24 * 60, 10_000) } else { (12, 200) };
@@ -105,8 +113,8 @@ fn the_same_seed_gives_the_same_trace() {
     if asked().is_some() {
         return;
     }
-    for seed in [3, 8] {
-        let (one, two) = (run::run(seed), run::run(seed));
+    for (seed, plan) in [(3, Plan::draw as fn(u64) -> Plan), (8, Plan::draw), (2, Plan::of_the_brain)] {
+        let (one, two) = (run::carry_out(plan(seed)), run::carry_out(plan(seed)));
         let differs = one.trace.iter().zip(&two.trace).position(|(a, b)| a != b);
         let lines = differs.map(|n| (&one.trace[n], &two.trace[n]));
         assert_eq!((one.hash, one.trace.len()), (two.hash, two.trace.len()), "seed {seed}: {lines:?}");

@@ -1,6 +1,6 @@
 //! What a seed means: a small plant and a list of faults with their times. Pure; printed when a seed fails.
 
-use crate::dice::Dice;
+use crate::{brain::Brain, dice::Dice};
 use std::{fmt, time::Duration};
 
 /// What a unit does instead of a good answer.
@@ -84,6 +84,14 @@ pub enum Action {
         days: i64,
         synchronised: bool,
     },
+    /// The same by seconds, away from the truth.
+    ClockShift {
+        seconds: i64,
+    },
+    /// What the first device measures from now on.
+    Level {
+        value: u16,
+    },
     Command {
         device: usize,
         times: u64,
@@ -108,6 +116,8 @@ pub struct Plan {
     pub polls_ms: Vec<u64>,
     pub publishers: u64,
     pub publish_every_ms: u64,
+    /// Rules and schedules, if there are any.
+    pub brain: Option<Brain>,
     pub actions: Vec<(u64, Action)>,
     pub ends_ms: u64,
 }
@@ -127,6 +137,7 @@ impl Plan {
             polls_ms: vec![poll_ms; 3],
             publishers: 1,
             publish_every_ms: 3 * poll_ms,
+            brain: None,
             actions: vec![(from, Action::BrokerDown { for_ms })],
             ends_ms: from + for_ms + 1_000,
         }
@@ -171,6 +182,7 @@ impl Plan {
             polls_ms: (0..polls).map(|_| d.pick(&[300, 500, 1000, 2000])).collect(),
             publishers: d.range(0, 3),
             publish_every_ms: d.pick(&[150, 400, 1000]),
+            brain: None,
             actions: Vec::new(),
             ends_ms: d.range(60_000, 150_000),
         };
@@ -184,7 +196,7 @@ impl Plan {
         plan
     }
 
-    fn action(&self, d: &mut Dice) -> Action {
+    pub fn action(&self, d: &mut Dice) -> Action {
         let line = usize::from(d.percent(40));
         let unit = u8::try_from(d.range(1, u64::from(self.units[line]))).expect("small");
         let for_ms = d.pick(&[500, 2000, 6000, 15_000, 30_000]);
@@ -243,6 +255,7 @@ impl fmt::Display for Plan {
             polls_ms,
             publishers,
             publish_every_ms,
+            brain,
             actions,
             ends_ms,
         } = self;
@@ -251,6 +264,7 @@ impl fmt::Display for Plan {
             "seed {seed}: window {window:?}, ack_within {ack_within:?}, linger {linger:?}, disk_max {disk_max} thinned by {thin_window:?}, units {units:?}"
         )?;
         writeln!(f, "  polls {polls_ms:?} ms, {publishers} publishers every {publish_every_ms} ms, heals at {ends_ms} ms")?;
+        brain.iter().try_for_each(|brain| writeln!(f, "  {brain:?}"))?;
         actions.iter().try_for_each(|(at, action)| writeln!(f, "  {at:>7} {action:?}"))
     }
 }

@@ -1,6 +1,7 @@
 //! One simulation: the plan is carried out, then everything heals, the backlog drains, the process stops in order.
 
 use crate::{
+    brain,
     bus::{Bus, SETPOINT},
     check,
     cloud::Cloud,
@@ -25,10 +26,6 @@ pub struct Outcome {
     pub hash: u64,
     pub figures: check::Figures,
     pub arrivals: Vec<Arrival>,
-}
-
-pub fn run(seed: u64) -> Outcome {
-    carry_out(Plan::draw(seed))
 }
 
 pub fn carry_out(plan: Plan) -> Outcome {
@@ -273,6 +270,8 @@ impl Driver {
             }
             Action::CleanRestart { down_ms } => self.restart(true, down_ms).await,
             Action::ClockStep { days, synchronised } => self.world.step_clock(days, synchronised),
+            Action::ClockShift { seconds } => self.world.shift_clock(seconds, true),
+            Action::Level { value } => self.buses[0].set_word(1, brain::LEVEL, value),
             Action::Command { device, times, expires_ms, dated, read } => self.command(device, times, expires_ms, dated, read),
             Action::Repeat => self.repeat(),
         }
@@ -389,6 +388,8 @@ impl Driver {
     async fn stop(&mut self) {
         self.endpoint.set(None);
         let Some(gateway) = self.gateway.take() else { return };
+        let moves = gateway.store.moves(u32::MAX).expect("what was stored is read");
+        self.world.log().moves = moves.into_iter().rev().map(|(device, row)| (device, row.state, row.cause, row.at)).collect();
         let (drained, highest, sealed) = gateway.stop().await;
         if !drained {
             self.world.violation("a stop in calm weather leaves something unsent");

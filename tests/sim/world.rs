@@ -1,7 +1,7 @@
 //! What everybody in a simulation shares: the clock, the trace, and a log of what really happened, for the checkers.
 
 use fieldgate::{
-    model::{Boot, DeviceId, Settled, Value},
+    model::{Boot, Cause, DeviceId, LineState, Settled, State, Value},
     system::clock::{Clock, Wall},
 };
 use std::{
@@ -45,6 +45,18 @@ pub struct Asked {
     pub orders: Vec<Boot>,
 }
 
+/// What a rule or a schedule had handed to a line, and what the field saw of it.
+#[derive(Debug, Clone)]
+pub struct Handed {
+    pub id: String,
+    pub life: usize,
+    pub at: Boot,
+    pub deadline: Boot,
+    /// Write frames on the wire: value, and whether the unit refused it as "not executed" (6, 10).
+    pub frames: Vec<(u16, bool)>,
+    pub executed: u32,
+}
+
 /// A message at the broker.
 #[derive(Debug, Clone)]
 pub struct Arrival {
@@ -75,6 +87,7 @@ pub struct Log {
     pub life: usize,
     /// One for each life.
     pub epochs: Vec<String>,
+    pub begins: Vec<Boot>,
     pub ends: Vec<End>,
     /// The highest numbers of the last life: telemetry, events.
     pub highest: [u64; 2],
@@ -83,6 +96,14 @@ pub struct Log {
     pub taken: BTreeMap<Name, Taken>,
     /// Signs of life of polled devices that the line took.
     pub signs: Vec<(DeviceId, Boot)>,
+    /// Polls that got no valid answer.
+    pub misses: Vec<(DeviceId, Boot)>,
+    /// What lines said of themselves: the life, the line, whether it is up, since when.
+    pub lines_said: Vec<(usize, &'static str, LineState, Boot)>,
+    /// Every change of a device that the gateway kept, oldest first.
+    pub moves: Vec<(String, State, Option<Cause>, Boot)>,
+    /// In order.
+    pub handed: Vec<Handed>,
     pub receipts: BTreeMap<u64, Settled>,
     pub commands: BTreeMap<String, Asked>,
     /// Which command writes this value.
@@ -127,8 +148,12 @@ impl World {
     }
 
     pub fn step_clock(&self, days: i64, synchronised: bool) {
+        self.shift_clock(days * 86_400, synchronised);
+    }
+
+    pub fn shift_clock(&self, seconds: i64, synchronised: bool) {
         let base = i64::try_from(BASE.ms()).expect("fits");
-        self.wall.offset_ms.store(WALL_MS - base + days * 86_400_000, Ordering::Relaxed);
+        self.wall.offset_ms.store(WALL_MS - base + seconds * 1000, Ordering::Relaxed);
         self.wall.synchronised.store(synchronised, Ordering::Relaxed);
     }
 

@@ -14,6 +14,8 @@ pub enum Need {
     Role(Role),
     /// The device that the address names.
     Device,
+    /// Also nobody; a token that is sent must be known all the same.
+    Anyone,
 }
 
 /// Who asks.
@@ -21,6 +23,12 @@ pub enum Need {
 pub struct Caller {
     pub name: Arc<str>,
     pub rights: Rights,
+}
+
+impl Caller {
+    pub fn is_admin(&self) -> bool {
+        self.rights == Rights::Person(Role::Admin)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -64,11 +72,17 @@ impl Access {
                     Err(Refused::Missing("a token with role = \"device\" for this device"))
                 }
             }
+            (Need::Anyone, _) => Ok(caller.clone()),
             (Need::Role(role), Rights::Person(own)) if *own >= role => Ok(caller.clone()),
             (Need::Role(Role::Viewer), _) => Err(Refused::Missing("role = \"viewer\" or above")),
             (Need::Role(Role::Operator), _) => Err(Refused::Missing("role = \"operator\" or above")),
             (Need::Role(Role::Admin), _) => Err(Refused::Missing("role = \"admin\"")),
         }
+    }
+
+    /// Whether the request says who it is, truly or not.
+    pub fn is_claimed(headers: &HeaderMap) -> bool {
+        headers.contains_key(header::AUTHORIZATION) || headers.contains_key(header::SEC_WEBSOCKET_PROTOCOL)
     }
 
     /// Whether anybody holds this token.

@@ -2,7 +2,7 @@
 
 use super::{Desk, access::Caller, problem::Problem, relay::told, status::limit};
 use crate::{
-    api::{json::plain, requests::command},
+    api::requests::{command, commands::row},
     limits,
     store::{CommandRow, StoreError},
 };
@@ -33,8 +33,12 @@ const WAIT_MOST: Duration = Duration::from_secs(60);
 #[serde(deny_unknown_fields)]
 struct Asked {
     id: Option<String>,
-    device: String,
-    write: Map<String, Value>,
+    device: Option<String>,
+    devices: Option<Vec<String>>,
+    write: Option<Map<String, Value>>,
+    read: Option<Vec<String>>,
+    run: Option<Value>,
+    cancel: Option<String>,
     expires_in_s: Option<u64>,
     /// Answer at its end instead of when it is accepted.
     #[serde(default)]
@@ -64,15 +68,21 @@ pub async fn send(
     Extension(caller): Extension<Caller>,
     body: Bytes,
 ) -> Result<(StatusCode, Json<Value>), Problem> {
-    let asked: Asked = serde_json::from_slice(&body).map_err(|e| Problem::unreadable(format!("a command names device and write: {e}")))?;
-    let Asked { id, device, write, expires_in_s, wait } = asked;
+    let asked: Asked = serde_json::from_slice(&body)
+        .map_err(|e| Problem::unreadable(format!("a command names device and write, or another form of docs/protocol.md: {e}")))?;
+    let Asked { id, device, devices, write, read, run, cancel, expires_in_s, wait } = asked;
+    let ends_all = run.as_ref().is_some_and(|run| ["restart", "reload"].iter().any(|word| run == word));
+    if ends_all && !caller.is_admin() {
+        return Err(Problem::forbidden("restart and reload are for role \"admin\""));
+    }
     let id = id.unwrap_or_else(|| fresh(&desk));
     let expires = expires_in_s.unwrap_or(EXPIRES_IN);
     if !(1..=EXPIRES_MOST).contains(&expires) {
         return Err(Problem::unreadable(format!("`expires_in_s` is a whole number from 1 to {EXPIRES_MOST}")));
     }
     let asked = json!({
-        "id": id, "device": device, "write": write, "from": &*caller.name, "expires_in_ms": expires * 1000, "wait": wait,
+        "id": id, "device": device, "devices": devices.unwrap_or_default(), "write": write.unwrap_or_default(), "read": read,
+        "run": run, "cancel": cancel, "from": &*caller.name, "expires_in_ms": expires * 1000, "wait": wait,
     });
     let within = if wait { WAIT_MOST } else { limits::API_KEPT_WITHIN };
     let Ok(answer) = tokio::time::timeout(within, command::run(&asked, &desk.sources, "api")).await else {
@@ -83,6 +93,27 @@ pub async fn send(
     let Json(answer) = told(answer)?;
     let accepted = answer["phase"] == "accepted";
     Ok((if accepted { StatusCode::ACCEPTED } else { StatusCode::OK }, Json(answer)))
+}
+
+/// What of it was not sent is not to be sent. The answer is how it ended, or stands.
+pub async fn cancel(
+    State(desk): State<Arc<Desk>>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let unknown = || Problem::unknown_command(format!("there is no command {id:?} here"));
+    find(&desk, &id).await?.ok_or_else(unknown)?;
+    let asked = json!({"id": fresh(&desk), "cancel": id, "from": &*caller.name, "expires_in_ms": EXPIRES_IN * 1000});
+    let answer = tokio::time::timeout(WAIT_MOST, command::run(&asked, &desk.sources, "api")).await;
+    let Json(answer) = told(answer.map_err(|_| Problem::not_kept("it could not be remembered, so nothing was cancelled"))?)?;
+    if answer["phase"] != "confirmed" {
+        return Err(Problem::too_late(answer["reason"].as_str().unwrap_or_default()));
+    }
+    // Its end is on its way to the disk.
+    let mut row = row(&find(&desk, &id).await?.ok_or_else(unknown)?);
+    row["cancelled"] = answer["read_back"]["cancelled"].clone();
+    row["sent"] = answer["read_back"]["sent"].clone();
+    Ok(Json(row))
 }
 
 /// An id that nobody had: of this moment, and counted.
@@ -104,12 +135,4 @@ pub(super) async fn read<T: Send + 'static>(what: impl FnOnce() -> Result<T, Sto
         Ok(Err(error)) => Err(Problem::failed(error.to_string())),
         Err(_) => Err(Problem::stopping("the daemon is stopping")),
     }
-}
-
-fn row(c: &CommandRow) -> Value {
-    let values = c.outcome.iter().flat_map(|o| &o.values).map(|(p, v)| (p.to_string(), plain(v)));
-    json!({
-        "id": c.id, "device": c.device, "from": c.source, "phase": c.phase, "received_ms": c.received.0,
-        "reason": c.outcome.as_ref().map_or("", |o| o.reason.as_str()), "values": values.collect::<Map<String, Value>>(),
-    })
 }

@@ -3,7 +3,7 @@
 
 use super::{
     Desk,
-    access::{Caller, Need, Refused},
+    access::{Access, Caller, Need, Refused},
     problem::Problem,
     rates,
 };
@@ -27,6 +27,10 @@ pub struct Gate {
     pub need: Need,
 }
 
+/// Who asks where anyone may. `None`: nobody said.
+#[derive(Clone)]
+pub struct Asker(pub Option<Caller>);
+
 pub async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Response {
     let mut response = match pass(&gate, request).await {
         Ok((request, place)) => {
@@ -49,18 +53,24 @@ pub async fn gate(State(gate): State<Gate>, request: Request, next: Next) -> Res
 async fn pass(gate: &Gate, request: Request) -> Result<(Request, tokio::sync::OwnedSemaphorePermit), Problem> {
     let desk = &gate.desk;
     let (mut parts, body) = request.into_parts();
-    let caller = admit(desk, &parts, gate.need)?;
+    let nobody = gate.need == Need::Anyone && !Access::is_claimed(&parts.headers);
+    let caller = if nobody { None } else { Some(admit(desk, &parts, gate.need)?) };
     let Ok(place) = Arc::clone(&desk.requests).try_acquire_owned() else {
         return Err(Problem::busy("too many requests are being answered").after(Duration::from_secs(1)));
     };
-    let (who, rate) = match (&caller.rights, device_of(&parts)) {
-        (Rights::Person(_), _) | (_, None) => (format!("p {}", caller.name), rates::PERSON),
-        (Rights::Device(_) | Rights::Devices(_), Some(device)) => (format!("d {device}"), rates::DEVICE),
+    let (who, rate) = match (&caller, device_of(&parts)) {
+        // All of them together: they cannot be told apart.
+        (None, _) => ("-".to_owned(), rates::PERSON),
+        (Some(Caller { rights: Rights::Device(_) | Rights::Devices(_), .. }), Some(device)) => (format!("d {device}"), rates::DEVICE),
+        (Some(caller), _) => (format!("p {}", caller.name), rates::PERSON),
     };
     let now = desk.sources.clock.now();
     let taken = desk.rates.lock().unwrap_or_else(PoisonError::into_inner).take(&who, rate, now);
     taken.map_err(|wait| Problem::too_many(format!("at most {} a second, {} at once", rate.a_second, rate.at_once)).after(wait))?;
-    parts.extensions.insert(caller);
+    parts.extensions.insert(Asker(caller.clone()));
+    if let Some(caller) = caller {
+        parts.extensions.insert(caller);
+    }
     let body = if parts.method == Method::POST { Body::from(whole(&parts, body).await?) } else { Body::empty() };
     Ok((Request::from_parts(parts, body), place))
 }

@@ -2,14 +2,14 @@
 //!
 //! ```text
 //!  connection ─► gate (token, rate, size, places) ─► push ─► PushPort ─► engine
-//!                                                ├─► devices, status, commands, letters, past, events ─► engine handle, store
+//!                                                ├─► devices, status, commands, letters, past, events, health, metrics ─► engine handle, store
 //!                                                └─► live: /ws/devices
 //!  connection ─► pages: the files of a browser, without data
 //! ```
 //! Everything runs on one thread with a runtime of its own, so that a flood of requests takes nothing from the lines and the
 //! uplink but its share of a core; reading from the disk has two more threads there.
 //!
-//! Invariants: no route that holds data answers without a token; what a peer sends is bounded in size, time and number before it is looked
+//! Invariants: no route that holds data answers without a token (`/health` says yes or no to anybody, and more to who has one); what a peer sends is bounded in size, time and number before it is looked
 //! at; an error is a problem document (RFC 9457).
 //! Absent on purpose: TLS, log-in, cookies. A page has its token in a header, so no other page can borrow it.
 
@@ -17,9 +17,12 @@ mod access;
 mod commands;
 mod devices;
 mod events;
+mod exposition;
 mod gate;
+mod health;
 mod letters;
 mod live;
+mod metrics;
 mod pages;
 mod past;
 mod problem;
@@ -36,6 +39,7 @@ use super::status::Sources;
 use crate::{config::Api, limits, model::PushPort, system::thread::on_own_thread};
 use access::Access;
 use axum::Router;
+use health::Pulse;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -77,6 +81,7 @@ pub(super) struct Desk {
     requests: Arc<Semaphore>,
     followers: Arc<Semaphore>,
     stop: CancellationToken,
+    pulse: Pulse,
 }
 
 pub struct HttpHandle {
@@ -120,6 +125,7 @@ impl Desk {
             requests: Arc::new(Semaphore::new(limits::API_REQUESTS)),
             followers: Arc::new(Semaphore::new(limits::API_FOLLOWERS)),
             stop,
+            pulse: Pulse::default(),
         }
     }
 }

@@ -40,7 +40,10 @@ problems! {
     unknown_device = NOT_FOUND "unknown-device" "No such device" "name a device of GET /api/v1/devices, or let [api] `unknown` register it";
     no_history = NOT_FOUND "no-history" "Values are not kept here" "add [history] to the configuration";
     unknown_command = NOT_FOUND "unknown-command" "No such command" "do not send it again";
+    too_late = CONFLICT "too-late" "It cannot be cancelled any more" "GET /api/v1/commands/{command} says what came of it";
     unknown_schedule = NOT_FOUND "unknown-schedule" "No such schedule" "GET /api/v1/schedules lists them";
+    unknown_alarm = NOT_FOUND "unknown-alarm" "No such alarm is raised" "GET /api/v1/alarms lists them";
+    unknown_rule = NOT_FOUND "unknown-rule" "No such rule" "GET /api/v1/rules lists them";
     configured = CONFLICT "configured" "The configuration says otherwise" "change it in the file, or only enable or disable it here";
     full = INSUFFICIENT_STORAGE "full" "There is no room for another one" "remove one first";
     unreadable = UNPROCESSABLE_ENTITY "unreadable" "The content cannot be used" "correct it; the same content is refused again";
@@ -69,7 +72,11 @@ impl Problem {
         match code {
             "unreadable" => Problem::unreadable(message),
             "unknown-device" => Problem::unknown_device(message),
+            "unknown-command" => Problem::unknown_command(message),
             "unknown-schedule" => Problem::unknown_schedule(message),
+            "unknown-alarm" => Problem::unknown_alarm(message),
+            "unknown-rule" => Problem::unknown_rule(message),
+            "no-history" => Problem::no_history(message),
             "configured" => Problem::configured(message),
             "rejected" => Problem::unreadable(message),
             "full" => Problem::full(message),

@@ -75,7 +75,7 @@ fn commands(orders: &[WaitingOrder], now: Boot) -> Vec<Value> {
             }
             Action::Read(points) => row["read"] = json!(points),
             // Of the gateway: no device gets one.
-            Action::Run(_) | Action::Acknowledge(_) => {}
+            Action::Run(_) | Action::Acknowledge(_) | Action::Each(_) | Action::Cancel(_) | Action::Own(_) => {}
         }
         row
     };

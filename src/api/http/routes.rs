@@ -5,7 +5,7 @@ use super::{
     access::Need,
     commands, devices, events,
     gate::{Gate, gate},
-    letters, live, pages, past,
+    health, letters, live, metrics, pages, past,
     problem::Problem,
     push, relay, samples, status,
 };
@@ -15,7 +15,7 @@ use axum::{
     extract::State,
     http::HeaderMap,
     middleware::from_fn_with_state,
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, delete, get, post},
 };
 use std::sync::Arc;
 
@@ -48,13 +48,22 @@ pub fn routes() -> Vec<Route> {
         read("/api/v1/commands", get(commands::list)),
         read("/api/v1/commands/{command}", get(commands::one)),
         Route { method: "POST", path: "/api/v1/commands", need: OPERATE, handler: post(commands::send) },
+        Route { method: "DELETE", path: "/api/v1/commands/{command}", need: OPERATE, handler: delete(commands::cancel) },
         read("/api/v1/schedules", get(relay::schedules)),
         read("/api/v1/schedules/{schedule}", get(relay::schedule)),
         Route { method: "POST", path: "/api/v1/schedules", need: OPERATE, handler: post(relay::change_schedules) },
         Route { method: "POST", path: "/api/v1/devices/{id}/maintenance", need: OPERATE, handler: post(relay::maintain) },
+        read("/api/v1/alarms", get(relay::alarms)),
+        Route { method: "POST", path: "/api/v1/alarms/{alarm}/acknowledge", need: OPERATE, handler: post(relay::acknowledge) },
+        read("/api/v1/rules", get(relay::rules)),
+        read("/api/v1/rules/{rule}", get(relay::rule)),
+        Route { method: "POST", path: "/api/v1/rules/{rule}", need: OPERATE, handler: post(relay::switch_rule) },
+        read("/api/v1/caller", get(relay::caller)),
         read("/api/v1/dead-letters", get(letters::list)),
         read("/api/v1/events", get(events::list)),
         read("/ws/devices", get(live::follow)),
+        read("/metrics", get(metrics::page)),
+        Route { method: "GET", path: "/health", need: Need::Anyone, handler: get(health::document) },
     ]
 }
 

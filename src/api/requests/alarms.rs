@@ -1,4 +1,5 @@
-//! `{"alarms":{"all":true}}`: those that are raised, with `all` also those that are over, newest first.
+//! `{"alarms":{"all":true}}`: those that are raised, with `all` also those that are over, newest first; with `"device":ID` of one
+//! device, with `limit` so many at most.
 //! `{"acknowledge":{"id":17,"by":"anna"}}`: somebody has seen it.
 
 use crate::{
@@ -12,9 +13,19 @@ use serde_json::{Value, json};
 /// The newest in an answer: those that are raised are few, and of the past the latest count.
 const SHOWN: u32 = 500;
 
+#[derive(serde::Deserialize)]
+struct Asked {
+    #[serde(default)]
+    all: bool,
+    device: Option<DeviceId>,
+    limit: Option<u32>,
+}
+
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
-    let all = asked.get("all").and_then(Value::as_bool).unwrap_or(false);
-    let rows = match read(sources, !all).await {
+    let Ok(Asked { all, device, limit }) = serde_json::from_value(asked.clone()) else {
+        return refuse("unreadable", "`alarms` has all, the id of a device and limit, or none of them");
+    };
+    let rows = match read(sources, device, !all, limit.unwrap_or(SHOWN).min(SHOWN)).await {
         Ok(rows) => rows,
         Err(refused) => return refused,
     };
@@ -24,9 +35,9 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
 }
 
 /// Reads from the disk.
-async fn read(sources: &Sources, raised: bool) -> Result<Vec<AlarmRow>, Value> {
+async fn read(sources: &Sources, device: Option<DeviceId>, raised: bool, limit: u32) -> Result<Vec<AlarmRow>, Value> {
     let store = sources.store.clone();
-    let rows: Result<Result<_, StoreError>, _> = tokio::task::spawn_blocking(move || store.alarms(None, raised, SHOWN)).await;
+    let rows: Result<Result<_, StoreError>, _> = tokio::task::spawn_blocking(move || store.alarms(device.as_ref(), raised, limit)).await;
     match rows {
         Ok(Ok(rows)) => Ok(rows),
         Ok(Err(error)) => Err(refuse("unreadable", &error.to_string())),
@@ -61,7 +72,7 @@ pub async fn acknowledge(asked: &Value, sources: &Sources) -> Value {
         Ok(wanted) => wanted,
         Err(e) => return refuse("unreadable", &format!("an acknowledgement names id and by: {e}")),
     };
-    let rows = match read(sources, true).await {
+    let rows = match read(sources, None, true, SHOWN).await {
         Ok(rows) => rows,
         Err(refused) => return refused,
     };

@@ -1,14 +1,17 @@
 //! What can be asked on the control socket: one file per request, chosen by the object's first known key.
 
-mod alarms;
+pub(super) mod alarms;
 pub(super) mod command;
+pub(super) mod commands;
 pub(super) mod devices;
+pub(super) mod events;
 mod forget;
 mod frames;
 mod learned;
 mod letters;
 mod lines;
-mod rules;
+pub(super) mod rules;
+pub(super) mod samples;
 pub(super) mod schedules;
 mod site;
 mod status;
@@ -18,8 +21,9 @@ use super::{control::refuse, status::Sources};
 use serde_json::Value;
 
 const KNOWN: &str = "known requests: {\"get\":\"status\"}, {\"get\":\"lines\"}, {\"learned\":{}}, {\"forget\":{\"device\":ID}}, {\"site\":{…}}, \
-     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
-     {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}";
+     {\"frames\":{\"line\":ID}}, {\"command\":{…}}, {\"commands\":{…}}, {\"trace\":{…}}, {\"dead_letters\":{…}}, {\"devices\":{…}}, {\"maintain\":{…}}, \
+     {\"schedules\":{…}}, {\"schedule\":{…}}, {\"rules\":{}}, {\"rule\":{…}}, {\"alarms\":{}}, {\"acknowledge\":{…}}, \
+     {\"samples\":{…}}, {\"events\":{}}";
 
 pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     if let Some(asked) = asked.get("site") {
@@ -27,6 +31,9 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("command") {
         return command::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("commands") {
+        return commands::answer(asked, sources).await;
     }
     if let Some(asked) = asked.get("trace") {
         return trace::answer(asked, sources).await;
@@ -57,6 +64,12 @@ pub async fn answer(asked: &Value, sources: &Sources) -> Value {
     }
     if let Some(asked) = asked.get("acknowledge") {
         return alarms::acknowledge(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("samples") {
+        return samples::answer(asked, sources).await;
+    }
+    if let Some(asked) = asked.get("events") {
+        return events::answer(asked, sources).await;
     }
     if asked.get("dead_letters").is_some() {
         return letters::answer(asked, sources).await;

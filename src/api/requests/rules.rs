@@ -36,6 +36,7 @@ fn action(action: &RuleAction) -> Value {
         RuleAction::Write { device, point, value } => json!({"write": {"device": device, "point": point, "value": plain(value)}}),
         RuleAction::Alarm { severity, text } => json!({"alarm": {"severity": severity, "text": text}}),
         RuleAction::Publish { topic, payload, retain } => json!({"publish": {"topic": topic, "payload": payload, "retain": retain}}),
+        RuleAction::Webhook(name) => json!({"webhook": name}),
     }
 }
 

@@ -1,4 +1,6 @@
-// Graphics from what came since the page was opened: a line for a row, a bar of states, a chart. Own code; a gap stays a gap.
+// Graphics: a line for a row, a bar of states, a chart. Own code; a gap stays a gap.
+//
+// A series has [moment, value] or, where one stands for many, [moment, mean, least, greatest].
 
 import { svg, attr } from "./parts.js";
 import { LETTER, decimals, reading, time } from "./words.js";
@@ -20,7 +22,7 @@ export function parts(series) {
 // The range of the values, never so narrow that noise is drama.
 function range(series) {
   let low = Infinity, high = -Infinity;
-  for (const [, v] of series) { low = Math.min(low, v); high = Math.max(high, v); }
+  for (const [, v, least = v, greatest = v] of series) { low = Math.min(low, least); high = Math.max(high, greatest); }
   const step = 10 ** -Math.max(...series.slice(-24).map(([, v]) => decimals(v)));
   const least = Math.max(Math.abs(high) * 0.01, 5 * step);
   if (high - low < least) { const mid = (high + low) / 2; low = mid - least / 2; high = mid + least / 2; }
@@ -93,7 +95,7 @@ export function setChart(node, series, { name, unit, from, to, stale }) {
   const bottom = 22, top = 12;
   node.replaceChildren();
   if (!series.length) {
-    attr(node, { "aria-label": `${name}: nothing came yet` });
+    attr(node, { "aria-label": `${name}: nothing is known of this time` });
     return;
   }
   const [low, high] = range(series), room = (high - low) * 0.08;
@@ -111,6 +113,8 @@ export function setChart(node, series, { name, unit, from, to, stale }) {
     node.append(svg("text", { x: x(from + (to - from) * i / times), y: height - 4, "text-anchor": anchor }, time(from + (to - from) * i / times, to, to - from < 600_000)));
   }
   for (const part of parts(series)) {
+    const wide = part.filter((p) => p.length > 2);
+    if (wide.length > 1) node.append(svg("path", { class: "band", d: `${path([...wide.map((p) => [x(p[0]), y(p[3])]), ...wide.reverse().map((p) => [x(p[0]), y(p[2])])])}Z` }));
     if (part.length === 1) node.append(svg("circle", { class: "dot", cx: x(part[0][0]), cy: y(part[0][1]), r: 2 }));
     else node.append(svg("path", { class: "line", d: path(part.map(([t, v]) => [x(t), y(v)])) }));
   }

@@ -1,9 +1,10 @@
-// One device: how it stands and on what evidence, the last day, values as they come, its past, what it says of itself.
+// One device: how it stands and on what evidence, the last day, values as they come and as they were, its alarms, its past, what it says
+// of itself.
 
-import { attr, card, deviceAt, el, link, pill, say, setPill, show, trouble } from "./parts.js";
+import { attr, card, deviceAt, el, glyph, link, pill, say, setGlyph, setPill, show, trouble } from "./parts.js";
 import { chart, setChart, setSpark, setTimeline, slotsSaid, spark, timeline } from "./charts.js";
-import { ago, cause, count, exact, heardBy, look, many, percent, phase, plain, reading, span, time, why, word, age } from "./words.js";
-import { ask, changeCount, changed, first, known, now, since, sorted, watch } from "./gateway.js";
+import { ago, cause, count, exact, heardBy, look, many, percent, phase, plain, reading, span, time, urgency, why, word, age } from "./words.js";
+import { acknowledge, ask, changeCount, changed, first, known, mayOperate, now, since, sorted, watch } from "./gateway.js";
 import { open as goto } from "./main.js";
 
 const REFRESH = 30_000;
@@ -12,8 +13,8 @@ export function open(main, id) {
   const back = link("/", "small tap", "\u2190 ", el("span", "", "Overview")), state = pill("unknown", "unknown"), said = el("p", "soft said");
   const head = el("header", "stack tight", back, el("div", "title", el("h1", "", id), state), said);
   const gone = el("section", "card", el("p", "", `There is no device ${id} here.`), link("/devices", "btn", "All devices"));
-  const day = dayPart(), values = valuesPart(id), wire = wirePart(), attributes = attributesPart(), past = pastPart(), commands = commandsPart();
-  const body = el("div", "stack", day.node, el("div", "two", el("div", "stack", values.chartNode, values.node), el("div", "stack", wire.node, attributes.node)), el("div", "two even", past.node, commands.node));
+  const alarms = alarmsPart(id), day = dayPart(), values = valuesPart(id), wire = wirePart(), attributes = attributesPart(), past = pastPart(), commands = commandsPart();
+  const body = el("div", "stack", alarms.node, day.node, el("div", "two", el("div", "stack", values.chartNode, values.node), el("div", "stack", wire.node, attributes.node)), el("div", "two even", past.node, commands.node));
   const failed = el("div");
   main.append(head, gone, failed, body);
   show(gone, false);
@@ -59,9 +60,10 @@ export function open(main, id) {
       say(back.lastChild, device.line ?? "Overview");
       setPill(state, look(device), word(device));
       say(said, sentence(device, card_, lost));
+      alarms.draw(lost);
       values.draw(device, lost);
     },
-    key: (key) => (key === "[" ? move(-1) : key === "]" ? move(1) : false),
+    key: (key) => (key === "[" ? move(-1) : key === "]" ? move(1) : values.key(key)),
     close() { watch([]); },
   };
 }
@@ -74,6 +76,56 @@ function sentence(device, more, lost) {
   const name = word(device) === "maintenance" ? "In maintenance" : word(device)[0].toUpperCase() + word(device).slice(1);
   const from = `${name} since ${time(device.since, now())}${lost ? "" : `, for ${span(since(device.since))}`}`;
   return `${heard}${answers} ${from}${because && device.state !== "online" ? `: ${because}` : ""}.`;
+}
+
+// ---- what is raised, and the word of a person: I have seen it ----
+
+function alarmsPart(id) {
+  const { node } = card("Alarms"), list = el("ul", "alarms"), rows = new Map();
+  node.append(list);
+  show(node, false);
+  function row(first) {
+    const mark = glyph("unknown"), head = el("p"), what = el("b"), about = el("p", "small num"), error = attr(el("p", "error small"), { role: "alert" });
+    const button = el("button", "btn", "Acknowledge"), why = el("p", "small", "Operators may acknowledge it.");
+    head.append(what);
+    const r = { node: attr(el("li", "", mark, head, about, button, why, error), { tabindex: -1 }), mark, what, about, button, why, alarm: first };
+    button.addEventListener("click", async () => {
+      attr(button, { disabled: "" });
+      say(button, "Acknowledging");
+      say(error, "");
+      try {
+        await acknowledge(r.alarm);
+        r.node.focus({ preventScroll: true });
+      } catch (problem) {
+        say(error, [problem.detail || problem.title, problem.remedy].filter(Boolean).join(": "));
+      }
+      attr(button, { disabled: null });
+      say(button, "Acknowledge");
+      changed();
+    });
+    return r;
+  }
+  return {
+    node,
+    draw(lost) {
+      const mine = known.alarms.filter((a) => a.device === id);
+      show(node, mine.length > 0);
+      for (const alarm of mine) {
+        const r = rows.get(alarm.id) ?? row(alarm), seen = alarm.state === "acknowledged";
+        if (!rows.has(alarm.id)) { rows.set(alarm.id, r); list.append(r.node); }
+        r.alarm = alarm;
+        setGlyph(r.mark, urgency(alarm.severity));
+        say(r.what, alarm.reason || plain(alarm.alarm));
+        const name = alarm.rule ? `rule ${alarm.rule}` : plain(alarm.alarm), for_ = lost ? "" : `, for ${span(since(alarm.at_ms))}`;
+        say(r.about, `${alarm.severity}, ${name}, since ${time(alarm.at_ms, now())}${for_}${seen ? `, seen by ${alarm.acknowledged_by}` : ""}`);
+        show(r.button, !seen && mayOperate());
+        show(r.why, !seen && !mayOperate());
+        if (lost) attr(r.button, { disabled: "", title: "The gateway cannot be reached" });
+        else if (r.button.title) attr(r.button, { disabled: null, title: null });
+      }
+      for (const [key, r] of rows) if (!mine.some((a) => a.id === key)) { r.node.remove(); rows.delete(key); }
+    },
+  };
 }
 
 // ---- the last day ----
@@ -99,12 +151,23 @@ function dayPart() {
   };
 }
 
-// ---- values, and a chart of one of them from what came since the page was opened ----
+// ---- values, and a chart of one of them: its past where the gateway keeps it, else what came since the page was opened ----
+
+const RANGES = [["1 h", 3_600_000], ["24 h", 86_400_000], ["7 d", 7 * 86_400_000]];
+const PARTS = 240;
 
 function valuesPart(id) {
   const opened = now(), picture = chart(), title = el("h2", "", "Values"), figure = el("span", "big num");
-  const since_ = el("span", "small ranges");
-  const chartNode = el("section", "card", el("header", "", title, figure, since_), picture);
+  const since_ = el("span", "small"), choice = attr(el("span", "ranges"), { role: "group", "aria-label": "Range of the chart" });
+  const numbers = numbersPart();
+  const chartNode = el("section", "card", el("header", "", title, figure, choice, since_), picture, numbers.node);
+  const buttons = RANGES.map(([text]) => {
+    const button = el("button", "btn", text.replace(" ", "\u00a0"));
+    button.addEventListener("click", () => range(text));
+    choice.append(button);
+    return button;
+  });
+  show(choice, false);
   const every = el("span", "small"), { node } = card("Live values", every, "card flush");
   const headings = ["Point", "Value", "Since opened", "Read"].map((text, n) => attr(el("th", n === 1 ? "right" : n === 2 ? "wide-only" : "", text), { scope: "col" }));
   const table = el("table", "points", el("thead", "", el("tr", "", ...headings)));
@@ -113,6 +176,38 @@ function valuesPart(id) {
   node.append(table, none, still);
   const known_ = new Map();
   let cards = new Map(), chosen = decodeURIComponent(location.hash.slice(1)), drawnAt = 0;
+  const said = new URLSearchParams(location.search).get("range");
+  let ranged = RANGES.find(([text]) => text.replace(" ", "") === said) ?? RANGES[0];
+  // What is known of the past: of which point and range, asked when, its slots. `kept`: whether anything is, once that is known.
+  let past = { of: "", at: 0, slots: [], until: 0 }, kept = null, asking = false;
+
+  function range(text) {
+    ranged = RANGES.find(([name]) => name === text);
+    history.replaceState(history.state, "", `?range=${text.replace(" ", "")}${location.hash}`);
+    drawnAt = 0;
+    changed();
+  }
+  async function refreshPast(point) {
+    const [text, ms] = ranged, of = `${point} ${text}`;
+    const fresh = past.of === of && Date.now() - past.at < (ms > 3_600_000 ? 60_000 : 15_000);
+    if (fresh || asking || kept === false || known.link !== "live") return;
+    asking = true;
+    // From a whole step on, so that the slots stay where they are.
+    const to = now(), step = ms / PARTS, from = (Math.ceil(to / step) - PARTS) * step;
+    try {
+      const found = await ask(`devices/${encodeURIComponent(id)}/samples?from=${from}&to=${from + ms}&slots=${PARTS}&points=${point}`);
+      const slot = ([at, least, mean, greatest]) => [Math.min(at + step / 2, to), mean, ...(greatest > least ? [least, greatest] : [])];
+      past = { of, at: Date.now(), slots: (found.points[point] ?? []).map(slot), until: to };
+      kept = true;
+    } catch (problem) {
+      if (problem.code === "no-history") kept = false;
+      past = { ...past, of, at: Date.now() };
+    } finally {
+      asking = false;
+      drawnAt = 0;
+      changed();
+    }
+  }
 
   function pick(point) {
     chosen = point;
@@ -158,10 +253,27 @@ function valuesPart(id) {
       drawnAt = performance.now();
       say(title, point);
       say(figure, `${reading(v.value, had.decimals.get(point))}${v.unit && v.value !== null ? `\u00a0${v.unit}` : ""}`);
-      const series = had.series.get(point) ?? [];
-      const to = lost ? known.lostAt : now(), from = Math.min(series[0]?.[0] ?? opened, to - 60_000);
+      const live = had.series.get(point) ?? [], to = lost ? known.lostAt : now();
+      refreshPast(point);
+      show(choice, kept === true);
+      if (kept) {
+        const [text, ms] = ranged, is = past.of === `${point} ${text}`;
+        buttons.forEach((b, n) => attr(b, { "aria-pressed": String(RANGES[n] === ranged) }));
+        say(since_, is ? past.slots.length ? "" : `nothing is kept of the last ${text}` : "asking for the past");
+        // What came since the last question follows behind it.
+        const series = is ? [...past.slots, ...live.filter(([t]) => t >= past.until)] : [];
+        setChart(picture, series, { name: point, unit: v.unit, from: to - ms, to, stale });
+        return numbers.draw(series, v.unit);
+      }
+      const from = Math.min(live[0]?.[0] ?? opened, to - 60_000);
       say(since_, `since ${time(opened, now(), true)}, when this page was opened`);
-      setChart(picture, series, { name: point, unit: v.unit, from, to, stale });
+      setChart(picture, live, { name: point, unit: v.unit, from, to, stale });
+      numbers.draw(live, v.unit);
+    },
+    key(key) {
+      if (!kept || !RANGES[key - 1]) return false;
+      range(RANGES[key - 1][0]);
+      return true;
     },
   };
   function shown(had) {
@@ -169,6 +281,27 @@ function valuesPart(id) {
     const point = first(had);
     return ["number", "boolean"].includes(typeof had?.points.get(point)?.value) ? point : undefined;
   }
+}
+
+// The same numbers as text, for who cannot see the chart and for copying. Made when it is unfolded.
+function numbersPart() {
+  const body = attr(el("div"), { tabindex: 0, role: "region", "aria-label": "The numbers of the chart" });
+  const node = el("details", "numbers", el("summary", "", "The numbers"), body);
+  let series = [], unit = "";
+  function fill() {
+    if (!node.open) return body.replaceChildren();
+    const many_ = series.some((p) => p.length > 2), heads = ["Time", many_ ? "Mean" : "Value", ...(many_ ? ["Least", "Greatest"] : [])];
+    const head = el("tr", "", ...heads.map((text, n) => attr(el("th", n ? "right" : "", n === 1 && unit ? `${text}, ${unit}` : text), { scope: "col" })));
+    const cell = (v) => el("td", "right", v === undefined ? "" : reading(v));
+    const rows = [...series].reverse().map(([t, v, least, greatest]) => el("tr", "", el("td", "", exact(t)), cell(v), ...(many_ ? [cell(least), cell(greatest)] : [])));
+    body.replaceChildren(el("table", "", el("thead", "", head), el("tbody", "", ...rows)));
+  }
+  node.addEventListener("toggle", fill);
+  return {
+    node,
+    // What is being read does not move: it is made anew when it is unfolded again.
+    draw(all, of) { [series, unit] = [all, of]; },
+  };
 }
 
 // ---- lists ----

@@ -10,7 +10,7 @@ const QUIET = 12_000, HIDDEN = 30_000, DRAWN = 250, SERIES = 600, WAITS = [1, 2,
 const KEY = "fieldgate-token";
 
 export const known = {
-  gateway: "", version: "", clock: "", devices: new Map(), lines: new Map(), maintenance: new Map(), status: null, events: null,
+  gateway: "", version: "", clock: "", devices: new Map(), lines: new Map(), maintenance: new Map(), status: null, events: null, alarms: [], role: "viewer",
   values: new Map(), listed: false,
   link: "connecting", // live, connecting, lost
   heardAt: Date.now(), // by the clock of this page
@@ -67,7 +67,7 @@ export function forget(why = "none") {
   sessionStorage.removeItem(KEY);
   localStorage.removeItem(KEY);
   known.refused = why;
-  Object.assign(known, { listed: false, status: null, events: null, gateway: "" });
+  Object.assign(known, { listed: false, status: null, events: null, alarms: [], role: "viewer", gateway: "" });
   known.devices.clear();
   known.values.clear();
   hangUp();
@@ -77,12 +77,13 @@ export function forget(why = "none") {
 
 // ---- questions ----
 
-// Rejects with a problem: { status, title, detail, remedy, code }; status 0: the gateway was not reached.
-export async function ask(path) {
+// Rejects with a problem: { status, title, detail, remedy, code }; status 0: the gateway was not reached. With POST it is told
+// to do something.
+export async function ask(path, method = "GET") {
   const used = token;
   let response, body = {};
   try {
-    response = await fetch(`/api/v1/${path}`, { headers: { Authorization: `Bearer ${used}` }, cache: "no-store", signal: AbortSignal.timeout(10_000) });
+    response = await fetch(`/api/v1/${path}`, { method, headers: { Authorization: `Bearer ${used}` }, cache: "no-store", signal: AbortSignal.timeout(10_000) });
     body = await response.json();
   } catch (error) {
     if (!response || response.ok) throw { status: 0, title: "The gateway was not reached", detail: String(error.message ?? error), code: "not-reached" };
@@ -165,6 +166,7 @@ function take(message) {
       known.listed = true;
       sayWatch();
       refreshEvents();
+      ask("caller").then((caller) => { known.role = caller.role; changed(); }, () => {});
       break;
     case "device_update":
       for (const d of message.devices) {
@@ -196,6 +198,8 @@ function takeLines(lines) {
 const answers = [];
 export const answerTimes = answers;
 function takeStatus(status) {
+  // An alarm of a rule moves no device.
+  if (known.listed && known.status?.alarms.unseen !== status.alarms.unseen) refreshEvents();
   known.status = status;
   known.gateway = status.gateway.id;
   known.version = status.gateway.version;
@@ -228,6 +232,16 @@ function soon() {
 export function refreshEvents() {
   eventsAt = Date.now();
   ask("events?limit=60").then((found) => { known.events = found.events; changed(); }, () => {});
+  refreshAlarms();
+}
+
+// ---- alarms that are raised, and the word of a person: I have seen it ----
+
+export const mayOperate = () => known.role !== "viewer";
+const refreshAlarms = () => ask("alarms?limit=500").then((found) => { known.alarms = found.alarms; changed(); }, () => {});
+export async function acknowledge(alarm) {
+  await ask(`alarms/${alarm.id}/acknowledge`, "POST");
+  await refreshAlarms();
 }
 
 // ---- values of the devices that are on the screen ----

@@ -99,7 +99,7 @@ forgetButton.addEventListener("click", () => forget());
 const keysButton = el("button", "btn quiet");
 let keys = localStorage.getItem("fieldgate-keys") !== "off";
 const paintKeys = () => say(keysButton, `Keys: ${keys ? "on" : "off"}`);
-keysButton.title = "g o overview, g d devices, / search, j k rows, [ ] previous and next device, t theme, esc back";
+keysButton.title = "g o overview, g d devices, / search, j k rows, [ ] previous and next device, 1 2 3 range of the chart, t theme, esc back";
 keysButton.addEventListener("click", () => {
   keys = !keys;
   localStorage.setItem("fieldgate-keys", keys ? "on" : "off");

@@ -2,11 +2,11 @@
 
 import { attr, bar, card, deviceAt, el, glyph, link, pill, say, setBar, setGlyph, setPill, show } from "./parts.js";
 import { setSpark, spark } from "./charts.js";
-import { byName, bytes, count, event, look, many, plain, rank, span, time, exact, why, word } from "./words.js";
+import { byName, bytes, count, event, look, many, plain, rank, span, time, exact, urgency, why, word } from "./words.js";
 import { answerTimes, known, lasts, now, since, sorted, watch } from "./gateway.js";
 import { fetchBars, list, more } from "./rows.js";
 
-const ROWS = 24, EVENTS = 14;
+const ROWS = 24, EVENTS = 14, URGENT = ["critical", "warning", "info"];
 
 export function open(main) {
   const verdict = verdictPart(), vitals = vitalsPart(), lines = linesPart(), events = eventsPart();
@@ -32,7 +32,9 @@ export function judge(devices) {
   const lines = [...known.lines.values()].filter((l) => l.state === "down");
   const uplinks = (known.status?.uplinks ?? []).filter((u) => u.state === "down");
   const files = (known.status?.store ?? []).filter((f) => !["ok", "slow"].includes(f.state));
-  const things = offline.length + lines.length + uplinks.length + files.length;
+  // Those of devices show in their states.
+  const alarms = known.alarms.filter((a) => a.rule && a.state === "raised").sort((a, b) => URGENT.indexOf(a.severity) - URGENT.indexOf(b.severity));
+  const things = offline.length + lines.length + uplinks.length + files.length + alarms.length;
   const said = [];
   for (const l of lines) {
     const unseen = devices.filter((d) => d.line === l.id && d.state === "unknown").length;
@@ -48,8 +50,16 @@ export function judge(devices) {
     const rest = !more && d.line && others.length ? (answer === others.length ? ` ${others.length === 1 ? "The other one" : `The other ${others.length}`} on its line ${others.length === 1 ? "answers" : "answer"}.` : ` ${answer} of the other ${others.length} on its line ${answer === 1 ? "answers" : "answer"}.`) : "";
     said.push(ages + more + rest);
   }
+  if (alarms.length) {
+    const [a] = alarms, more = alarms.length > 1 ? ` ${many(alarms.length - 1, "more alarm")} ${alarms.length === 2 ? "waits" : "wait"}.` : "";
+    said.push(`${a.device}: ${a.reason}, for ${span(since(a.at_ms))}.${more}`);
+  }
   const text = said.join(" ");
-  if (things > 1 && things > offline.length) return { state: "offline", head: `${things} things need you`, text, device: offline[0] };
+  if (alarms.length && things === alarms.length) {
+    const state = urgency(alarms[0].severity) === "offline" ? "offline" : "suspect";
+    return { state, head: alarms.length === 1 ? "1 alarm needs you" : `${count(alarms.length)} alarms need you`, text, device: known.devices.get(alarms[0].device) };
+  }
+  if (things > 1 && things > offline.length) return { state: "offline", head: `${things} things need you`, text, device: offline[0] ?? known.devices.get(alarms[0]?.device) };
   if (offline.length) return { state: "offline", head: offline.length === 1 ? "1 device needs you" : `${count(offline.length)} devices need you`, text, device: offline[0] };
   if (lines.length) return { state: "offline", head: lines[0].id === "mqtt" ? "The local broker is down" : `Line ${lines[0].id} is down`, text };
   if (uplinks.length) return { state: "offline", head: `${uplinks[0].id} is down`, text };

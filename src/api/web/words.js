@@ -103,7 +103,17 @@ export function event(e) {
     case "line": return at({ up: "online", down: "offline" }[e.state] ?? "unknown", e.line, `line ${e.state}${e.reason ? `: ${e.reason}` : ""}`);
     case "registered": return at("online", e.device, `registered, heard by ${e.via.toUpperCase()}`);
     case "changed": return at("online", e.device, Object.entries(e.attributes).map(([k, v]) => (v === null ? `no ${plain(k)} any more` : `${plain(k)} ${v}`)).join(", "));
-    case "alarm": return at(e.raised ? "suspect" : "online", e.device, `${plain(e.alarm)} ${e.raised ? "raised" : "cleared"}${e.reason ? `: ${e.reason}` : ""}`);
+    case "alarm": {
+      const name = e.rule ? `${e.alarm} ${e.rule}` : plain(e.alarm);
+      if (e.raised && e.by) return at("online", e.device, `${name} acknowledged by ${e.by}`);
+      return at(e.raised ? urgency(e.severity) : "online", e.device, `${name} ${e.raised ? "raised" : "cleared"}${e.reason ? `: ${e.reason}` : ""}`);
+    }
+    case "rule": return at("suspect", e.rule, `told webhook ${e.webhook}${e.reason ? `: ${e.reason}` : ""}`);
+    case "uplink": {
+      const times = e.changes > 1 ? `, ${count(e.changes)} changes` : "";
+      if (e.state === "down") return at("offline", e.uplink, `down${e.reason ? `: ${e.reason}` : ""}${times}`);
+      return at("online", e.uplink, `up${e.down_for_ms === null ? "" : ` after ${span(e.down_for_ms / 1000)}`}${times}`);
+    }
     case "maintenance": return at("maint", e.device, e.on ? `put into maintenance${e.by ? ` by ${e.by}` : ""}` : "judged again");
     case "command": {
       const values = Object.entries(e.values ?? {}).map(([k, v]) => `${k} = ${reading(v)}`).join(", ");
@@ -118,4 +128,5 @@ export function event(e) {
     default: return at("unknown", "", plain(e.type));
   }
 }
+export const urgency = (severity) => ({ critical: "offline", warning: "suspect" })[severity] ?? "unknown";
 export const phase = (p) => ({ confirmed: "online", failed: "offline", rejected: "offline", expired: "suspect", unknown: "unknown" })[p] ?? "suspect";

@@ -40,7 +40,7 @@ fn order(config: &Config, device: &Device, action: Action, expires: Duration) ->
     engine::command_rules(config).admit(now, command, is_device_of(config, device), Clock::Real.reading(), &mut out);
     match out.pop() {
         Some(Effect::Dispatch(order)) => Ok(order),
-        Some(Effect::Done { outcome, .. }) => Err(outcome.reason),
+        Some(Effect::Done { outcome, .. } | Effect::Part { outcome, .. }) => Err(outcome.reason),
         None => Err("it was not accepted".into()),
     }
 }

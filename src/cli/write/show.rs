@@ -116,14 +116,18 @@ fn body(wish: &Wish, end: &End) -> serde_json::Value {
     })
 }
 
-pub fn end(out: &Out, wish: &Wish, end: &End) -> ExitCode {
-    let phase = end.phase.unwrap_or(Phase::Unknown);
-    let code = match phase {
+pub const fn code(phase: Phase) -> u8 {
+    match phase {
         Phase::Confirmed | Phase::Accepted | Phase::Sent => 0,
         Phase::Failed | Phase::Expired => 1,
         Phase::Rejected => EXIT_REFUSED,
         Phase::Unknown => EXIT_UNKNOWN,
-    };
+    }
+}
+
+pub fn end(out: &Out, wish: &Wish, end: &End) -> ExitCode {
+    let phase = end.phase.unwrap_or(Phase::Unknown);
+    let code = code(phase);
     if out.json {
         out.say(&body(wish, end).to_string());
         return ExitCode::from(code);

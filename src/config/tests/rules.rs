@@ -76,6 +76,11 @@ fn what_is_wrong_with_a_rule_is_said_at_its_place() {
     // A message may register any device.
     mqtt("write = { device = \"plug\", point = \"power\", value = \"ON\" }", &[]);
     mqtt("alarm = [1]", &["wrong-type 3:9+3"]);
+    rule(&with("webhook = \"ops\""), &["unknown-target 3:11+5"]);
+    rule(&with("webhook = { name = \"ops\" }"), &["wrong-type 3:11+16"]);
+    let hook = "[webhook.ops]\nurl = \"https://example.com/\"\nsecret = { env = \"HOOK\" }\n";
+    rule(&format!("{}\n{hook}", with("webhook = \"op\"")), &["unknown-target 3:11+4"]);
+    rule(&format!("{}\n{hook}", with("then = [{ webhook = \"ops\" }]")), &[]);
 }
 
 #[test]

@@ -84,7 +84,7 @@ impl Orders {
     }
 
     fn refuse(&mut self, at: Boot, order: Order, reason: String) {
-        let outcome = Outcome { phase: Phase::Rejected, reason, values: BTreeMap::new() };
+        let outcome = Outcome::new(Phase::Rejected, reason);
         self.done.push_back(WriteDone { id: order.id, device: order.device, outcome, at });
     }
 
@@ -254,7 +254,7 @@ impl Active {
         let partly = phase != Phase::Confirmed && !self.written.is_empty();
         let names: Vec<&str> = self.written.iter().map(PointId::as_str).collect();
         let reason = if partly { format!("{reason} (written: {})", names.join(", ")) } else { reason };
-        Outcome { phase, reason, values: self.values.clone() }
+        Outcome::new(phase, reason).with(self.values.clone())
     }
 }
 
@@ -268,7 +268,7 @@ fn steps(device: &Framed, order: &Order) -> Result<VecDeque<Step>, String> {
             }
             Ok([Step::Read { wanted: points.clone() }].into())
         }
-        Action::Run(_) => Err("there is nothing to do".into()),
+        Action::Run(_) | Action::Own(_) | Action::Cancel(_) | Action::Each(_) => Err("there is nothing to do".into()),
         Action::Write(values) if values.is_empty() => Err("there is nothing to do".into()),
         Action::Write(values) => values.iter().map(|(id, value)| step(device, id, value)).collect(),
         Action::Acknowledge(_) => Err("this is nothing that a device does".into()),

@@ -111,7 +111,7 @@ impl Orders {
         }
         orders.close();
         while let Some(order) = orders.recv().await {
-            me.done(&order, Outcome { phase: Phase::Failed, reason: "the gateway stops".into(), values: BTreeMap::new() }).await;
+            me.done(&order, Outcome::new(Phase::Failed, "the gateway stops")).await;
         }
         while under_way.join_next().await.is_some() {}
     }
@@ -120,11 +120,7 @@ impl Orders {
         let outcome = tokio::select! {
             biased;
             outcome = self.outcome(&order) => outcome,
-            () = stop.cancelled() => Outcome {
-                phase: Phase::Unknown,
-                reason: "the gateway stopped before the device answered".into(),
-                values: BTreeMap::new(),
-            },
+            () = stop.cancelled() => Outcome::new(Phase::Unknown, "the gateway stopped before the device answered"),
         };
         self.done(&order, outcome).await;
     }
@@ -244,7 +240,7 @@ async fn before<T>(what: impl Future<Output = T>, end: impl Future<Output = ()>)
 }
 
 fn ended(phase: Phase, reason: impl Into<String>) -> Outcome {
-    Outcome { phase, reason: reason.into(), values: BTreeMap::new() }
+    Outcome::new(phase, reason)
 }
 
 /// The least certain part decides.
@@ -259,7 +255,7 @@ fn together(ends: Vec<End>) -> Outcome {
     let mut reasons: Vec<&str> = ends.iter().map(|end| end.reason.as_str()).filter(|reason| !reason.is_empty()).collect();
     reasons.dedup();
     let reason = reasons.join("; ");
-    Outcome { phase, reason, values: ends.into_iter().filter_map(|end| end.value).collect() }
+    Outcome::new(phase, reason).with(ends.into_iter().filter_map(|end| end.value).collect())
 }
 
 impl Commands {

@@ -32,7 +32,7 @@ impl Letter {
     }
 
     fn end(self, phase: Phase, reason: &str, at: Boot) -> WriteDone {
-        let outcome = Outcome { phase, reason: reason.to_owned(), values: BTreeMap::new() };
+        let outcome = Outcome::new(phase, reason);
         WriteDone { id: self.order.id, device: self.order.device, outcome, at }
     }
 }
@@ -62,6 +62,15 @@ impl Mailbox {
 
     pub fn has(&self, device: &DeviceId, id: &CommandId) -> bool {
         self.devices.get(device).is_some_and(|w| w.iter().any(|l| l.order.id == *id))
+    }
+
+    /// Takes back what the device has not fetched. `false`: it may know of it.
+    pub fn recall(&mut self, device: &DeviceId, id: &CommandId) -> bool {
+        let is_here = self.devices.get(device).is_some_and(|w| w.iter().any(|l| l.order.id == *id && !l.fetched));
+        if is_here {
+            self.remove(device, id);
+        }
+        is_here
     }
 
     pub fn remove(&mut self, device: &DeviceId, id: &CommandId) {
@@ -119,6 +128,20 @@ mod tests {
             deadline: Boot::from_ms(deadline_s * 1000),
             verify: vec![],
         }
+    }
+
+    #[test]
+    fn only_what_was_not_fetched_is_taken_back() {
+        let (mut box_, pump) = (Mailbox::default(), DeviceId::parse("pump").unwrap());
+        let id = |n: u64| CommandId::parse(&n.to_string()).unwrap();
+        box_.put(order(1, "pump", 60)).unwrap();
+        assert!(!box_.recall(&pump, &id(2)) && !box_.recall(&DeviceId::parse("valve").unwrap(), &id(1)));
+        assert!(box_.recall(&pump, &id(1)));
+        assert_eq!(box_.fetch(&pump, Boot::from_ms(1000)), []);
+        box_.put(order(3, "pump", 60)).unwrap();
+        box_.fetch(&pump, Boot::from_ms(1000));
+        assert!(!box_.recall(&pump, &id(3)), "the device may be at it");
+        assert!(box_.has(&pump, &id(3)));
     }
 
     fn ids(orders: &[WaitingOrder]) -> Vec<&str> {

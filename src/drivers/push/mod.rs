@@ -24,7 +24,7 @@ use crate::{
     limits,
     model::{
         Boot, Bulk, ClockReading, DeadLetter, DeviceId, EvidenceKind, OrderPort, PushAnswer, PushAsk, PushPort, PushRefusal, PushWhat,
-        Pushed, Reading, Receipt, Settled, Urgent, Value, WaitingOrder, WriteDone,
+        Pushed, Reading, RecallPort, Receipt, Settled, Urgent, Value, WaitingOrder, WriteDone,
     },
     system::{clock::Clock, receipt::awaited},
 };
@@ -50,6 +50,7 @@ pub type Offsets = Arc<dyn Fn() -> ClockReading + Send + Sync>;
 
 pub struct PushHandle {
     pub orders: OrderPort,
+    pub recall: RecallPort,
     pub port: PushPort,
 }
 
@@ -78,7 +79,7 @@ pub fn start(doors: Doors, clock: Clock, offsets: Offsets, stop: CancellationTok
         repeats: Mutex::default(),
         beats: Mutex::default(),
     });
-    let (for_orders, for_asks) = (push.clone(), push.clone());
+    let (for_orders, for_recall, for_asks) = (push.clone(), push.clone(), push.clone());
     tokio::spawn(push.end_orders(stop));
     PushHandle {
         orders: Arc::new(move |order| {
@@ -86,6 +87,7 @@ pub fn start(doors: Doors, clock: Clock, offsets: Offsets, stop: CancellationTok
             for_orders.put.notify_one();
             Ok(())
         }),
+        recall: Arc::new(move |device, id| lock(&for_recall.mailbox).recall(device, id)),
         port: Arc::new(move |ask| {
             let push = for_asks.clone();
             Box::pin(async move { push.take(ask).await.unwrap_or_else(PushAnswer::Refused) })

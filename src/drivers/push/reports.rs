@@ -110,7 +110,7 @@ fn moment(object: &Map<String, Json>, now: Boot, clock: ClockReading) -> Result<
 /// `{"result":"done"|"failed"|"rejected","reason":…,"values":{…}}`; an empty body is `done`.
 pub fn outcome(body: &[u8]) -> Result<Outcome, String> {
     if body.trim_ascii().is_empty() {
-        return Ok(Outcome { phase: Phase::Confirmed, reason: String::new(), values: BTreeMap::new() });
+        return Ok(Outcome::new(Phase::Confirmed, ""));
     }
     let whole = object(body)?;
     let phase = match whole.get("result").map(|r| r.as_str().unwrap_or_default()) {
@@ -128,7 +128,7 @@ pub fn outcome(body: &[u8]) -> Result<Outcome, String> {
             values.insert(point, leaves::scalar(value).ok_or_else(|| format!("`{name}` has no plain value"))?);
         }
     }
-    Ok(Outcome { phase, reason: said.chars().take(500).collect(), values })
+    Ok(Outcome::new(phase, said.chars().take(500).collect::<String>()).with(values))
 }
 
 fn object(body: &[u8]) -> Result<Map<String, Json>, String> {

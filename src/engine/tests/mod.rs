@@ -18,10 +18,12 @@ const U: crate::model::UplinkIndex = crate::model::UplinkIndex::FIRST;
 
 mod commands;
 mod field;
+mod own;
 mod pushed;
 mod relays;
 mod rules;
 mod schedules;
+mod silence;
 mod upkeep;
 
 const BASE: Boot = Boot(1_000_000_000);
@@ -114,6 +116,7 @@ struct House {
     /// What receipts were told.
     kept: Arc<Mutex<Vec<(u64, Settled)>>>,
     port_full: Arc<AtomicBool>,
+    wishes: Mutex<mpsc::Receiver<Wish>>,
     _dir: tempfile::TempDir,
 }
 
@@ -169,6 +172,7 @@ impl House {
                 true
             })
         };
+        let (wish, wishes) = mpsc::channel(4);
         let stop = CancellationToken::new();
         let (engine, handle) = Engine::new(Parts {
             config,
@@ -180,6 +184,8 @@ impl House {
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
             mqtt: Some((Arc::clone(&port), local_port)),
             push: Some(port),
+            recall: Some(Arc::new(|_, _| false)),
+            wishes: wish,
             samples: None,
             cards: cards_out,
             stop: stop.clone(),
@@ -193,7 +199,22 @@ impl House {
             }
         });
         let kept = Arc::default();
-        House { urgent, bulk, store, clock, handle, stop, task, cards, orders, local, kept, port_full, _dir: dir }
+        House {
+            urgent,
+            bulk,
+            store,
+            clock,
+            handle,
+            stop,
+            task,
+            cards,
+            orders,
+            local,
+            kept,
+            port_full,
+            wishes: Mutex::new(wishes),
+            _dir: dir,
+        }
     }
 
     async fn wait(&self, ms: u64) {
@@ -245,8 +266,23 @@ impl House {
         self.urgent.send(Urgent::Command { command, receipt: self.receipt(receipt) }).await.unwrap();
     }
 
+    /// What the gateway itself or several devices are to do.
+    async fn ask(&self, id: &str, action: Action) {
+        let command = Command {
+            id: CommandId::parse(id).unwrap(),
+            device: DeviceId::gateway(),
+            action,
+            from: "uplink cloud".into(),
+            received: self.clock.now(),
+            issued_at: None,
+            expires_in: Duration::from_secs(60),
+            from_stored_session: false,
+        };
+        self.urgent.send(Urgent::Command { command, receipt: Receipt::none() }).await.unwrap();
+    }
+
     async fn done(&self, id: &str, phase: Phase) {
-        let outcome = Outcome { phase, reason: String::new(), values: BTreeMap::new() };
+        let outcome = Outcome::new(phase, "");
         let done = WriteDone { id: CommandId::parse(id).unwrap(), device: device("meter"), outcome, at: self.clock.now() };
         self.urgent.send(Urgent::Done(done)).await.unwrap();
     }
@@ -301,6 +337,8 @@ fn words(kind: &EventKind) -> String {
             0 => format!("{schedule} {}", news.word()),
             _ => format!("{schedule} missed {missed}, ran {ran}"),
         },
+        EventKind::Rule { rule, webhook, reason } => format!("{rule} tells {webhook}: {reason}"),
+        EventKind::Uplink { uplink, state, changes, .. } => format!("{uplink} {} {changes}", state.word()),
         EventKind::Epoch { .. } => "epoch".into(),
         EventKind::Progress { alive } => format!("progress {}", alive.len()),
         EventKind::DeadLetter { count, .. } => format!("dead letters {count}"),

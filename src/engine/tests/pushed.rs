@@ -99,7 +99,7 @@ async fn a_device_that_was_heard_by_http_is_known_after_a_restart_and_its_end_of
     house.urgent.send(Urgent::Command { command, receipt: Receipt::none() }).await.unwrap();
     house.wait(50).await;
     assert_eq!(house.orders.lock().unwrap().len(), 1);
-    let outcome = Outcome { phase: Phase::Confirmed, reason: String::new(), values: BTreeMap::new() };
+    let outcome = Outcome::new(Phase::Confirmed, "");
     let done = WriteDone { id: CommandId::parse("7f9c").unwrap(), device: device("pump"), outcome, at: house.clock.now() };
     for receipt in [90, 91] {
         let receipt = house.receipt(receipt);

@@ -66,7 +66,7 @@ impl House {
     }
 
     async fn ended(&self, id: &str, of: &str, phase: Phase) {
-        let outcome = Outcome { phase, reason: String::new(), values: BTreeMap::new() };
+        let outcome = Outcome::new(phase, "");
         let done = WriteDone { id: CommandId::parse(id).unwrap(), device: device(of), outcome, at: self.clock.now() };
         self.urgent.send(Urgent::Done(done)).await.unwrap();
         self.wait(50).await;

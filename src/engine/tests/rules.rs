@@ -71,7 +71,8 @@ impl House {
 #[tokio::test(start_paused = true)]
 async fn a_rule_writes_raises_and_publishes_once_and_clears_when_it_is_over() {
     let publish = RuleAction::Publish { topic: "site/hot".into(), payload: "1".into(), retain: true };
-    let house = house(vec![rule("hot", above("k", 5), vec![write(50), alarm(), publish])], vec![], |_| {});
+    let house =
+        house(vec![rule("hot", above("k", 5), vec![write(50), alarm(), publish, RuleAction::Webhook("ops".into())])], vec![], |_| {});
     house.reads(5).await;
     assert!(house.ordered().is_empty());
     house.reads(6).await;
@@ -82,7 +83,7 @@ async fn a_rule_writes_raises_and_publishes_once_and_clears_when_it_is_over() {
     let rows = house.store.commands(10).unwrap();
     assert_eq!((rows[0].source.as_str(), rows[0].phase), ("rule:hot", Phase::Sent));
     assert!(house.local.lock().unwrap().contains(&LocalMessage { topic: "site/hot".into(), body: b"1".to_vec(), retain: true }));
-    assert_eq!(house.news().await, ["meter rule raised"]);
+    assert_eq!(house.news().await, ["meter rule raised", "hot tells ops: meter.k > 5: 6"]);
     assert_eq!(house.alarms(), ["rule hot critical raised"]);
     let row = &house.store.alarms(None, true, 1).unwrap()[0];
     assert_eq!((row.point.as_deref(), row.reason.as_str()), (Some("k"), "too much (meter.k > 5: 6)"));

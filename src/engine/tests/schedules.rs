@@ -66,6 +66,8 @@ impl Life {
             ports: BTreeMap::from([(line(), port)]),
             mqtt: None,
             push: None,
+            recall: None,
+            wishes: mpsc::channel(1).0,
             samples: None,
             cards: cards_out,
             stop: CancellationToken::new(),
@@ -74,7 +76,7 @@ impl Life {
         let port = tokio::spawn(async move {
             while let Some(order) = orders.recv().await {
                 executed.lock().unwrap().push(order.id.to_string());
-                let outcome = Outcome { phase: Phase::Confirmed, reason: String::new(), values: BTreeMap::new() };
+                let outcome = Outcome::new(Phase::Confirmed, "");
                 let at = clock.now();
                 let _ = done.send(Urgent::Done(WriteDone { id: order.id, device: order.device, outcome, at })).await;
             }

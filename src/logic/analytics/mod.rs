@@ -14,6 +14,7 @@ mod ring;
 #[cfg(test)]
 mod tests;
 
+use super::requests::Requests;
 use crate::model::{Analysis, Boot, DeviceId, Figure, PointId, Quality, Reading, Value};
 use ring::Ring;
 use std::{
@@ -41,17 +42,11 @@ pub struct Analytics {
     due: BTreeSet<(Boot, usize)>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
     points: BTreeMap<PointId, Vec<usize>>,
-    requests: Vec<Request>,
-}
-
-#[derive(Debug)]
-struct Request {
-    points: Arc<[PointId]>,
     /// Place in the reading, and task.
-    watched: Vec<(usize, usize)>,
+    requests: Requests<Vec<(usize, usize)>>,
 }
 
 #[derive(Debug)]
@@ -122,8 +117,10 @@ impl Analytics {
 
     pub fn reading(&mut self, reading: &Reading, out: &mut Vec<Made>) {
         let Some(device) = self.devices.get_mut(&reading.device) else { return };
-        let request = device.request(&reading.points);
-        for &(n, task) in &device.requests[request].watched {
+        let Watched { points, requests } = device;
+        let tasks = |(n, point)| points.get(point).into_iter().flatten().map(move |task| (n, *task));
+        let (_, watched) = requests.of(&reading.points, || reading.points.iter().enumerate().flat_map(tasks).collect());
+        for &(n, task) in watched.iter() {
             let Some(value) = reading.values.get(n).filter(|_| reading.quality_of(n) == Quality::Good) else { continue };
             let Some(number) = value.as_f64() else { continue };
             let one = &mut self.tasks[task];
@@ -157,19 +154,9 @@ impl Analytics {
     }
 }
 
-impl Watched {
-    fn request(&mut self, points: &Arc<[PointId]>) -> usize {
-        let same = self.requests.iter().position(|r| Arc::ptr_eq(&r.points, points));
-        if let Some(at) = same.or_else(|| self.requests.iter().position(|r| r.points == *points)) {
-            return at;
-        }
-        if self.requests.len() >= REQUESTS {
-            self.requests.clear();
-        }
-        let tasks = |(n, point)| self.points.get(point).into_iter().flatten().map(move |task| (n, *task));
-        let watched = points.iter().enumerate().flat_map(tasks).collect();
-        self.requests.push(Request { points: Arc::clone(points), watched });
-        self.requests.len() - 1
+impl Default for Watched {
+    fn default() -> Watched {
+        Watched { points: BTreeMap::new(), requests: Requests::up_to(REQUESTS) }
     }
 }
 

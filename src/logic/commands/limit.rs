@@ -47,7 +47,9 @@ impl Takes {
     pub fn allows(&self, action: &Action) -> Result<(), String> {
         match (self, action) {
             (_, Action::Write(values)) if values.is_empty() => Err("it names no point to write".into()),
-            (_, Action::Run(_)) => Err("a device runs nothing of the gateway".into()),
+            (_, Action::Run(_) | Action::Own(_) | Action::Cancel(_) | Action::Each(_)) => {
+                Err("a device runs nothing of the gateway".into())
+            }
             (_, Action::Acknowledge(_)) => Err("an alarm is acknowledged by the gateway, not by a device".into()),
             (Takes::Nothing, _) => Err("this device takes no commands".into()),
             (Takes::Anything, _) => Ok(()),

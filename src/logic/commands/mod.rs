@@ -6,20 +6,25 @@
 //!    └ rejected  └ expired, rejected (at its turn)        └ port full: rejected
 //! ```
 //!
-//! Invariants: each admitted id ends in exactly one [`Effect::Done`]; a device has at most one order at its port, in the
+//! Parts of a command to several devices go the same way, each by itself; their whole ends with the last of them.
+//!
+//! Invariants: each admitted id ends in exactly one [`Effect::Done`] (a part: [`Effect::Part`]); a device has at most one order at its port, in the
 //! order of admission; nothing is dispatched after its deadline; what may have been executed is never dispatched again.
 //! Absent on purpose: storage and ids of the past (the store knows those: an id is admitted only if it is new), retries.
 
+mod fan;
 mod limit;
 #[cfg(test)]
 mod tests;
 
+pub use fan::{together, used};
 pub use limit::{Kind, PointRule, Takes, WriteRule};
 
 use crate::{
     limits,
     model::{Action, Boot, ClockQuality, ClockReading, Command, CommandId, DeviceId, Order, Outcome, Phase, PointId},
 };
+use fan::Fans;
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
@@ -37,6 +42,26 @@ pub enum Effect {
     Dispatch(Order),
     /// It has ended: store and tell.
     Done { id: CommandId, device: DeviceId, outcome: Outcome },
+    /// A part of a command to several has ended: store; it is told with the whole.
+    Part { id: CommandId, device: DeviceId, outcome: Outcome },
+}
+
+/// What a cancel did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Ended as rejected; nothing of them was sent.
+    pub ended: usize,
+    /// Parts that were sent already and end by themselves.
+    pub sent: usize,
+}
+
+/// Why nothing was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotCancelled {
+    #[error("no command of this id is open: it has ended, or it never came")]
+    NotOpen,
+    #[error("it was sent already, and nothing takes it back")]
+    Sent,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +71,7 @@ pub struct Commands {
     others: Takes,
     lanes: BTreeMap<DeviceId, Lane>,
     open: BTreeMap<CommandId, DeviceId>,
+    fans: Fans,
     due: BTreeSet<(Boot, CommandId)>,
     written: BTreeMap<(DeviceId, PointId), Boot>,
     stopping: bool,
@@ -78,7 +104,7 @@ impl Commands {
         let judged = self.judge(now, &command, known, clock);
         let Command { id, device, action, .. } = command;
         match judged {
-            Err((phase, reason)) => out.push(done(&id, &device, phase, reason)),
+            Err((phase, reason)) => self.fans.told(&id, &device, outcome(phase, reason), out),
             Ok(deadline) => {
                 self.open.insert(id.clone(), device.clone());
                 self.due.insert((deadline, id.clone()));
@@ -86,6 +112,40 @@ impl Commands {
                 self.advance(now, &device, out);
             }
         }
+    }
+
+    /// These are parts of one command, each with whether its id is new: admit those, and the whole ends with the last.
+    pub fn gather(&mut self, whole: &CommandId, parts: &[(CommandId, DeviceId, bool)], out: &mut Vec<Effect>) {
+        let over = self.fans.begin(whole, parts);
+        out.extend(over.map(|outcome| Effect::Done { id: whole.clone(), device: DeviceId::gateway(), outcome }));
+    }
+
+    /// Ends what of this command was not sent. `recall` takes an order back that its device has not fetched.
+    pub fn cancel(
+        &mut self,
+        now: Boot,
+        id: &CommandId,
+        by: &str,
+        mut recall: impl FnMut(&DeviceId, &CommandId) -> bool,
+        out: &mut Vec<Effect>,
+    ) -> Result<Cancelled, NotCancelled> {
+        let ids = match self.fans.open(id) {
+            Some(parts) => parts,
+            None if self.open.contains_key(id) => vec![id.clone()],
+            None => return Err(NotCancelled::NotOpen),
+        };
+        let mut done = Cancelled { ended: 0, sent: 0 };
+        for id in &ids {
+            let Some(device) = self.open.get(id).cloned() else { continue };
+            let at_port = self.lanes.get(&device).is_some_and(|l| l.at_port.as_ref() == Some(id));
+            if at_port && !recall(&device, id) {
+                done.sent += 1;
+            } else {
+                done.ended += 1;
+                self.end(now, id, outcome(Phase::Rejected, format!("cancelled by {by}; nothing was sent")), out);
+            }
+        }
+        if done.ended == 0 { Err(NotCancelled::Sent) } else { Ok(done) }
     }
 
     /// Whether it may still begin.
@@ -183,7 +243,7 @@ impl Commands {
             }
             lane.waiting.retain(|w| w.id != *id);
         }
-        out.push(Effect::Done { id: id.clone(), device: device.clone(), outcome });
+        self.fans.told(id, &device, outcome, out);
         self.advance(now, &device, out);
     }
 
@@ -204,7 +264,7 @@ impl Commands {
             self.due.remove(&(next.deadline, next.id.clone()));
             if let Some((phase, reason)) = barred {
                 self.open.remove(&next.id);
-                out.push(done(&next.id, device, phase, reason));
+                self.fans.told(&next.id, device, outcome(phase, reason), out);
                 continue;
             }
             if let Action::Write(values) = &next.action {
@@ -266,11 +326,7 @@ fn too_soon(takes: &Takes, device: &DeviceId, action: &Action, written: &BTreeMa
 }
 
 fn outcome(phase: Phase, reason: String) -> Outcome {
-    Outcome { phase, reason, values: BTreeMap::new() }
-}
-
-fn done(id: &CommandId, device: &DeviceId, phase: Phase, reason: String) -> Effect {
-    Effect::Done { id: id.clone(), device: device.clone(), outcome: outcome(phase, reason) }
+    Outcome::new(phase, reason)
 }
 
 /// What becomes of a command that was open when the process ended. It is never executed again.

@@ -1,7 +1,9 @@
 //! Tables for what is refused, and random histories: one end each, in order, none late.
 
+mod model;
+
 use super::*;
-use crate::model::{Value, WallMs};
+use crate::model::{Each, Value, WallMs};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -52,6 +54,7 @@ fn words(out: &[Effect]) -> Vec<String> {
     out.iter()
         .map(|e| match e {
             Effect::Dispatch(order) => format!("sent {}", order.id),
+            Effect::Part { id, outcome, .. } => format!("part {} {id}: {}", outcome.phase.word(), outcome.reason),
             Effect::Done { id, outcome, .. } => format!("{} {id}: {}", outcome.phase.word(), outcome.reason),
         })
         .collect()
@@ -193,9 +196,75 @@ fn after_a_restart_nothing_is_executed_again() {
     check(70_000, false, Phase::Accepted, Phase::Rejected);
 }
 
+fn id(text: &str) -> CommandId {
+    CommandId::parse(text).unwrap()
+}
+
+/// Gathers and admits a coil write to each device; `used`: those whose part's id is not new.
+fn fan(c: &mut Commands, now: u64, whole: &str, to: &[&str], used: &[&str], good_for: u64, out: &mut Vec<Effect>) {
+    let action = Action::Write(BTreeMap::from([(point("coil"), Value::Bool(true))]));
+    let each = Each { devices: to.iter().map(|d| device(d)).collect(), action };
+    let mut command = write(whole, "x", "coil", Value::Null, now);
+    (command.device, command.action, command.expires_in) =
+        (DeviceId::gateway(), Action::Each(Box::new(each)), Duration::from_millis(good_for));
+    let parts = command.parts();
+    let named: Vec<_> = parts.iter().map(|p| (p.id.clone(), p.device.clone(), !used.contains(&p.device.as_str()))).collect();
+    c.gather(&command.id, &named, out);
+    for (part, (.., is_new)) in parts.into_iter().zip(named) {
+        if is_new {
+            c.admit(at(now), part, true, CLOCK, out);
+        }
+    }
+}
+
+#[test]
+fn several_devices_end_each_by_itself_and_together_once() {
+    let (mut c, mut out) = (commands(), vec![]);
+    fan(&mut c, 0, "w", &["a", "b", "m"], &["m"], 60_000, &mut out);
+    assert_eq!(words(&out), ["sent w@a", "sent w@b"]);
+    out.clear();
+    c.done(at(5), &id("w@a"), outcome(Phase::Confirmed, String::new()), &mut out);
+    assert_eq!(words(&out), ["part confirmed w@a: "]);
+    out.clear();
+    c.done(at(6), &id("w@b"), outcome(Phase::Confirmed, String::new()), &mut out);
+    assert_eq!(words(&out), ["part confirmed w@b: ", "failed w: 2 confirmed, 1 rejected"]);
+    let Some(Effect::Done { device, outcome, .. }) = out.last() else { panic!("{out:?}") };
+    assert!(device.is_gateway());
+    assert!(outcome.results[&self::device("m")].reason.contains("w@m was used before"));
+    out.clear();
+    fan(&mut c, 0, "v", &["a", "b"], &["a", "b"], 60_000, &mut out);
+    assert_eq!(words(&out), ["rejected v: 2 rejected"]);
+    assert_eq!((c.open(), c.next_due()), (0, None));
+}
+
+#[test]
+fn what_waits_is_cancelled_and_what_was_sent_is_not() {
+    let (mut c, mut out) = (commands(), vec![]);
+    let no = |_: &DeviceId, _: &CommandId| false;
+    for n in ["1", "2"] {
+        c.admit(at(0), write(n, "a", "coil", Value::Bool(true), 0), true, CLOCK, &mut out);
+    }
+    fan(&mut c, 0, "w", &["a", "b"], &[], 60_000, &mut out);
+    out.clear();
+    assert_eq!(c.cancel(at(1), &id("1"), "anna", no, &mut out), Err(NotCancelled::Sent));
+    assert_eq!(c.cancel(at(1), &id("2"), "anna", no, &mut out), Ok(Cancelled { ended: 1, sent: 0 }));
+    assert_eq!(c.cancel(at(1), &id("2"), "anna", no, &mut out), Err(NotCancelled::NotOpen));
+    assert_eq!(c.cancel(at(1), &id("w"), "anna", no, &mut out), Ok(Cancelled { ended: 1, sent: 1 }));
+    let by = "cancelled by anna; nothing was sent";
+    assert_eq!(words(&out), [format!("rejected 2: {by}"), format!("part rejected w@a: {by}")]);
+    out.clear();
+    c.done(at(5), &id("w@b"), outcome(Phase::Confirmed, String::new()), &mut out);
+    assert_eq!(words(&out)[1], "failed w: 1 confirmed, 1 rejected");
+    out.clear();
+    assert_eq!(c.cancel(at(6), &id("1"), "anna", |_, _| true, &mut out), Ok(Cancelled { ended: 1, sent: 0 }), "not fetched");
+    assert_eq!(c.open(), 0);
+}
+
 #[derive(Debug, Clone)]
 enum Op {
     Admit { id: u8, device: u8, coil: bool, good_for: u16 },
+    Fan { id: u8, devices: u8, used: u8, good_for: u16 },
+    Cancel { id: u8, recalls: bool },
     Done { nth: u8 },
     Bounce,
     Wait(u16),
@@ -205,6 +274,8 @@ enum Op {
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let op = prop_oneof![
         6 => (any::<u8>(), 0u8..3, any::<bool>(), 1u16..20_000).prop_map(|(id, device, coil, good_for)| Op::Admit { id, device, coil, good_for }),
+        3 => (any::<u8>(), 1u8..8, 0u8..8, 1u16..20_000).prop_map(|(id, devices, used, good_for)| Op::Fan { id, devices, used, good_for }),
+        2 => (any::<u8>(), any::<bool>()).prop_map(|(id, recalls)| Op::Cancel { id, recalls }),
         4 => any::<u8>().prop_map(|nth| Op::Done { nth }),
         1 => Just(Op::Bounce),
         4 => (0u16..8_000).prop_map(Op::Wait),
@@ -220,10 +291,16 @@ struct Seen {
     deadline: u64,
     sent: bool,
     ends: Vec<Phase>,
+    /// Of a whole: its parts.
+    parts: Vec<String>,
+    is_part: bool,
 }
 
+const NAMES: [&str; 3] = ["a", "b", "m"];
+
 proptest! {
-    /// Each id ends exactly once, none is dispatched twice or after its deadline, one at a time per device, in order.
+    /// Each id ends exactly once, none is dispatched twice or after its deadline, one at a time per device, in order. A whole
+    /// ends when its last part has, and as they did.
     #[test]
     fn every_command_ends_once_and_in_time(ops in ops()) {
         let (mut c, mut now) = (commands(), 1_000u64);
@@ -237,9 +314,9 @@ proptest! {
             let mut out = vec![];
             match op {
                 // The store lets only new ids through.
-                Op::Admit { id, .. } if seen.contains_key(&id.to_string()) => continue,
+                Op::Admit { id, .. } | Op::Fan { id, .. } if seen.contains_key(&id.to_string()) => continue,
                 Op::Admit { id, device, coil, good_for } => {
-                    let (id, device) = (id.to_string(), ["a", "b", "m"][usize::from(device)].to_owned());
+                    let (id, device) = (id.to_string(), NAMES[usize::from(device)].to_owned());
                     let (what, value) = if coil { ("coil", Value::Bool(true)) } else { ("set", Value::Uint(30)) };
                     let mut command = write(&id, &device, what, value, now);
                     command.expires_in = Duration::from_millis(u64::from(good_for));
@@ -247,9 +324,33 @@ proptest! {
                     order.push(id);
                     c.admit(at(now), command, true, CLOCK, &mut out);
                 }
+                Op::Fan { id, devices, used, good_for } => {
+                    let of = |bits: u8| (0..3).filter(move |n| bits >> n & 1 == 1).map(|n| NAMES[n]).collect::<Vec<_>>();
+                    let (whole, to, used) = (id.to_string(), of(devices), of(used & devices));
+                    let deadline = now + u64::from(good_for);
+                    let parts: Vec<String> = to.iter().filter(|d| !used.contains(d)).map(|d| format!("{whole}@{d}")).collect();
+                    for part in &parts {
+                        let device = part.split('@').next_back().unwrap().to_owned();
+                        seen.insert(part.clone(), Seen { device, deadline, is_part: true, ..Seen::default() });
+                        order.push(part.clone());
+                    }
+                    seen.insert(whole.clone(), Seen { device: "-".into(), deadline, parts, ..Seen::default() });
+                    fan(&mut c, now, &whole, &to, &used, u64::from(good_for), &mut out);
+                }
+                Op::Cancel { id, recalls } => {
+                    let whole = CommandId::parse(&id.to_string()).unwrap();
+                    let is_open = seen.get(whole.as_str()).is_some_and(|s| s.ends.is_empty());
+                    let done = c.cancel(at(now), &whole, "anna", |_, _| recalls, &mut out);
+                    match done {
+                        Err(NotCancelled::NotOpen) => prop_assert!(!is_open, "{whole} is open"),
+                        Err(NotCancelled::Sent) => prop_assert!(is_open && !recalls && out.is_empty()),
+                        Ok(done) => prop_assert!(is_open && done.ended > 0 && (done.sent == 0 || !recalls)),
+                    }
+                }
                 Op::Done { nth } => {
                     let Some(id) = ports.values().nth(usize::from(nth) % ports.len().max(1)).cloned() else { continue };
-                    c.done(at(now), &CommandId::parse(&id).unwrap(), outcome(Phase::Confirmed, String::new()), &mut out);
+                    let phase = if nth % 3 == 0 { Phase::Failed } else { Phase::Confirmed };
+                    c.done(at(now), &CommandId::parse(&id).unwrap(), outcome(phase, String::new()), &mut out);
                 }
                 Op::Bounce => {
                     let Some(id) = ports.values().next().cloned() else { continue };
@@ -278,9 +379,25 @@ proptest! {
                         prop_assert!(last_sent.insert(s.device.clone(), place).is_none_or(|l| l < place), "out of order: {}", o.id);
                         s.sent = true;
                     }
-                    Effect::Done { id, device, outcome } => {
+                    Effect::Part { id, device, outcome } => {
                         let s = seen.get_mut(&id.to_string()).unwrap();
+                        prop_assert!(s.is_part, "{id} is no part");
                         prop_assert_eq!(&s.device, device.as_str());
+                        s.ends.push(outcome.phase);
+                        if ports.get(&s.device) == Some(&id.to_string()) {
+                            ports.remove(&s.device);
+                        }
+                    }
+                    Effect::Done { id, device, outcome } => {
+                        let parts = seen[&id.to_string()].parts.clone();
+                        for part in &parts {
+                            let told = outcome.results.get(&self::device(&seen[part].device)).map(|o| o.phase);
+                            prop_assert_eq!(seen[part].ends.last().copied(), told, "{} before {}", id, part);
+                        }
+                        let s = seen.get_mut(&id.to_string()).unwrap();
+                        prop_assert!(!s.is_part, "{id} is told by itself");
+                        prop_assert_eq!(&s.device, device.as_str());
+                        prop_assert!(outcome.phase != Phase::Confirmed || outcome.results.values().all(|o| o.phase == Phase::Confirmed));
                         s.ends.push(outcome.phase);
                         if ports.get(&s.device) == Some(&id.to_string()) {
                             ports.remove(&s.device);

@@ -1,7 +1,7 @@
 //! Counters of whole devices: marks what is suspect and adds the points of the increases. On the hot path, so devices
 //! without counters pass untouched, and the longer list of points is made once for each request.
 
-use super::{Counter, Rule, Step};
+use super::{super::requests::Requests, Counter, Rule, Step};
 use crate::model::{DeviceId, PointId, Quality, Reading, Value};
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -13,10 +13,10 @@ pub struct Counters {
     devices: BTreeMap<DeviceId, Device>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Device {
     points: BTreeMap<PointId, Point>,
-    requests: Vec<Request>,
+    requests: Requests<Request>,
 }
 
 #[derive(Debug)]
@@ -30,7 +30,6 @@ struct Point {
 /// Points that are read together.
 #[derive(Debug)]
 struct Request {
-    points: Arc<[PointId]>,
     counted: Vec<usize>,
     /// With the increases behind them.
     longer: Arc<[PointId]>,
@@ -44,7 +43,7 @@ impl Counters {
         if points.is_empty() {
             self.devices.remove(device);
         } else {
-            self.devices.insert(device.clone(), Device { points, requests: vec![] });
+            self.devices.insert(device.clone(), Device { points, requests: Requests::up_to(REQUESTS) });
         }
     }
 
@@ -59,15 +58,15 @@ impl Counters {
 
 impl Device {
     fn pass(&mut self, mut reading: Reading) -> Reading {
-        let at = self.request(&reading.points);
-        let request = &self.requests[at];
+        let Device { points, requests } = self;
+        let (names, request) = requests.of(&reading.points, || Request::new(&reading.points, points));
         if request.counted.is_empty() {
             return reading;
         }
         let width = reading.values.len();
         let mut qualities: Vec<Quality> = (0..width).map(|n| reading.quality_of(n)).collect();
         for n in &request.counted {
-            let (Some(value), Some(point)) = (reading.values.get(*n), self.points.get_mut(&request.points[*n])) else { continue };
+            let (Some(value), Some(point)) = (reading.values.get(*n), points.get_mut(&names[*n])) else { continue };
             let (delta, quality) = match (qualities[*n], steps(value, point.rule.per_unit)) {
                 (Quality::Good, Some(steps)) => match point.counter.step(&point.rule, reading.at, steps) {
                     Step::Increase(steps) => (increase(steps, point.rule.per_unit), Quality::Good),
@@ -89,20 +88,14 @@ impl Device {
         reading.points = Arc::clone(&request.longer);
         reading
     }
+}
 
-    fn request(&mut self, points: &Arc<[PointId]>) -> usize {
-        let same = self.requests.iter().position(|r| Arc::ptr_eq(&r.points, points));
-        if let Some(at) = same.or_else(|| self.requests.iter().position(|r| r.points == *points)) {
-            return at;
-        }
-        if self.requests.len() >= REQUESTS {
-            self.requests.clear();
-        }
-        let counted: Vec<usize> = (0..points.len()).filter(|n| self.points.contains_key(&points[*n])).collect();
-        let deltas = counted.iter().filter_map(|n| self.points[&points[*n]].delta.clone());
-        let longer = points.iter().cloned().chain(deltas).collect();
-        self.requests.push(Request { points: Arc::clone(points), counted, longer });
-        self.requests.len() - 1
+impl Request {
+    fn new(names: &[PointId], points: &BTreeMap<PointId, Point>) -> Request {
+        let counted: Vec<usize> = (0..names.len()).filter(|n| points.contains_key(&names[*n])).collect();
+        let deltas = counted.iter().filter_map(|n| points[&names[*n]].delta.clone());
+        let longer = names.iter().cloned().chain(deltas).collect();
+        Request { counted, longer }
     }
 }
 

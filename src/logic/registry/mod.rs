@@ -41,6 +41,7 @@ use crate::model::{Alarm, AlarmKind, Boot, Cause, DeviceId, DeviceStatus, Eviden
 use entry::{Entry, NEVER, Step};
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -216,7 +217,13 @@ impl Registry {
     }
 
     pub fn statuses(&self) -> impl Iterator<Item = DeviceStatus> + '_ {
-        self.devices.iter().map(|(id, e)| e.status(id))
+        self.statuses_after(None)
+    }
+
+    /// Those behind this one, in order of id.
+    pub fn statuses_after(&self, last: Option<&DeviceId>) -> impl Iterator<Item = DeviceStatus> + '_ {
+        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
+        self.devices.range::<DeviceId, _>((from, Bound::Unbounded)).map(|(id, e)| e.status(id))
     }
 
     /// Devices with alarms that are raised.

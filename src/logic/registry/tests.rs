@@ -187,6 +187,28 @@ fn a_line_that_goes_down_speaks_for_its_devices() {
 }
 
 #[test]
+fn a_thousand_devices_that_die_with_their_line_are_one_event() {
+    let (mut registry, mut out) = (Registry::default(), vec![]);
+    let devices: Vec<DeviceId> = (0..1000).map(|n| id(&format!("d{n}"))).collect();
+    registry.line(&line("bus"), LineState::Up, "", at(0), &mut out);
+    for d in &devices {
+        registry.watch(at(0), d, polled(), None);
+        registry.heard(d, EvidenceKind::Poll, at(S), &mut out);
+    }
+    out.clear();
+    registry.line(&line("bus"), LineState::Down, "unplugged", at(2 * S), &mut out);
+    devices.iter().for_each(|d| registry.missed(d, at(3 * S)));
+    registry.expire(at(60 * S), usize::MAX, &mut out);
+    registry.line(&line("bus"), LineState::Up, "", at(60 * S), &mut out);
+    for d in &devices {
+        registry.heard(d, EvidenceKind::Poll, at(61 * S), &mut out);
+    }
+    let told = out.iter().map(words).filter(|w| !w.starts_with("(quiet)")).collect::<Vec<_>>();
+    assert_eq!(told, ["line down", "line up"]);
+    assert_eq!(out.len(), 2 + 2 * devices.len(), "each has its row");
+}
+
+#[test]
 fn a_paused_process_makes_a_blind_observer() {
     check(speaking(), &[Heard(S), Blind(30 * S, 32 * S), Expire(32 * S)], &["online"]);
     check(speaking(), &[Heard(S), Blind(30 * S, 32 * S), Expire(43 * S + 1)], &["online", "offline silent"]);

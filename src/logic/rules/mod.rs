@@ -17,15 +17,13 @@ mod tests;
 
 pub use machine::Did;
 
+use super::requests::Requests;
 use crate::model::{
     Boot, Compare, Condition, DeviceId, Expr, Pace, PointId, PointRef, Quality, Reading, RuleId, RuleMemory, RuleView, State, Test,
     TestView, Value,
 };
 use machine::Machine;
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Requests of one device whose lists of points are remembered. More (names that never repeat): they are looked up afresh.
 const REQUESTS: usize = 256;
@@ -79,20 +77,14 @@ struct Slot {
     rules: Vec<usize>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Watched {
     state: Option<(State, Boot)>,
     points: BTreeMap<PointId, usize>,
-    requests: Vec<Request>,
+    /// Place in the reading, and slot.
+    requests: Requests<Vec<(usize, usize)>>,
     /// Those that ask for its state.
     rules: Vec<usize>,
-}
-
-#[derive(Debug)]
-struct Request {
-    points: Arc<[PointId]>,
-    /// Place in the reading, and slot.
-    watched: Vec<(usize, usize)>,
 }
 
 impl Rules {
@@ -197,11 +189,13 @@ impl Rules {
         if device.points.is_empty() {
             return;
         }
-        let request = device.request(&reading.points);
+        let Watched { points, requests, .. } = device;
+        let make = || reading.points.iter().enumerate().filter_map(|(n, p)| Some((n, *points.get(p)?))).collect();
+        let (_, watched) = requests.of(&reading.points, make);
         // A retained message may be as old as its device; in maintenance nothing is judged.
         let there = !matches!(device.state, Some((State::Offline | State::Unknown, _)));
         let mut concerned = BTreeSet::new();
-        for &(n, slot) in &device.requests[request].watched {
+        for &(n, slot) in watched.iter() {
             let Some(value) = reading.values.get(n) else { continue };
             let slot = &mut self.slots[slot];
             slot.value = match (reading.quality_of(n), value) {
@@ -342,18 +336,9 @@ impl Rules {
     }
 }
 
-impl Watched {
-    fn request(&mut self, points: &Arc<[PointId]>) -> usize {
-        let same = self.requests.iter().position(|r| Arc::ptr_eq(&r.points, points));
-        if let Some(at) = same.or_else(|| self.requests.iter().position(|r| r.points == *points)) {
-            return at;
-        }
-        if self.requests.len() >= REQUESTS {
-            self.requests.clear();
-        }
-        let watched = points.iter().enumerate().filter_map(|(n, p)| Some((n, *self.points.get(p)?))).collect();
-        self.requests.push(Request { points: Arc::clone(points), watched });
-        self.requests.len() - 1
+impl Default for Watched {
+    fn default() -> Watched {
+        Watched { state: None, points: BTreeMap::new(), requests: Requests::up_to(REQUESTS), rules: vec![] }
     }
 }
 

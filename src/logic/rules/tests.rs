@@ -1,9 +1,9 @@
 //! Tables, and rules against a model that looks at the whole history every second, with restarts.
 
 use super::*;
-use crate::{limits, model::PointRef};
+use crate::{limits, logic::testing::models, model::PointRef};
 use proptest::prelude::*;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 const S: u64 = 1_000_000;
 
@@ -313,70 +313,71 @@ impl Model {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(10_000) })]
-    #[test]
-    fn rules_do_what_their_whole_history_says(
-        ops in ops(), hold in 0u64..12, band in 0i64..4, cooldown in prop_oneof![Just(0u64), 0u64..40],
-    ) {
-        let more = Test::Value(point("y"), Compare::More, Value::Int(2));
-        let asked = || vec![rule(all(vec![less("x", 3), more.clone()]), pace(hold, band as f64, cooldown))];
-        let (mut rules, mut model) = (Rules::new(asked()), Model::default());
-        let mut stored = RuleMemory::default();
-        let (mut got, mut want, mut t) = (Vec::new(), Vec::new(), 100u64);
-        for op in ops {
-            let pause = if let Op::Wait(n) = op { u64::from(n) } else { 1 };
-            let mut out = Vec::new();
-            for _ in 0..pause {
-                t += 1;
-                model.known += u64::from(model.truth == Some(true));
-                if matches!(op, Op::Wait(_)) {
-                    rules.expire(Boot(t * S), &mut out);
-                    model.fire(t, hold, cooldown, &mut want);
-                }
+fn follows(ops: Vec<Op>, hold: u64, band: i64, cooldown: u64) -> Result<(), TestCaseError> {
+    let more = Test::Value(point("y"), Compare::More, Value::Int(2));
+    let asked = || vec![rule(all(vec![less("x", 3), more.clone()]), pace(hold, band as f64, cooldown))];
+    let (mut rules, mut model) = (Rules::new(asked()), Model::default());
+    let mut stored = RuleMemory::default();
+    let (mut got, mut want, mut t) = (Vec::new(), Vec::new(), 100u64);
+    for op in ops {
+        let pause = if let Op::Wait(n) = op { u64::from(n) } else { 1 };
+        let mut out = Vec::new();
+        for _ in 0..pause {
+            t += 1;
+            model.known += u64::from(model.truth == Some(true));
+            if matches!(op, Op::Wait(_)) {
+                rules.expire(Boot(t * S), &mut out);
+                model.fire(t, hold, cooldown, &mut want);
             }
-            let at = Boot(t * S);
-            match op {
-                Op::Wait(_) => {}
-                Op::Restart => {
-                    rules = Rules::new(asked());
-                    rules.restore(&id("r"), stored.clone());
-                    (model.truth, model.known, model.held) = (None, 0, model.kept);
-                    model.firings.clear();
-                    model.history.push((t, op));
-                }
-                Op::Switch(on) => {
-                    rules.switch(&id("r"), (!on).then(|| "anna".into()), at, &mut out);
-                    model.off = !on;
-                    (model.known, model.kept) = (0, model.held);
-                    model.firings.clear();
-                    if !on {
-                        model.clear(t, &mut want);
-                    }
-                    stored = rules.memory(0).unwrap().1.clone();
-                }
-                Op::X(v) => run(&mut rules, X(t, v.map(i64::from)), &mut out),
-                Op::Y(v) => run(&mut rules, Y(t, v.map(i64::from)), &mut out),
-                Op::Is(state) => run(&mut rules, Is(t, state), &mut out),
-            }
-            if matches!(op, Op::X(_) | Op::Y(_) | Op::Is(_)) {
+        }
+        let at = Boot(t * S);
+        match op {
+            Op::Wait(_) => {}
+            Op::Restart => {
+                rules = Rules::new(asked());
+                rules.restore(&id("r"), stored.clone());
+                (model.truth, model.known, model.held) = (None, 0, model.kept);
+                model.firings.clear();
                 model.history.push((t, op));
-                let truth = model.judge(band);
-                if truth == Some(false) {
-                    model.known = 0;
-                }
-                model.truth = truth;
-                if truth == Some(false) {
+            }
+            Op::Switch(on) => {
+                rules.switch(&id("r"), (!on).then(|| "anna".into()), at, &mut out);
+                model.off = !on;
+                (model.known, model.kept) = (0, model.held);
+                model.firings.clear();
+                if !on {
                     model.clear(t, &mut want);
                 }
-            }
-            rules.expire(at, &mut out);
-            model.fire(t, hold, cooldown, &mut want);
-            if !out.is_empty() {
                 stored = rules.memory(0).unwrap().1.clone();
             }
-            got.extend(out.iter().map(words));
-            prop_assert_eq!(&got, &want, "{:?} at {}", op, t);
+            Op::X(v) => run(&mut rules, X(t, v.map(i64::from)), &mut out),
+            Op::Y(v) => run(&mut rules, Y(t, v.map(i64::from)), &mut out),
+            Op::Is(state) => run(&mut rules, Is(t, state), &mut out),
         }
+        if matches!(op, Op::X(_) | Op::Y(_) | Op::Is(_)) {
+            model.history.push((t, op));
+            let truth = model.judge(band);
+            if truth == Some(false) {
+                model.known = 0;
+            }
+            model.truth = truth;
+            if truth == Some(false) {
+                model.clear(t, &mut want);
+            }
+        }
+        rules.expire(at, &mut out);
+        model.fire(t, hold, cooldown, &mut want);
+        if !out.is_empty() {
+            stored = rules.memory(0).unwrap().1.clone();
+        }
+        got.extend(out.iter().map(words));
+        prop_assert_eq!(&got, &want, "{:?} at {}", op, t);
     }
+    Ok(())
+}
+
+#[test]
+fn rules_do_what_their_whole_history_says() {
+    let of = (ops(), 0u64..12, 0i64..4, prop_oneof![Just(0u64), 0u64..40]);
+    models(file!(), "rules", of, |(ops, hold, band, cooldown)| follows(ops, hold, band, cooldown));
 }

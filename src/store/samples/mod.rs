@@ -21,11 +21,15 @@ mod tiers;
 pub use query::{Past, Rows, Slot, Slots};
 pub use tiers::Summary;
 
-use super::{StoreError, boots::Clocks, db, quarantine, reserve};
+use super::{
+    StoreError,
+    boots::{BootRow, Clocks},
+    db, quarantine, reserve,
+};
 use crate::{
     config::History,
     limits,
-    model::{DeviceId, Frame, PointId, Reading},
+    model::{Boot, BootIndex, ClockReading, DeviceId, Frame, PointId, Reading},
     system::clock::Clock,
 };
 pub(super) use disk::SCHEMA;
@@ -103,6 +107,21 @@ impl Samples {
             std::thread::Builder::new().name("samples".into()).spawn(move || its.write_until_stopped(disk)).map_err(StoreError::Thread)?;
         lock(&shared.inner).thread = Some(thread);
         Ok(Samples { shared })
+    }
+
+    /// What is in the file, with the daemon stopped: it answers, and nothing is written. Moments are as the file knows the clocks.
+    pub fn at_rest(dir: &Path, config: History) -> Samples {
+        let nowhere = BootRow { id: BootIndex(0), uuid: String::new(), clock: ClockReading::estimated(0), seen: Boot(0) };
+        let shared = Shared {
+            config,
+            path: dir.join("samples.db"),
+            clock: Clock::Real,
+            clocks: Arc::new(Clocks::new(nowhere, &[], &[], &BTreeMap::new())),
+            asking: Mutex::default(),
+            inner: Mutex::default(),
+            bell: Condvar::new(),
+        };
+        Samples { shared: Arc::new(shared) }
     }
 
     /// Keeps what was read. The hot path: a copy under a lock that nobody holds for long.

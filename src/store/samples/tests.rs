@@ -221,3 +221,19 @@ fn what_finds_no_room_in_ram_is_counted() {
     assert_eq!(kept + ram.lost, 500_000);
     assert!(!ram.put(&reading(1), &config()), "there is room again");
 }
+
+#[test]
+fn what_was_written_is_answered_with_the_daemon_stopped() {
+    let mut rig = Rig::new(config());
+    rig.clocks = clocks("a", 5000);
+    rig.restart();
+    rig.put(1000, &[("a", Value::Int(1))]);
+    rig.restart();
+    let at_rest = Samples::at_rest(rig.dir.path(), config());
+    let past = Past { from: wall(0), to: wall(HOUR), step: Duration::from_secs(60) };
+    let rows = at_rest.rows(&device(), &[], past).unwrap().points;
+    assert_eq!(rows[&PointId::parse("a").unwrap()], [(wall(6000), Value::Int(1), Quality::Good)], "by the clock that the file knows");
+    at_rest.close();
+    let nothing = Samples::at_rest(&rig.dir.path().join("nothing"), config());
+    assert!(nothing.slots(&device(), &[], past).unwrap().is_empty());
+}

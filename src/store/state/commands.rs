@@ -7,6 +7,7 @@ use crate::{
     store::Accepted,
 };
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use std::collections::BTreeMap;
 
 /// New: stored as `sent`, because from this commit on it may be on the wire; a restart must not send it again.
 pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> rusqlite::Result<Accepted> {
@@ -36,7 +37,7 @@ pub fn accept(tx: &Transaction, command: &Command, stamp: &Stamp, kept: u64) -> 
 
 /// Of a command that has ended, how cannot be read any more. One such row must not keep others from being stored.
 fn unreadable() -> Outcome {
-    Outcome { phase: Phase::Unknown, reason: "it ended, but its stored outcome is damaged".into(), values: Default::default() }
+    Outcome::new(Phase::Unknown, "it ended, but its stored outcome is damaged")
 }
 
 /// The oldest ended ones, by count and by age, a few at a time. Age is measured on the boot clock; a command of another
@@ -71,17 +72,37 @@ pub fn done(tx: &Transaction, id: &CommandId, outcome: &Outcome, at: Boot, stamp
     Ok(())
 }
 
-/// Not ended, in the order of acceptance.
-pub fn open(db: &Connection) -> rusqlite::Result<Vec<(Command, Phase)>> {
-    let mut open = db.prepare("SELECT body, phase FROM command WHERE outcome IS NULL ORDER BY n")?;
-    let rows = open.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?)))?;
-    let mut out = Vec::new();
+/// What had not ended when the process did.
+#[derive(Debug, Default)]
+pub struct Open {
+    /// In the order of acceptance.
+    pub commands: Vec<(Command, Phase)>,
+    /// Of those to several devices, the parts that have ended.
+    pub ended_parts: BTreeMap<CommandId, Outcome>,
+}
+
+pub fn open(db: &Connection) -> rusqlite::Result<Open> {
+    let mut open = db.prepare("SELECT body, phase, n FROM command WHERE outcome IS NULL ORDER BY n")?;
+    let rows = open.query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?)))?;
+    let mut out = Open::default();
     for row in rows {
-        let (body, phase) = row?;
-        match json(&body) {
-            Ok(command) => out.push((command, Phase::parse(&phase).unwrap_or(Phase::Sent))),
-            Err(e) => tracing::warn!(error = %e, "a stored command cannot be understood; it is left out"),
+        let (body, phase, n) = row?;
+        let command: Command = match json(&body) {
+            Ok(command) => command,
+            Err(e) => {
+                tracing::warn!(error = %e, "a stored command cannot be understood; it is left out");
+                continue;
+            }
+        };
+        for part in command.parts() {
+            // A row before the whole is another command that had this id.
+            let mut ended = db.prepare_cached("SELECT outcome FROM command WHERE id = ?1 AND n > ?2 AND outcome IS NOT NULL")?;
+            let outcome = ended.query_row(params![part.id.as_str(), n], |r| r.get::<_, String>(0)).optional()?;
+            if let Some(text) = outcome {
+                out.ended_parts.insert(part.id, json(&text).unwrap_or_else(|_| unreadable()));
+            }
         }
+        out.commands.push((command, Phase::parse(&phase).unwrap_or(Phase::Sent)));
     }
     Ok(out)
 }

@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     limits,
-    model::{BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, Phase, PointId, Wear},
+    model::{BootIndex, ClockReading, Command, DeviceId, Epoch, Event, Learned, PointId, Wear},
 };
 use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
@@ -135,7 +135,7 @@ pub struct Found {
     pub attributes: Vec<RestoredAttribute>,
     pub schedules: Vec<RestoredSchedule>,
     pub relays: Vec<(DeviceId, PointId, bool)>,
-    pub open_commands: Vec<(Command, Phase)>,
+    pub open_commands: commands::Open,
     pub gone: Option<Gone>,
     /// The first event row that an uplink wanted, by its name.
     pub marks: Vec<(String, i64)>,

@@ -50,7 +50,7 @@ async fn how_far_a_schedule_came_is_there_after_a_restart() {
         submit(&store, vec![Change::Schedule(ScheduleChange::Mark { id: id("fixed"), mark: 60 })]).await.unwrap();
         assert_eq!(run(&store, 100, vec![command("a", 0), command("a", 1)]).await, [Accepted::New, Accepted::New]);
         assert_eq!(run(&store, 100, vec![command("a", 0), command("b", 0)]).await, [Accepted::Again(None), Accepted::New]);
-        let outcome = Outcome { phase: Phase::Failed, reason: "no".into(), values: BTreeMap::new() };
+        let outcome = Outcome::new(Phase::Failed, "no");
         let ended = Change::CommandDone { id: command("a", 1).id, device: device(0), outcome, at: Boot(6) };
         submit(&store, vec![ended]).await.unwrap();
         store.close().await;

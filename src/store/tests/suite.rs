@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::{Action, Cause, CommandId, DeadLetter, DeviceStatus, Evidence, EvidenceKind, Outcome, Phase, State, Stream};
+use crate::model::{Action, Cause, CommandId, DeadLetter, DeviceId, DeviceStatus, Evidence, EvidenceKind, Outcome, Phase, State, Stream};
 use std::collections::BTreeMap;
 
 /// Runs on both back ends. Real time: the thread lives in it.
@@ -15,6 +15,7 @@ on_both! {
     a_failed_commit_gives_no_number_away => numbers;
     the_same_command_is_new_once => commands;
     a_wall_clock_that_jumps_ahead_forgets_no_command => jump_ahead;
+    of_a_command_to_several_the_ended_parts_are_found_again => parts_of_a_command;
     devices_come_back_as_they_were => devices;
     dead_letters_are_readable => dead_letters;
     the_number_of_a_letter_that_was_thrown_away_is_not_used_again => letters_numbers;
@@ -112,11 +113,8 @@ async fn commands(backing: Backing) {
     assert_eq!(accept(&store, a.clone()).await, Accepted::New);
     assert_eq!(accept(&store, a.clone()).await, Accepted::Again(None));
     assert_eq!(accept(&store, b.clone()).await, Accepted::New);
-    let outcome = |reason: &str| Outcome {
-        phase: Phase::Confirmed,
-        reason: reason.into(),
-        values: BTreeMap::from([(PointId::parse("k1").unwrap(), Value::Float(1.5))]),
-    };
+    let outcome =
+        |reason: &str| Outcome::new(Phase::Confirmed, reason).with(BTreeMap::from([(PointId::parse("k1").unwrap(), Value::Float(1.5))]));
     let done = |of: &Command, outcome| Change::CommandDone { id: of.id.clone(), device: of.device.clone(), outcome, at: Boot(9) };
     submit(&store, vec![done(&a, outcome("first"))]).await.unwrap();
     submit(&store, vec![done(&a, outcome("second"))]).await.unwrap();
@@ -128,12 +126,36 @@ async fn commands(backing: Backing) {
     assert_eq!(rows.iter().map(|r| (r.id.as_str(), r.phase)).collect::<Vec<_>>(), [("b", Phase::Sent), ("a", Phase::Confirmed)]);
 }
 
+async fn parts_of_a_command(backing: Backing) {
+    let dir = dir();
+    let (store, _) = open(dir.path(), backing);
+    let each = crate::model::Each { devices: vec![device(1), device(2)], action: command("x").action };
+    let whole = Command { device: DeviceId::gateway(), action: Action::Each(Box::new(each)), ..command("w") };
+    let [one, two] = whole.parts().try_into().unwrap();
+    // Somebody has used the name of the first: it is another command.
+    assert_eq!(accept(&store, one.clone()).await, Accepted::New);
+    let outcome = Outcome::new(Phase::Confirmed, "");
+    let done = |of: &Command| Change::CommandDone { id: of.id.clone(), device: of.device.clone(), outcome: outcome.clone(), at: Boot(9) };
+    submit(&store, vec![done(&one)]).await.unwrap();
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let all = vec![whole.clone(), one, two.clone()];
+    store
+        .accept_all(vec![], all, move |answers| drop(answer.send(answers.unwrap().into_iter().map(Result::unwrap).collect::<Vec<_>>())))
+        .await;
+    assert_eq!(answered.await.unwrap(), [Accepted::New, Accepted::Again(Some(outcome.clone())), Accepted::New]);
+    submit(&store, vec![done(&two)]).await.unwrap();
+    drop(store);
+    let (_, restored) = open(dir.path(), backing);
+    assert_eq!(restored.open_commands, [(whole, Phase::Sent)]);
+    assert_eq!(restored.ended_parts, BTreeMap::from([(two.id, outcome)]), "the other one's end is not the part's");
+}
+
 async fn jump_ahead(backing: Backing) {
     let dir = dir();
     let (store, _) = open(dir.path(), backing);
     let (a, b) = (command("a"), command("b"));
     assert_eq!(accept(&store, a.clone()).await, Accepted::New);
-    let outcome = Outcome { phase: Phase::Confirmed, reason: String::new(), values: BTreeMap::new() };
+    let outcome = Outcome::new(Phase::Confirmed, "");
     let done = Change::CommandDone { id: a.id.clone(), device: a.device.clone(), outcome: outcome.clone(), at: Boot(9) };
     submit(&store, vec![done]).await.unwrap();
     let years = 800 * 86_400_000;

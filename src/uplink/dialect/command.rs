@@ -3,6 +3,8 @@
 //! ```json
 //! {"id":"7f9c","device":"boiler","write":{"setpoint":60},"issued_at":"2026-11-21T10:00:00Z","expires_in_s":30}
 //! {"id":"7f9e","run":{"schedule.disable":"night"}}
+//! {"id":"7f9f","devices":["boiler","pump"],"write":{"setpoint":60}}
+//! {"id":"7fa0","cancel":"7f9c"}
 //! ```
 //! Strict because it moves relays: a key that is unknown, comes twice or has the wrong type refuses the whole command,
 //! with a reason that names it. A refused one becomes a dead letter; its reason carries the id where that can be read.
@@ -13,10 +15,13 @@
 use super::shape;
 use crate::{
     limits,
-    model::{Action, AlarmName, CommandId, DeviceId, PointId, ScheduleAsk, Value, WallMs, calendar},
+    model::{Action, AlarmName, CommandId, DeviceId, Each, Own, PointId, ScheduleAsk, Value, WallMs, calendar},
 };
 use serde_json::{Map, Value as Json};
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 /// How long a command is good for when it does not say.
 pub const EXPIRES_DEFAULT: Duration = Duration::from_secs(60);
@@ -52,14 +57,16 @@ pub enum Fault {
     Missing { key: &'static str },
     #[error("{key:?} is not valid: {want}")]
     Invalid { key: &'static str, want: String },
-    #[error("the key {0:?} is unknown; use id, device, write, read, acknowledge or run, issued_at, expires_in_s")]
+    #[error("the key {0:?} is unknown; use id, device or devices, write, read, acknowledge, run or cancel, issued_at, expires_in_s")]
     UnknownKey(String),
-    #[error("{0:?} is not in this version; name one device and write or read its points")]
-    NotInThisVersion(&'static str),
+    #[error("it has \"device\" and \"devices\"; give one of them")]
+    TwoTargets,
     #[error("it has two of \"write\", \"read\" and \"acknowledge\"; send two commands")]
     TwoActions,
-    #[error("\"run\" is for the gateway itself; leave out device, write, read and acknowledge")]
-    OfTheGateway,
+    #[error("{0:?} is for the gateway itself; leave out device, devices, write, read, acknowledge, run and cancel beside it")]
+    OfTheGateway(&'static str),
+    #[error("with \"devices\" the id has at most {max} bytes", max = limits::FAN_ID)]
+    LongId,
     #[error("it asks for nothing; give \"write\", \"read\" or \"acknowledge\"")]
     NoAction,
     #[error("cannot write point {point:?}: {want}")]
@@ -97,15 +104,24 @@ fn id(members: &Map<String, Json>) -> Result<CommandId, Fault> {
 fn rest(members: &Map<String, Json>, id: CommandId) -> Result<Asked, Fault> {
     for key in members.keys() {
         match key.as_str() {
-            "id" | "device" | "write" | "read" | "acknowledge" | "run" | "issued_at" | "expires_in_s" => {}
-            "devices" => return Err(Fault::NotInThisVersion("devices")),
+            "id" | "device" | "devices" | "write" | "read" | "acknowledge" | "run" | "cancel" | "issued_at" | "expires_in_s" => {}
             _ => return Err(Fault::UnknownKey(key.chars().take(64).collect())),
         }
     }
-    let (device, action) = match members.get("run") {
-        Some(run) => (DeviceId::gateway(), own(members, run)?),
-        None => {
-            let device = members.get("device").ok_or(Fault::Missing { key: "device" })?;
+    // Whoever names no device may say so.
+    let named = members.get("device").filter(|device| !device.is_null());
+    let (device, action) = match (members.get("run"), members.get("cancel"), members.get("devices")) {
+        (Some(run), ..) => (DeviceId::gateway(), of_gateway(members, "run", || own(run))?),
+        (_, Some(id), _) => (DeviceId::gateway(), of_gateway(members, "cancel", || cancel(id))?),
+        (.., Some(_)) if named.is_some() => return Err(Fault::TwoTargets),
+        (.., Some(_)) if id.as_str().len() > limits::FAN_ID => return Err(Fault::LongId),
+        (.., Some(_)) if members.contains_key("acknowledge") => return Err(invalid("devices", "name one device to acknowledge its alarm")),
+        (.., Some(list)) => {
+            let each = Each { devices: devices(list)?, action: action(members.get("write"), members.get("read"))? };
+            (DeviceId::gateway(), Action::Each(Box::new(each)))
+        }
+        (None, None, None) => {
+            let device = named.ok_or(Fault::Missing { key: "device" })?;
             let device = device.as_str().ok_or_else(|| invalid("device", "write it as a string"))?;
             let device = DeviceId::parse(device).map_err(|e| invalid("device", e.0))?;
             let action = match members.get("acknowledge") {
@@ -132,12 +148,37 @@ fn acknowledge(device: &DeviceId, alarm: &Json) -> Result<Action, Fault> {
     Ok(Action::Acknowledge(Box::new(name.ok_or_else(|| invalid("acknowledge", want))?)))
 }
 
-/// What the gateway itself does.
-fn own(members: &Map<String, Json>, run: &Json) -> Result<Action, Fault> {
-    match members.keys().find(|key| matches!(key.as_str(), "device" | "write" | "read" | "acknowledge")) {
-        Some(_) => Err(Fault::OfTheGateway),
-        None => ScheduleAsk::read(run).map(|ask| Action::Run(Box::new(ask))).map_err(|want| invalid("run", want)),
-    }
+/// What the gateway itself does. `what` stands alone.
+fn of_gateway(members: &Map<String, Json>, what: &'static str, read: impl FnOnce() -> Result<Action, Fault>) -> Result<Action, Fault> {
+    let beside = |(key, value): (&String, &Json)| match key.as_str() {
+        "device" => !value.is_null(),
+        "devices" | "write" | "read" | "acknowledge" | "run" | "cancel" => key != what,
+        _ => false,
+    };
+    if members.iter().any(beside) { Err(Fault::OfTheGateway(what)) } else { read() }
+}
+
+fn own(run: &Json) -> Result<Action, Fault> {
+    let read = if Own::is_meant(run) {
+        Own::read(run).map(|own| Action::Own(Box::new(own)))
+    } else {
+        ScheduleAsk::read(run).map(|ask| Action::Run(Box::new(ask)))
+    };
+    read.map_err(|want| invalid("run", want))
+}
+
+fn cancel(id: &Json) -> Result<Action, Fault> {
+    let text = id.as_str().ok_or_else(|| invalid("cancel", "write the id of the command as a string"))?;
+    CommandId::parse(text).map(Action::Cancel).map_err(|e| invalid("cancel", e.0))
+}
+
+fn devices(list: &Json) -> Result<Vec<DeviceId>, Fault> {
+    let want = || invalid("devices", format!("write a list of 1 to {} devices, each once", limits::FAN_OUT));
+    let list = list.as_array().filter(|l| (1..=limits::FAN_OUT).contains(&l.len())).ok_or_else(want)?;
+    let one = |device: &Json| DeviceId::parse(device.as_str().ok_or_else(want)?).map_err(|e| invalid("devices", e.0));
+    let devices = list.iter().map(one).collect::<Result<Vec<_>, _>>()?;
+    let distinct: BTreeSet<&DeviceId> = devices.iter().collect();
+    if distinct.len() == devices.len() { Ok(devices) } else { Err(want()) }
 }
 
 fn action(write: Option<&Json>, read: Option<&Json>) -> Result<Action, Fault> {
@@ -256,6 +297,42 @@ mod tests {
     }
 
     #[test]
+    fn several_devices_are_one_command() {
+        let asked = parse(br#"{"id":"1","device":null,"devices":["pump","boiler"],"write":{"k":true}}"#).unwrap();
+        let Action::Each(each) = &asked.action else { panic!("{asked:?}") };
+        assert!(asked.device.is_gateway());
+        assert_eq!(each.devices, ["pump", "boiler"].map(|d| DeviceId::parse(d).unwrap()));
+        assert_eq!(each.action, Action::Write([(PointId::parse("k").unwrap(), Value::Bool(true))].into()));
+        let want = r#"command "7": "devices" is not valid: write a list of 1 to 100 devices, each once"#;
+        refuse(r#"{"id":"7","devices":[],"write":{"k":1}}"#, want);
+        refuse(r#"{"id":"7","devices":"*","write":{"k":1}}"#, want);
+        refuse(r#"{"id":"7","devices":["d","d"],"write":{"k":1}}"#, want);
+        let many: Vec<String> = (0..=limits::FAN_OUT).map(|n| format!("\"d{n}\"")).collect();
+        refuse(&format!(r#"{{"id":"7","devices":[{}],"write":{{"k":1}}}}"#, many.join(",")), want);
+        refuse(
+            r#"{"id":"7","device":"d","devices":["e"],"write":{"k":1}}"#,
+            r#"command "7": it has "device" and "devices"; give one of them"#,
+        );
+        refuse(
+            r#"{"id":"7","devices":["e"],"acknowledge":"offline"}"#,
+            r#"command "7": "devices" is not valid: name one device to acknowledge its alarm"#,
+        );
+        let id = "x".repeat(limits::FAN_ID + 1);
+        refuse(
+            &format!(r#"{{"id":"{id}","devices":["e"],"read":[]}}"#),
+            &format!(r#"command "{id}": with "devices" the id has at most 63 bytes"#),
+        );
+    }
+
+    #[test]
+    fn a_cancel_and_what_the_gateway_does_name_no_device() {
+        let action = |body: &str| parse(body.as_bytes()).map(|asked| (asked.device.is_gateway(), asked.action)).unwrap();
+        assert_eq!(action(r#"{"id":"1","cancel":"7f9c"}"#), (true, Action::Cancel(CommandId::parse("7f9c").unwrap())));
+        assert_eq!(action(r#"{"id":"1","device":null,"run":"ping"}"#), (true, Action::Own(Box::new(Own::Ping))));
+        assert_eq!(action(r#"{"id":"1","run":"restart"}"#), (true, Action::Own(Box::new(Own::Restart))));
+    }
+
+    #[test]
     fn refused_with_a_reason() {
         refuse("", "not JSON that can mean only one thing: EOF while parsing a value at line 1 column 0");
         refuse("on", "not JSON that can mean only one thing: expected value at line 1 column 1");
@@ -282,25 +359,19 @@ mod tests {
             r#"{"id":"7","device":"d","write":{"k":[1]}}"#,
             r#"command "7": cannot write point "k": give one number, true or false, or a string"#,
         );
-        refuse(
-            r#"{"id":"7","devices":["d","e"],"write":{"k":1}}"#,
-            r#"command "7": "devices" is not in this version; name one device and write or read its points"#,
-        );
-        refuse(
-            r#"{"id":"7","device":"d","run":"schedule.list"}"#,
-            r#"command "7": "run" is for the gateway itself; leave out device, write, read and acknowledge"#,
-        );
-        refuse(
-            r#"{"id":"7","run":"reboot"}"#,
-            r#"command "7": "run" is not valid: use schedule.list, schedule.set, schedule.remove, schedule.enable or schedule.disable"#,
-        );
+        const ALONE: &str = "is for the gateway itself; leave out device, devices, write, read, acknowledge, run and cancel beside it";
+        refuse(r#"{"id":"7","device":"d","run":"schedule.list"}"#, &format!(r#"command "7": "run" {ALONE}"#));
+        refuse(r#"{"id":"7","cancel":"6","read":[]}"#, &format!(r#"command "7": "cancel" {ALONE}"#));
+        refuse(r#"{"id":"7","cancel":6}"#, r#"command "7": "cancel" is not valid: write the id of the command as a string"#);
+        let got = parse(br#"{"id":"7","run":"reboot"}"#).unwrap_err().to_string();
+        assert!(got.starts_with(r#"command "7": "run" is not valid: use ping, status, devices"#), "{got}");
         refuse(
             r#"{"id":"7","run":{"schedule.set":{"id":"night","cron":"0 25 * * *","write":{"device":"d","point":"p","value":1}}}}"#,
             r#"command "7": "run" is not valid: "cron" is not valid: `25` is no hour: 0 to 23 are possible"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"dry_run":true}"#,
-            r#"command "7": the key "dry_run" is unknown; use id, device, write, read, acknowledge or run, issued_at, expires_in_s"#,
+            r#"command "7": the key "dry_run" is unknown; use id, device or devices, write, read, acknowledge, run or cancel, issued_at, expires_in_s"#,
         );
         refuse(
             r#"{"id":"7","device":"d","write":{"k":1},"issued_at":1795255200}"#,

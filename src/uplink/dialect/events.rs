@@ -1,7 +1,7 @@
 //! Events as the cloud reads them: boot times turned into wall milliseconds, words as on every other surface.
 
 use super::json::{Object, list, value};
-use crate::model::{Boot, ClockReading, Event, EventKind, Missed, PointId, Value};
+use crate::model::{Boot, ClockReading, Event, EventKind, Missed, Outcome, PointId, Value};
 use std::collections::BTreeMap;
 
 /// `{"type":…,"at":…,…}`. Members of a type are always there; what is not known is null.
@@ -23,6 +23,8 @@ const fn word(kind: &EventKind) -> &'static str {
         EventKind::Command { .. } => "command",
         EventKind::Schedule { .. } => "schedule",
         EventKind::RefreshStopped { .. } => "refresh_stopped",
+        EventKind::Uplink { .. } => "uplink",
+        EventKind::Rule { .. } => "rule",
         EventKind::Gap { .. } => "gap",
         EventKind::Epoch { .. } => "epoch",
         EventKind::Progress { .. } => "progress",
@@ -86,10 +88,20 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
             };
             o.text("by", by).text("reason", reason);
         }
-        EventKind::Command { id, device, phase, reason, values } => {
+        EventKind::Command { id, device, phase, reason, values, results } => {
             let device = (!device.is_gateway()).then_some(device.as_str());
             o.text("id", id.as_str()).maybe_word("device", device).word("phase", phase.word()).text("reason", reason);
             points(o.key("values"), values);
+            if !results.is_empty() {
+                let mut each = Object::begin(o.key("results"));
+                for (device, Outcome { phase, reason, values, .. }) in results {
+                    let mut one = Object::begin(each.key(device.as_str()));
+                    one.word("phase", phase.word()).text("reason", reason);
+                    points(one.key("values"), values);
+                    one.end();
+                }
+                each.end();
+            }
         }
         EventKind::Schedule { schedule, news, by, missed, first, last, policy, ran } => {
             o.word("schedule", schedule.as_str()).word("news", news.word()).text("by", by).number("missed", missed);
@@ -98,6 +110,13 @@ fn members(o: &mut Object<'_>, kind: &EventKind, clock: ClockReading) {
         }
         EventKind::RefreshStopped { device, point, reason } => {
             o.word("device", device.as_str()).word("point", point.as_str()).text("reason", reason);
+        }
+        EventKind::Uplink { uplink, state, reason, down_for_ms, changes } => {
+            o.word("uplink", uplink.as_str()).word("state", state.word()).text("reason", reason);
+            o.number("down_for_ms", down_for_ms).number("changes", changes);
+        }
+        EventKind::Rule { rule, webhook, reason } => {
+            o.word("rule", rule.as_str()).text("webhook", webhook).text("reason", reason);
         }
         EventKind::Gap { epoch, stream, from, to, samples, reason, uplink, replaced_by } => {
             o.word("epoch", &epoch.to_string()).word("stream", stream.word());

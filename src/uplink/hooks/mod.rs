@@ -16,7 +16,7 @@ mod sign;
 use crate::{
     config::Webhook,
     logic::backoff::Backoff,
-    model::{Boot, DeadLetter, Event, GatewayId, Key, UplinkIndex, Urgent},
+    model::{Boot, DeadLetter, Event, EventKind, GatewayId, Key, UplinkIndex, Urgent},
     store::{OutgoingEvents, Store},
     system::clock::Clock,
 };
@@ -83,7 +83,7 @@ impl Hook<'_> {
     /// False: it was told to stop before all of it was taken.
     async fn tell(&mut self, message: &OutgoingEvents) -> bool {
         for (n, event) in message.events.iter().enumerate() {
-            let Some(word) = sign::word(&event.kind).filter(|word| self.parts.config.wants(word) && !self.gone) else { continue };
+            let Some(word) = sign::word(&event.kind).filter(|word| self.is_for_us(word, &event.kind) && !self.gone) else { continue };
             match self.deliver(word, message, n, event).await {
                 Fate::Taken => {}
                 Fate::Gone => {
@@ -94,6 +94,12 @@ impl Hook<'_> {
             }
         }
         true
+    }
+
+    /// It asked for all of the kind, or a rule asked for it.
+    fn is_for_us(&self, word: &str, kind: &EventKind) -> bool {
+        let config = &self.parts.config;
+        config.wants(word) || matches!(kind, EventKind::Rule { webhook, .. } if *webhook == config.name)
     }
 
     async fn deliver(&self, word: &str, message: &OutgoingEvents, n: usize, event: &Event) -> Fate {

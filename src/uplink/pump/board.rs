@@ -79,8 +79,9 @@ impl Board {
         self.dirty = true;
     }
 
-    pub fn acknowledged(&mut self, after: std::time::Duration) {
+    pub fn acknowledged(&mut self, after: std::time::Duration, now: Boot) {
         self.figures.messages_acknowledged += 1;
+        self.figures.acknowledged = Some(now);
         self.figures.answer_ms = Some(u64::try_from(after.as_millis()).unwrap_or(u64::MAX));
         self.dirty = true;
     }

@@ -56,6 +56,8 @@ pub struct Parts {
     pub store: Store,
     pub urgent: mpsc::Sender<Urgent>,
     pub cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
+    /// Changes when birth and device list are to be sent again.
+    pub rebirth: watch::Receiver<u64>,
     pub figures: watch::Sender<UplinkFigures>,
     pub clock: Clock,
     pub stop: CancellationToken,
@@ -82,6 +84,7 @@ struct Pump<B> {
     epoch: Epoch,
     store: Store,
     cards: watch::Receiver<Arc<Vec<DeviceCard>>>,
+    rebirth: watch::Receiver<u64>,
     clock: Clock,
     stop: CancellationToken,
     broker: B,
@@ -102,7 +105,7 @@ struct Pump<B> {
 
 impl<B: Broker> Pump<B> {
     fn new(parts: Parts, broker: B) -> Pump<B> {
-        let Parts { config, index, gateway, version, epoch, store, urgent, cards, figures, clock, stop } = parts;
+        let Parts { config, index, gateway, version, epoch, store, urgent, cards, rebirth, figures, clock, stop } = parts;
         let native = Native::new(gateway, version, &config.topic_prefix);
         let downlink = Downlink::new(config.id.clone(), native.topic("command"), urgent, store.clone());
         let board = Board::new(config.id.clone(), figures, clock.now());
@@ -114,6 +117,7 @@ impl<B: Broker> Pump<B> {
             epoch,
             store,
             cards,
+            rebirth,
             clock,
             stop,
             broker,

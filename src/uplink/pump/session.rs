@@ -93,7 +93,7 @@ impl<'a, B: Broker> Session<'a, B> {
     /// Until the link is lost or everything is said. The second: whether anything was acknowledged.
     pub async fn run(mut self, since: WallMs) -> (End, bool) {
         self.greet(since);
-        let served = self.serve().await;
+        let served = self.serve(since).await;
         if let Err(end) = &served {
             self.ended(end, self.pump.clock.now());
         }
@@ -113,6 +113,7 @@ impl<'a, B: Broker> Session<'a, B> {
 
     /// Birth first, so that a will of the session before is answered; then what there is.
     fn greet(&mut self, since: WallMs) {
+        self.pump.rebirth.mark_unchanged();
         self.send_state(true, since, None);
         self.link.subscribe(self.pump.downlink.topic());
         self.devices.connected();
@@ -122,7 +123,7 @@ impl<'a, B: Broker> Session<'a, B> {
         }
     }
 
-    async fn serve(&mut self) -> Result<(), End> {
+    async fn serve(&mut self, since: WallMs) -> Result<(), End> {
         let stop = self.pump.stop.clone();
         loop {
             let now = self.pump.clock.now();
@@ -148,7 +149,7 @@ impl<'a, B: Broker> Session<'a, B> {
             let room = self.has_room();
             let replay = has_backlog.then(|| self.replay.held_until(now)).flatten();
             let due = [self.due(replay), self.exam_due(now), self.pump.downlink.again_at()].into_iter().flatten().min();
-            let Pump { store, cards, downlink, clock, index, .. } = &mut *self.pump;
+            let Pump { store, cards, rebirth, downlink, clock, index, .. } = &mut *self.pump;
             tokio::select! {
                 biased;
                 () = stop.cancelled(), if self.stage == Stage::Serving => self.stage = Stage::Draining { until: clock.now() + DRAIN },
@@ -157,6 +158,11 @@ impl<'a, B: Broker> Session<'a, B> {
                 () = store.events().changed(*index), if room => {}
                 () = store.spool().changed(*index), if room => {}
                 Ok(()) = cards.changed() => self.devices.changed(clock.now()),
+                Ok(()) = rebirth.changed(), if room && self.stage == Stage::Serving => {
+                    self.send_state(true, since, None);
+                    self.devices.connected();
+                    self.devices.changed(self.pump.clock.now());
+                }
                 () = sleep(clock, due) => {}
             }
         }
@@ -336,7 +342,7 @@ impl<'a, B: Broker> Session<'a, B> {
 
     fn acknowledged(&mut self, id: u16, now: Boot) {
         let Some((what, at)) = self.window.acknowledged(id, now) else { return };
-        self.pump.board.acknowledged(now - at);
+        self.pump.board.acknowledged(now - at, now);
         match what {
             Sent::Telemetry(key) => {
                 self.pump.store.spool().acknowledged(self.pump.index, key, now);

@@ -24,6 +24,7 @@ pub struct Rig {
     pub clock: Clock,
     pub urgent: mpsc::Receiver<Urgent>,
     pub cards: watch::Sender<Arc<Vec<DeviceCard>>>,
+    pub reborn: watch::Sender<u64>,
     pub figures: watch::Receiver<UplinkFigures>,
     pub stop: CancellationToken,
     pub task: tokio::task::JoinHandle<()>,
@@ -108,6 +109,7 @@ impl Rig {
         let (urgent_to, urgent) = mpsc::channel(4);
         let (cards, cards_from) = watch::channel(Arc::default());
         let (figures_to, figures) = watch::channel(UplinkFigures::default());
+        let (reborn, rebirth) = watch::channel(0);
         let stop = CancellationToken::new();
         let parts = Parts {
             config,
@@ -118,12 +120,13 @@ impl Rig {
             store: store.clone(),
             urgent: urgent_to,
             cards: cards_from,
+            rebirth,
             figures: figures_to,
             clock,
             stop: stop.clone(),
         };
         let task = tokio::spawn(run_with(parts, link));
-        Rig { broker, store, clock, urgent, cards, figures, stop, task, dir }
+        Rig { broker, store, clock, urgent, cards, reborn, figures, stop, task, dir }
     }
 
     pub fn sample(&self, value: i64) -> u64 {

@@ -444,3 +444,18 @@ async fn seeded(seed: u64) {
         acknowledged.extend(received.iter().filter(done).map(|r| json(r)["seq"].as_u64()));
     }
 }
+
+#[test]
+fn a_rebirth_sends_birth_and_devices_again_on_the_same_link() {
+    virtual_time(async {
+        let rig = Rig::start();
+        rig.cards.send_replace(Arc::new(vec![card("boiler")]));
+        rig.drain(Duration::from_secs(5)).await;
+        let before = rig.broker.received().len();
+        rig.reborn.send_replace(1);
+        rig.pass(Duration::from_secs(3)).await;
+        let again: Vec<_> = rig.broker.received()[before..].iter().map(|r| r.topic.clone()).collect();
+        assert_eq!(again, ["fieldgate/plant-7/state", "fieldgate/plant-7/devices"]);
+        assert_eq!(rig.figures.borrow().connects, 1);
+    });
+}

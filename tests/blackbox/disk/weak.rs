@@ -45,7 +45,8 @@ impl Plant {
         }
         let seen = self.cloud.seen();
         let clock = Clock::Real.reading();
-        let ages: Vec<i64> = seen.rows[before..].iter().filter(|r| !r.backlog && r.at_ms >= since_ms).map(|r| clock.wall(r.arrived).0 - r.at_ms).collect();
+        let ages: Vec<i64> =
+            seen.rows[before..].iter().filter(|r| !r.backlog && r.at_ms >= since_ms).map(|r| clock.wall(r.arrived).0 - r.at_ms).collect();
         assert!(ages.len() > 10, "{} live values in {length:?}", ages.len());
         let oldest = ages.iter().max().copied().unwrap_or_default();
         assert!(oldest < 2000, "a live value was {oldest} ms old");

@@ -1,7 +1,10 @@
 //! After everything has healed: does what the cloud got agree with what really happened?
 
+mod alive;
 mod commands;
+mod firings;
 mod messages;
+mod runs;
 mod samples;
 mod status;
 
@@ -27,17 +30,20 @@ pub struct Figures {
     pub status: usize,
     pub commands: usize,
     pub written: usize,
+    pub firings: usize,
+    pub runs: usize,
 }
 
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Figures { lives, samples, lost_by_kills, thinned, gapped, publications, messages, repeated, status, commands, written, .. } =
-            self;
+        let Figures { lives, samples, lost_by_kills, thinned, gapped, publications, messages, .. } = self;
+        let Figures { repeated, status, commands, written, firings, runs, .. } = self;
         write!(
             f,
             "{lives} lives, {messages} messages ({repeated} again), {samples} samples ({lost_by_kills} lost by kills, {thinned} thinned, {gapped} in gaps), "
         )?;
-        write!(f, "{publications} publications, {status} changes of status, {commands} commands ({written} written)")
+        write!(f, "{publications} publications, {status} changes of status, {commands} commands ({written} written)")?;
+        if firings + runs > 0 { write!(f, ", {firings} firings of rules, {runs} runs of schedules") } else { Ok(()) }
     }
 }
 
@@ -49,6 +55,11 @@ pub fn all(plan: &Plan, log: &mut Log) -> Figures {
     samples::check(log, &received, &mut figures, &mut wrong);
     status::check(plan, log, &received, &mut figures, &mut wrong);
     commands::check(plan, log, &received, &mut figures, &mut wrong);
+    if plan.brain.is_some() {
+        alive::check(plan, log, &received, &mut wrong);
+        firings::check(plan, log, &received, &mut figures, &mut wrong);
+        runs::check(plan, log, &received, &mut figures, &mut wrong);
+    }
     log.violations.append(&mut wrong);
     figures
 }

@@ -1,4 +1,4 @@
-//! What a rule does: `write`, `alarm` and `publish` beside `when`, or in `then`, one table or a list of them.
+//! What a rule does: `write`, `alarm`, `publish` and `webhook` beside `when`, or in `then`, one table or a list of them.
 
 use super::{Desk, places};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     model::{DeviceId, PointId, RuleAction, Urgency, Value},
 };
 
-const KINDS: &[&str] = &["write", "alarm", "publish"];
+const KINDS: &[&str] = &["write", "alarm", "publish", "webhook"];
 const EXAMPLE: &str = "[{ write = { device = \"relays\", point = \"k1\", value = true } }]";
 const WRITE: &str = "{ device = \"relays\", point = \"k1\", value = true }";
 const ALARM: &str = "{ severity = \"critical\", text = \"flow too cold\" }";
@@ -65,14 +65,14 @@ pub fn check(keys: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Vec<RuleA
 fn nothing(keys: &Keys<'_>, desk: &mut Desk<'_>) {
     desk.out
         .error(Code::MissingKey, keys.at, keys.trail, format!("{} does nothing", keys.trail))
-        .because("`write`, `alarm` or `publish` is missing")
+        .because("`write`, `alarm`, `publish` or `webhook` is missing")
         .want(format!("write = {WRITE}"))
         .want(format!("alarm = {ALARM}"));
 }
 
-/// In the order write, alarm, publish.
+/// In the order write, alarm, publish, webhook.
 fn of(keys: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Vec<RuleAction> {
-    [write(keys, config, desk), alarm(keys, desk), publish(keys, config, desk)].into_iter().flatten().collect()
+    [write(keys, config, desk), alarm(keys, desk), publish(keys, config, desk), webhook(keys, config, desk)].into_iter().flatten().collect()
 }
 
 fn write(keys: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Option<RuleAction> {
@@ -170,6 +170,21 @@ fn publish(keys: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Option<Rule
         return None;
     }
     Some(RuleAction::Publish { topic: topic.it.to_owned(), payload: payload?, retain })
+}
+
+/// One of those that there are.
+fn webhook(keys: &Keys<'_>, config: &Config, desk: &mut Desk<'_>) -> Option<RuleAction> {
+    let name = keys.text("webhook", &mut desk.out)?;
+    if config.webhooks.iter().any(|w| w.name == name.it) {
+        return Some(RuleAction::Webhook(name.it.to_owned()));
+    }
+    let near = nearest(name.it, config.webhooks.iter().map(|w| w.name.as_str()));
+    let because = near.map_or_else(|| format!("[webhook.{}] is missing", name.it), |n| format!("did you mean `{n}`?"));
+    desk.out
+        .error(Code::UnknownTarget, name.at, keys.key("webhook"), format!("there is no webhook `{}`", name.it))
+        .because(because)
+        .want(near.map_or_else(|| format!("[webhook.{}]\nurl = \"https://…\"", name.it), |n| format!("webhook = \"{n}\"")));
+    None
 }
 
 fn short(keys: &Keys<'_>, key: &str, desk: &mut Desk<'_>) -> Option<String> {

@@ -17,7 +17,7 @@ use crate::{
 };
 use std::time::Duration;
 
-const KEYS: &[&str] = &["when", "unless", "for", "hysteresis", "cooldown", "write", "alarm", "publish", "then"];
+const KEYS: &[&str] = &["when", "unless", "for", "hysteresis", "cooldown", "write", "alarm", "publish", "webhook", "then"];
 const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// Rules and what is computed for them, once it is known which devices there are.
@@ -121,7 +121,7 @@ fn inside(text: &Placed<&str>, fault: &Fault, desk: &Desk<'_>) -> Place {
 fn writes(rule: &Rule) -> impl Iterator<Item = (&crate::model::DeviceId, &crate::model::PointId)> {
     rule.actions.iter().filter_map(|a| match a {
         RuleAction::Write { device, point, .. } => Some((device, point)),
-        RuleAction::Alarm { .. } | RuleAction::Publish { .. } => None,
+        RuleAction::Alarm { .. } | RuleAction::Publish { .. } | RuleAction::Webhook(_) => None,
     })
 }
 

@@ -266,7 +266,7 @@ impl Active {
         self.tries = 0;
         let end = || {
             let (phase, reason) = if self.unanswered { (Phase::Unknown, BROADCAST) } else { (Phase::Confirmed, "") };
-            Outcome { phase, reason: reason.into(), values: self.values.clone() }
+            Outcome::new(phase, reason).with(self.values.clone())
         };
         self.steps.is_empty().then(end)
     }
@@ -303,7 +303,7 @@ impl Active {
     fn outcome(&self, phase: Phase, reason: String) -> Outcome {
         let partly = phase != Phase::Confirmed && !self.written.is_empty() && matches!(self.order.action, Action::Write(_));
         let reason = if partly { format!("{reason} (written: {})", names(&self.written)) } else { reason };
-        Outcome { phase, reason, values: self.values.clone() }
+        Outcome::new(phase, reason).with(self.values.clone())
     }
 }
 
@@ -313,7 +313,7 @@ fn names(points: &[PointId]) -> String {
 
 fn steps(device: &Device, holes: &Holes, order: &Order) -> Result<VecDeque<Step>, String> {
     match &order.action {
-        Action::Run(_) => Err("there is nothing to do".into()),
+        Action::Run(_) | Action::Own(_) | Action::Cancel(_) | Action::Each(_) => Err("there is nothing to do".into()),
         Action::Read(_) if device.broadcast => Err(format!("{} is all units at once, which cannot be read", device.id)),
         Action::Read(points) => {
             let readable = |id: &PointId| match index(device, id)? {

@@ -34,10 +34,7 @@ use crate::{
     model::{Boot, Order, Outcome, Phase, WriteDone},
 };
 use active::Active;
-use std::{
-    collections::{BTreeMap, VecDeque},
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 /// How the request of an order ended.
 #[derive(Debug, Clone, Copy)]
@@ -74,7 +71,7 @@ impl Orders {
     }
 
     fn refuse(&mut self, at: Boot, order: Order, reason: String) {
-        let outcome = Outcome { phase: Phase::Rejected, reason, values: BTreeMap::new() };
+        let outcome = Outcome::new(Phase::Rejected, reason);
         self.done.push_back(WriteDone { id: order.id, device: order.device, outcome, at });
     }
 

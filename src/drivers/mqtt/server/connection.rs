@@ -23,8 +23,11 @@ use tokio::{
 
 /// Read at once; also the memory that one burst takes.
 const SCRATCH: usize = 16 * 1024;
-/// Packets handled before other connections get a turn.
+/// Packets handled before other connections get a turn, while few connections have more to give.
 const TURN: usize = 64;
+/// Packets of all connections that have more to give, until each has had its turn: one that only says how its device is
+/// waits for so many at most.
+const ROUND: usize = 1_024;
 /// A peer that takes nothing for so long is gone.
 const STUCK: Duration = Duration::from_secs(60);
 
@@ -94,6 +97,8 @@ struct Connection<'a> {
     stalled: Option<Publish>,
     /// More packets may be in the reader.
     more: bool,
+    /// It is counted as one that has more to give.
+    busy: bool,
     heard: Instant,
     draining: Option<Instant>,
     /// That it has no right to a topic was said once.
@@ -111,6 +116,7 @@ impl<'a> Connection<'a> {
             waiting: None,
             stalled: None,
             more: true,
+            busy: false,
             heard: Instant::now(),
             draining: None,
             told: false,
@@ -171,7 +177,7 @@ impl<'a> Connection<'a> {
             self.heard = Instant::now();
             self.publish(publish)?;
         }
-        let mut left = TURN;
+        let mut left = (ROUND / self.shared.busy.get().max(1)).clamp(1, TURN);
         while self.more && left > 0 && self.may_work() && self.ahead() < AHEAD {
             left -= 1;
             match self.me.reader.next(codec::PACKET) {
@@ -184,11 +190,17 @@ impl<'a> Connection<'a> {
         if !self.more || !self.may_work() {
             self.me.reader.shrink();
         }
+        self.count_busy(self.more && self.may_work());
         self.acknowledge()?;
         self.shared.hub.borrow_mut().push(self.me.session);
         let closed = self.outlet(|outlet| outlet.closed.clone())?;
         closed.map_or(Ok(()), Err)?;
         self.drain()
+    }
+
+    fn count_busy(&mut self, busy: bool) {
+        let others = self.shared.busy.get() - usize::from(std::mem::replace(&mut self.busy, busy));
+        self.shared.busy.set(others + usize::from(busy));
     }
 
     fn may_work(&self) -> bool {
@@ -383,5 +395,11 @@ impl<'a> Connection<'a> {
         if let Some(session) = self.shared.hub.borrow_mut().own(self.me.session, self.me.number) {
             session.cut(why);
         }
+    }
+}
+
+impl Drop for Connection<'_> {
+    fn drop(&mut self) {
+        self.count_busy(false);
     }
 }

@@ -195,6 +195,7 @@ impl Endpoint {
             scratch: RefCell::default(),
             numbers: Cell::new(0),
             open: Cell::new(0),
+            busy: Cell::new(0),
             stopping: Cell::new(false),
         });
         drop(self.port);
@@ -235,6 +236,8 @@ struct Shared {
     /// The last number given to a connection.
     numbers: Cell<u64>,
     open: Cell<usize>,
+    /// Connections that have more to give than they had a turn for.
+    busy: Cell<usize>,
     stopping: Cell<bool>,
 }
 

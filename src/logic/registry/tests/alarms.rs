@@ -160,6 +160,11 @@ impl Oracle {
         }
     }
 
+    /// Nobody looked before.
+    pub fn looks_from(&mut self, from: Boot) {
+        self.looks = self.looks.max(from);
+    }
+
     pub fn see(&mut self, effects: &[Effect]) {
         let mut begins = false;
         for effect in effects {

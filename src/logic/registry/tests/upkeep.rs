@@ -1,6 +1,7 @@
 //! Random histories with restarts against a model that has no deadlines and no laziness, and the alarms that follow.
 
 use super::{alarms::Oracle, *};
+use crate::logic::testing::models;
 
 /// The rules once more: it is asked at every tick.
 struct Model {
@@ -12,7 +13,9 @@ struct Model {
     goodbye: bool,
     /// Its line went down then.
     went: Option<u64>,
+    /// Nobody looked before.
     from: u64,
+    session: Option<u64>,
     misses: u32,
     down: bool,
     until: Option<u64>,
@@ -21,8 +24,9 @@ struct Model {
 impl Model {
     fn new(watch: Watch, now: u64, until: Option<u64>) -> Model {
         let cause = if until.is_some() { Cause::Maintenance } else { Cause::Restored };
-        let (heard, went) = (None, None);
-        Model { watch, state: State::Unknown, cause: Some(cause), heard, goodbye: false, went, from: now, misses: 0, down: false, until }
+        let (heard, went, session) = (None, None, None);
+        let (state, cause) = (State::Unknown, Some(cause));
+        Model { watch, state, cause, heard, goodbye: false, went, from: now, session, misses: 0, down: false, until }
     }
 
     fn set(&mut self, state: State, cause: Option<Cause>) {
@@ -44,6 +48,22 @@ impl Model {
         self.set(State::Online, None);
     }
 
+    /// Nobody looked for so long.
+    fn blind(&mut self, gap: u64, now: u64) {
+        let silent_since = self.heard.unwrap_or(0).max(self.from);
+        self.from = self.from.max((silent_since + gap).min(now));
+    }
+
+    /// Whether what is said counts.
+    fn believes(&mut self, online: bool, will: bool, retained: bool, session: Option<u64>) -> bool {
+        let stale = retained && (online || matches!(self.state, State::Online | State::Suspect));
+        let foreign = will && matches!((session, self.session), (Some(said), Some(known)) if said < known);
+        if !stale && !foreign {
+            self.session = self.session.max(session);
+        }
+        !stale && !foreign
+    }
+
     fn resume(&mut self, now: u64) {
         self.until = None;
         if self.down {
@@ -62,7 +82,8 @@ impl Model {
 
     fn tick(&mut self, now: u64) {
         if let Some(until) = self.until.filter(|until| now >= *until) {
-            self.resume(until);
+            // It may have ended while nothing ran.
+            self.resume(until.max(self.from));
         }
         let polled = self.watch.poll.is_some();
         let (allowed, overdue) = (self.allowed(), if polled { 5 * S } else { 9 * S });
@@ -84,11 +105,18 @@ enum Op {
     Wait(u64),
     Heard,
     Missed,
-    Said(bool, bool),
+    /// online, will, retained, session
+    Said(bool, bool, bool, Option<u64>),
     Line(bool),
     Maintain(u64),
     Resume,
-    Restart,
+    /// The process stood still for so long.
+    Blind(u64),
+    /// It is off for so long; `same`: the machine stays on.
+    Restart {
+        off: u64,
+        same: bool,
+    },
 }
 
 fn ops() -> impl Strategy<Value = Vec<Op>> {
@@ -97,29 +125,48 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => (4_000u64..30_000).prop_map(Op::Wait),
         4 => Just(Op::Heard),
         5 => Just(Op::Missed),
-        2 => any::<(bool, bool)>().prop_map(|(online, retained)| Op::Said(online, retained)),
+        3 => (any::<(bool, bool, bool)>(), proptest::option::of(1u64..5)).prop_map(|((online, will, retained), session)| {
+            Op::Said(online, will && !online, retained, session)
+        }),
         1 => any::<bool>().prop_map(Op::Line),
         1 => (1u64..40_000).prop_map(Op::Maintain),
         1 => Just(Op::Resume),
-        1 => Just(Op::Restart),
+        1 => (2_000u64..60_000).prop_map(Op::Blind),
+        1 => (0u64..50_000, any::<bool>()).prop_map(|(off, same)| Op::Restart { off, same }),
     ];
     proptest::collection::vec(op, 1..80)
 }
 
-fn begun(watch: &Watch, now: u64) -> Registry {
+fn begun(watch: &Watch, evidence: Option<Evidence>, now: u64) -> Registry {
     let mut registry = Registry::new(RULES);
-    registry.watch(at(now), &id("d"), watch.clone(), None);
+    registry.watch(at(now), &id("d"), watch.clone(), evidence);
     registry
 }
 
-/// What is kept over a restart is what was told: alarms that are raised, and until when it is in maintenance.
-fn restarted(before: &Registry, watch: &Watch, until: Option<u64>, now: u64) -> Registry {
-    let mut registry = begun(watch, now);
-    before.alarms().for_each(|(d, kind)| registry.remember(d, kind, at(now)));
-    if let Some(until) = until {
-        registry.maintain(&id("d"), Some(at(until)), at(now), &mut vec![]);
+/// What is kept over a restart is what was told: the row of its last move, alarms that are raised, and until when it is in
+/// maintenance. In words, as in the store's columns.
+struct Kept {
+    evidence: Option<(String, u64)>,
+    alarms: Vec<String>,
+    until: Option<u64>,
+}
+
+impl Kept {
+    fn write(registry: &Registry, last: Option<&DeviceStatus>, until: Option<u64>) -> Kept {
+        let evidence = last.and_then(|row| row.evidence).map(|e| (e.kind.word().to_owned(), e.at.0));
+        Kept { evidence, alarms: registry.alarms().map(|(_, kind)| kind.word().to_owned()).collect(), until }
     }
-    registry
+
+    /// Evidence of another boot has another clock: it says nothing.
+    fn read(&self, watch: &Watch, same: bool, now: u64) -> Registry {
+        let evidence = |(kind, at): &(String, u64)| Some(Evidence { kind: EvidenceKind::parse(kind)?, at: Boot(*at) });
+        let mut registry = begun(watch, self.evidence.as_ref().filter(|_| same).and_then(evidence), now);
+        self.alarms.iter().for_each(|kind| registry.remember(&id("d"), AlarmKind::parse(kind).unwrap(), at(now)));
+        if let Some(until) = self.until {
+            registry.maintain(&id("d"), Some(at(until)), at(now), &mut vec![]);
+        }
+        registry
+    }
 }
 
 /// Each deadline at its very moment.
@@ -133,10 +180,10 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
     let d = id("d");
     let mut out = vec![];
     let mut now = S;
-    let mut registry = begun(watch, now);
+    let mut registry = begun(watch, None, now);
     let mut model = Model::new(watch.clone(), now, None);
     let mut oracle = Oracle::new(RULES, watch.alarm_after, at(now));
-    let mut seen = 0;
+    let (mut seen, mut last) = (0, None);
     for op in ops {
         // Every operation has a moment of its own.
         now += 1;
@@ -162,14 +209,12 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
                     model.misses += 1;
                 }
             }
-            Op::Said(online, retained) => {
-                model.tick(now);
-                registry.said(&d, Saying { online, will: !online, retained, session: None, at: at(now) }, &mut out);
-                match (online, retained) {
-                    (true, true) => {}
-                    (true, false) => model.heard(now),
-                    (false, true) if matches!(model.state, State::Online | State::Suspect) => {}
-                    (false, retained) => {
+            Op::Said(online, will, retained, session) => {
+                registry.said(&d, Saying { online, will, retained, session, at: at(now) }, &mut out);
+                if model.believes(online, will, retained, session) {
+                    if online {
+                        model.heard(now);
+                    } else {
                         if !retained {
                             (model.heard, model.goodbye) = (Some(now), true);
                         }
@@ -208,11 +253,20 @@ fn states_follow_the_model(watch: &Watch, ops: &[Op]) {
                     model.resume(now);
                 }
             }
-            Op::Restart => {
+            Op::Blind(gap) => {
+                registry.blind(Duration::from_millis(gap), at(now));
+                model.blind(gap, now);
+                oracle.looks_from(at(model.from));
+            }
+            Op::Restart { off, same } => {
                 check_order(&out);
                 oracle.see(&out[seen..]);
+                let row = out.iter().rev().find_map(|e| if let Effect::Device { status, .. } = e { Some(status) } else { None });
+                let kept = Kept::write(&registry, row.or(last.as_ref()), model.until);
+                last = row.cloned().or(last);
                 (seen, out) = (0, vec![]);
-                registry = restarted(&registry, watch, model.until, now);
+                now += off;
+                registry = kept.read(watch, same, now);
                 model = Model::new(watch.clone(), now, model.until);
                 oracle.restart(at(now), model.until.is_some());
             }
@@ -243,16 +297,18 @@ fn check_order(out: &[Effect]) {
     assert!(told.windows(2).all(|p| p[0] != p[1]), "{told:?}");
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-    #[test]
-    fn a_polled_device_follows_the_model(ops in ops()) {
+#[test]
+fn a_polled_device_follows_the_model() {
+    models(file!(), "registry, a device that is polled", ops(), |ops| {
         states_follow_the_model(&Watch { alarm_after: Some(Duration::from_secs(15)), ..polled() }, &ops);
-    }
+        Ok(())
+    });
+}
 
-    #[test]
-    fn a_speaking_device_follows_the_model(ops in ops()) {
+#[test]
+fn a_speaking_device_follows_the_model() {
+    models(file!(), "registry, a device that speaks by itself", ops(), |ops| {
         states_follow_the_model(&Watch { alarm_after: Some(Duration::from_secs(15)), ..speaking() }, &ops);
-    }
+        Ok(())
+    });
 }

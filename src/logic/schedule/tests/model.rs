@@ -1,6 +1,7 @@
 //! Random histories against a naive model: it walks through time minute by minute with the clock on the wall in its hand.
 
 use super::*;
+use crate::logic::testing::models;
 use proptest::prelude::*;
 use std::rc::Rc;
 
@@ -231,36 +232,27 @@ fn story(rule: Rule, comes: Rc<BTreeSet<i64>>, begin: i64, until: i64, steps: Ve
 /// The moments of a cron text at a place, which take a while to walk.
 type Walked = BTreeMap<(usize, usize), Rc<BTreeSet<i64>>>;
 
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(10_000))]
-
-    #[test]
-    fn every_moment_runs_once_or_is_missed_as_the_policy_says(
-        place in 0..PLACES.len(),
-        text in 0..CRONS.len(),
-        missed in 0..3usize,
-        begin in 0i64..40_000,
-        steps in proptest::collection::vec(happens(), 1..14),
-    ) {
-        thread_local!(static WALKED: std::cell::RefCell<Walked> = std::cell::RefCell::default());
+#[test]
+fn every_moment_runs_once_or_is_missed_as_the_policy_says() {
+    let walked_once: std::cell::RefCell<Walked> = std::cell::RefCell::default();
+    let of = (0..PLACES.len(), 0..CRONS.len(), 0..3usize, 0i64..40_000, proptest::collection::vec(happens(), 1..14));
+    models(file!(), "schedules by the clock", of, |(place, text, missed, begin, steps)| {
         let (name, near) = PLACES[place];
         let zone = zone(name);
         let rule = Rule { missed: Missed::ALL[missed], ..cron(CRONS[text], zone.clone()) };
         let near = at(near);
         let Timing::Cron(cron) = &rule.timing else { unreachable!() };
-        let comes = WALKED.with_borrow_mut(|w| {
-            Rc::clone(w.entry((place, text)).or_insert_with(|| Rc::new(walked(cron, &zone, near - BEFORE, near + AFTER))))
-        });
-        story(rule, comes, near + begin, near + AFTER, steps)?;
-    }
+        let mut known = walked_once.borrow_mut();
+        let comes = known.entry((place, text)).or_insert_with(|| Rc::new(walked(cron, &zone, near - BEFORE, near + AFTER)));
+        story(rule, Rc::clone(comes), near + begin, near + AFTER, steps)
+    });
+}
 
-    #[test]
-    fn intervals_run_once_or_are_missed_as_the_policy_says(
-        seconds in prop_oneof![1u64..100, 600u64..10_000],
-        anchor in -100_000i64..100_000,
-        missed in 0..3usize,
-        steps in proptest::collection::vec(happens(), 1..8),
-    ) {
+#[test]
+fn intervals_run_once_or_are_missed_as_the_policy_says() {
+    let seconds = prop_oneof![1u64..100, 600u64..10_000];
+    let of = (seconds, -100_000i64..100_000, 0..3usize, proptest::collection::vec(happens(), 1..8));
+    models(file!(), "schedules by intervals", of, |(seconds, anchor, missed, steps)| {
         let begin = at("2026-06-01T12:00:00Z");
         let timing = Timing::Every { every: Duration::from_secs(seconds), anchor };
         let rule = Rule { table: Timetable::new(timing.clone(), Zone::utc()), timing, missed: Missed::ALL[missed], untrusted_clock: false };
@@ -276,6 +268,6 @@ proptest! {
         let (from, to) = if seconds < 100 { (begin - 20_000, begin + 20_000) } else { (begin - BEFORE, begin + AFTER) };
         let first = (from..).find(|at| (at - anchor).rem_euclid(every) == 0).unwrap();
         let comes = Rc::new((first..to).step_by(usize::try_from(every).unwrap()).collect());
-        story(rule, comes, begin, to, steps.collect())?;
-    }
+        story(rule, comes, begin, to, steps.collect())
+    });
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::{
     AlarmKind, Cause, ClockChange, ClockQuality, DeviceStatus, EventKind, Evidence, EvidenceKind, LineId, LineState, Phase, PointId,
-    Replaced, Row, RuleId, State, Stream, Urgency, Value, event::Alive,
+    Replaced, Row, RuleId, State, Stream, UplinkId, Urgency, Value, event::Alive,
 };
 use proptest::prelude::*;
 use std::sync::Arc;
@@ -157,6 +157,7 @@ fn events_exactly() {
         r#"{"type":"registered","at":1795255200000,"device":"plug","via":"route status"}"#,
     );
     check(command_event(), COMMAND_RESULT);
+    check(fan_event(), FAN_RESULT);
     check(
         EventKind::RefreshStopped {
             device: device_id("charger"),
@@ -164,6 +165,20 @@ fn events_exactly() {
             reason: "no new command for 300 s".into(),
         },
         r#"{"type":"refresh_stopped","at":1795255200000,"device":"charger","point":"limit","reason":"no new command for 300 s"}"#,
+    );
+    check(
+        EventKind::Uplink {
+            uplink: UplinkId::parse("cloud").unwrap(),
+            state: LineState::Up,
+            reason: String::new(),
+            down_for_ms: Some(840_000),
+            changes: 1,
+        },
+        r#"{"type":"uplink","at":1795255200000,"uplink":"cloud","state":"up","reason":"","down_for_ms":840000,"changes":1}"#,
+    );
+    check(
+        EventKind::Rule { rule: RuleId::parse("frost").unwrap(), webhook: "ops".into(), reason: "boiler.flow_temp < 5 (4.5)".into() },
+        r#"{"type":"rule","at":1795255200000,"rule":"frost","webhook":"ops","reason":"boiler.flow_temp < 5 (4.5)"}"#,
     );
     check(
         EventKind::Gap {
@@ -229,6 +244,21 @@ fn command_event() -> EventKind {
         phase: Phase::Confirmed,
         reason: String::new(),
         values: [(PointId::parse("setpoint").unwrap(), Value::Int(60))].into(),
+        results: [].into(),
+    }
+}
+
+/// To two devices, one of which said nothing.
+fn fan_event() -> EventKind {
+    let done = crate::model::Outcome::new(Phase::Confirmed, "").with([(PointId::parse("setpoint").unwrap(), Value::Int(60))].into());
+    let lost = crate::model::Outcome::new(Phase::Unknown, "no answer to the write");
+    EventKind::Command {
+        id: crate::model::CommandId::parse("7f9e").unwrap(),
+        device: DeviceId::gateway(),
+        phase: Phase::Unknown,
+        reason: "1 confirmed, 1 unknown".into(),
+        values: [].into(),
+        results: [(device_id("boiler"), done), (device_id("pump"), lost)].into(),
     }
 }
 
@@ -238,6 +268,11 @@ const STATUS: &str = concat!(
 );
 const COMMAND_RESULT: &str =
     r#"{"type":"command","at":1795255200000,"id":"7f9c","device":"boiler","phase":"confirmed","reason":"","values":{"setpoint":60}}"#;
+const FAN_RESULT: &str = concat!(
+    r#"{"type":"command","at":1795255200000,"id":"7f9e","device":null,"phase":"unknown","reason":"1 confirmed, 1 unknown","values":{},"#,
+    r#""results":{"boiler":{"phase":"confirmed","reason":"","values":{"setpoint":60}},"#,
+    r#""pump":{"phase":"unknown","reason":"no answer to the write","values":{}}}}"#,
+);
 const GAP: &str = concat!(
     r#"{"type":"gap","at":1795255200000,"epoch":"0000000000000001","stream":"telemetry","from":100,"to":180,"samples":4050,"#,
     r#""reason":"disk_max reached; the oldest went"}"#,
