@@ -49,7 +49,11 @@ fn pages(command: &Command, name: &str, date: &str, dir: &Path) -> io::Result<()
     let mut out = fs::File::create(dir.join(format!("{name}.1")))?;
     // Examples and exit codes get sections of their own, so neither help text may bring them along.
     let plain = command.clone().before_help("").after_help("");
-    let man = Man::new(plain).title(name.to_uppercase()).date(date).manual("fieldgate").source(format!("fieldgate {}", env!("CARGO_PKG_VERSION")));
+    let man = Man::new(plain)
+        .title(name.to_uppercase())
+        .date(date)
+        .manual("fieldgate")
+        .source(format!("fieldgate {}", env!("CARGO_PKG_VERSION")));
     man.render_title(&mut out)?;
     // The name of a page is what `man` finds it by, not how it is called.
     let about = command.get_about().map(ToString::to_string).unwrap_or_default();
