@@ -162,11 +162,11 @@ fn a_reload_takes_what_checks_and_keeps_what_runs_otherwise() {
     assert_eq!(plant.run("p-1", &json!("ping"))["phase"], "confirmed", "the running one stays");
     assert_eq!(plant.cloud.seen().epochs().len(), 1);
     std::fs::write(plant.gateway.config(), before).expect("the temporary directory takes a file");
-    plant.gateway.configure(&device("tank", plant.faults.port("tcp0")));
+    plant.gateway.configure("[device.boiler.point.flow]\nregister = \"holding:100\"\ntype = \"u16\"\n");
     let taken = plant.run("l-3", &json!("reload"));
     assert_eq!((&taken["phase"], &taken["values"]["changed"]), (&"confirmed".into(), &true.into()));
-    plant.cloud.wait("values of the new device", secs(20), |s| s.rows.iter().any(|r| r.device == "tank").then_some(()));
-    plant.gateway.configure("[device.tank.point.more]\nregister = \"holding:102\"\ntype = \"u16\"\n");
+    plant.cloud.wait("values of the new point", secs(20), |s| s.rows.iter().any(|r| r.values.contains_key("flow")).then_some(()));
+    plant.gateway.configure("[device.pump.point.flow]\nregister = \"holding:100\"\ntype = \"u16\"\n");
     plant.gateway.signal(Signal::HUP);
     plant.cloud.wait("the epoch after SIGHUP", secs(20), |s| (s.epochs().len() == 3).then_some(()));
     plant.gateway.assert_runs();

@@ -208,9 +208,9 @@ fn port(world: &Arc<World>) -> (OrderPort, mpsc::Receiver<fieldgate::model::Orde
     let port = Arc::new(move |order: fieldgate::model::Order| {
         world.note(format!("order {} until {:?}", order.id, order.deadline));
         let now = world.now();
-        match world.log().commands.get_mut(order.id.as_str()) {
-            Some(asked) => asked.orders.push(order.deadline),
-            None => brain::handed(&world, &order, now),
+        let is_asked = world.log().commands.get_mut(order.id.as_str()).map(|asked| asked.orders.push(order.deadline)).is_some();
+        if !is_asked {
+            brain::handed(&world, &order, now);
         }
         give.try_send(order).map_err(mpsc::error::TrySendError::into_inner)
     });

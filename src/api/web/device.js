@@ -260,6 +260,7 @@ function valuesPart(id) {
         const [text, ms] = ranged, is = past.of === `${point} ${text}`;
         buttons.forEach((b, n) => attr(b, { "aria-pressed": String(RANGES[n] === ranged) }));
         say(since_, is ? past.slots.length ? "" : `nothing is kept of the last ${text}` : "asking for the past");
+        show(since_, since_.textContent !== "");
         // What came since the last question follows behind it.
         const series = is ? [...past.slots, ...live.filter(([t]) => t >= past.until)] : [];
         setChart(picture, series, { name: point, unit: v.unit, from: to - ms, to, stale });

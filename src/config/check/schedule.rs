@@ -280,7 +280,8 @@ fn is_there(keys: &Keys<'_>, (device, point): (Placed<&str>, Placed<&str>), targ
         && (min.is_some_and(|min| number < min) || max.is_some_and(|max| number > max))
     {
         let shown = |limit: &Option<f64>, open: &str| limit.map_or(open.to_owned(), |n| n.to_string());
-        let near = number.clamp(min.unwrap_or(f64::MIN), max.unwrap_or(f64::MAX));
+        // Not `clamp`, which panics where the limits are the wrong way round: that is a problem of its own, told with the point.
+        let near = number.max(min.unwrap_or(f64::MIN)).min(max.unwrap_or(f64::MAX));
         out.error(
             Code::OutOfRange,
             keys.value_at("value"),

@@ -69,3 +69,9 @@ fn what_is_written_is_there_and_may_be_written() {
     let api = "[api.token.anna]\nrole = \"viewer\"\ntoken = { env = \"T\" }\n";
     write(&format!("{{ device = \"plug\", point = \"on\", value = true }}\n{api}"), &[]);
 }
+
+#[test]
+fn limits_the_wrong_way_round_are_told_and_do_not_end_the_check() {
+    let point = "[device.d.point.w]\nregister = \"holding:2\"\ntype = \"u16\"\nwrite = { min = 90, max = 10 }\n";
+    section(&format!("[schedule.s]\ncron = \"@daily\"\n{WRITE}\n{point}"), &["out-of-range 3:46+2", "min-above-max 7:17+2"]);
+}

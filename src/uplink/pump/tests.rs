@@ -331,7 +331,7 @@ fn an_unreadable_command_is_put_aside_told_and_acknowledged() {
     virtual_time(async {
         let mut rig = Rig::start();
         rig.pass(Duration::from_millis(50)).await;
-        let id = rig.broker.command(r#"{"id":"c1","devices":["a","b"],"write":{"k":1}}"#);
+        let id = rig.broker.command(r#"{"id":"c1","device":"a","writes":{"k":1}}"#);
         rig.drain(Duration::from_secs(5)).await;
         rig.pass(Duration::from_secs(1)).await;
         assert_eq!(rig.broker.acknowledged_commands(), [id]);
@@ -340,7 +340,7 @@ fn an_unreadable_command_is_put_aside_told_and_acknowledged() {
         assert_eq!(event["events"][0]["type"], "dead_letter");
         assert_eq!(
             event["events"][0]["reason"],
-            r#"command "c1": "devices" is not in this version; name one device and write or read its points"#
+            r#"command "c1": the key "writes" is unknown; use id, device or devices, write, read, acknowledge, run or cancel, issued_at, expires_in_s"#
         );
     });
 }

@@ -24,6 +24,8 @@ enum Op {
     Done(usize, Phase),
     /// The n-th that is at its port is given back.
     Bounce(usize),
+    /// Somebody wants the n-th of all not to be done.
+    Cancel(usize),
     Wait(u64),
     /// Nobody looks for so long.
     Late(u64),
@@ -95,6 +97,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
         1 => any::<usize>().prop_map(Op::Again),
         6 => (any::<usize>(), phase).prop_map(|(n, phase)| Op::Done(n, phase)),
         1 => any::<usize>().prop_map(Op::Bounce),
+        2 => any::<usize>().prop_map(Op::Cancel),
         5 => (0u64..6_000_000).prop_map(Op::Wait),
         1 => (6_000_000u64..60_000_000).prop_map(Op::Wait),
         1 => (0u64..50_000_000).prop_map(Op::Late),
@@ -268,6 +271,7 @@ impl World {
                     prop_assert!(row.ended.is_none(), "{} has ended", order.id);
                     got.push(Must::Go(order.id.to_string(), order.deadline.0));
                 }
+                Effect::Part { id, .. } => prop_assert!(false, "{} is no part of another", id),
                 Effect::Done { id, device, outcome } => {
                     let row = self.disk.get_mut(id.as_str()).unwrap();
                     let kept: Command = serde_json::from_str(&row.body).unwrap();
@@ -334,7 +338,7 @@ impl World {
             let phase = Phase::parse(row.phase).unwrap();
             let outcome = after_restart(Boot(self.now), same, &command, phase);
             prop_assert!(outcome.phase.is_terminal() && !outcome.reason.is_empty(), "{}: {:?}", id, outcome);
-            prop_assert!(outcome.phase == Phase::Unknown || self.handed.get(id).is_none(), "{} may have been carried out", id);
+            prop_assert!(outcome.phase == Phase::Unknown || !self.handed.contains_key(id), "{} may have been carried out", id);
             row.ended = Some(outcome.phase);
         }
         Ok(())
@@ -363,6 +367,21 @@ impl World {
                 let Some(id) = at_port.get(n % at_port.len().max(1)) else { return Ok(()) };
                 self.real.bounced(Boot(self.now), &CommandId::parse(id).unwrap(), "busy", &mut out);
                 self.naive.end(self.now, id, Phase::Rejected, &mut must);
+            }
+            Op::Cancel(n) => {
+                let Some(name) = self.ids.get(n % self.ids.len().max(1)).cloned() else { return Ok(()) };
+                let id = CommandId::parse(&name).unwrap();
+                let answer = self.real.cancel(Boot(self.now), &id, "anna", |_, _| false, &mut out);
+                let stage = self.naive.list.iter().find(|a| a.id == name).map_or(Stage::Ended, |a| a.stage);
+                let want = match stage {
+                    Stage::Waits => Ok(Cancelled { ended: 1, sent: 0 }),
+                    Stage::AtPort => Err(NotCancelled::Sent),
+                    Stage::Ended => Err(NotCancelled::NotOpen),
+                };
+                prop_assert_eq!(answer, want);
+                if stage == Stage::Waits {
+                    self.naive.end(self.now, &name, Phase::Rejected, &mut must);
+                }
             }
             Op::Wait(us) => return self.wait(us, op),
             Op::Late(us) => {
