@@ -190,7 +190,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Every subcommand's help in one form: a sentence, usage, examples, then the flags, last the exit codes.
-fn command() -> clap::Command {
+pub fn command() -> clap::Command {
     fn form(command: clap::Command) -> clap::Command {
         let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
         let command = command.mut_subcommands(form);

@@ -58,6 +58,11 @@ use std::{
     time::Duration,
 };
 
+/// The schema that this build brings each database to. A package asks before it is put in the place of a newer one, which
+/// may have brought them further.
+pub const SCHEMAS: [(&str, usize); 3] =
+    [("state.db", state::MIGRATIONS.len()), ("spool.db", spool::disk::MIGRATIONS.len()), ("samples.db", samples::SCHEMA.len())];
+
 /// What was found out about devices and lines, read beside a daemon or with none running. Empty where no store is yet, or
 /// one of a version that learned nothing.
 pub fn learned(data_dir: &std::path::Path) -> Result<Vec<Learned>, StoreError> {

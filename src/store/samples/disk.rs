@@ -12,7 +12,7 @@ use crate::{
 use rusqlite::{Connection, params};
 use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
-const SCHEMA: &[&str] = &[include_str!("../migrations/samples_001.sql")];
+pub const SCHEMA: &[&str] = &[include_str!("../migrations/samples_001.sql")];
 /// Its log is short: nothing waits for it.
 const LOG: u64 = 256 * 1024;
 /// Chunks that go in one statement.

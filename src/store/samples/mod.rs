@@ -32,6 +32,7 @@ use crate::{
     model::{Boot, BootIndex, ClockReading, DeviceId, Frame, PointId, Reading},
     system::clock::Clock,
 };
+pub(super) use disk::SCHEMA;
 use disk::{Chunk, Disk};
 use ram::Ram;
 use std::{

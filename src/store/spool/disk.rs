@@ -33,7 +33,7 @@ pub use salvage::{Salvage, is_whole};
 
 use notes::settle;
 
-const MIGRATIONS: &[&str] = &[
+pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/spool_001.sql"),
     include_str!("../migrations/spool_002.sql"),
     include_str!("../migrations/spool_003.sql"),

@@ -37,7 +37,7 @@ use outbox::Outbox;
 use rusqlite::{Connection, Transaction};
 use std::path::{Path, PathBuf};
 
-const MIGRATIONS: &[&str] = &[
+pub const MIGRATIONS: &[&str] = &[
     include_str!("../migrations/state_001.sql"),
     include_str!("../migrations/state_002.sql"),
     include_str!("../migrations/state_clock.sql"),
