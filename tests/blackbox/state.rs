@@ -106,7 +106,7 @@ fn a_will_that_comes_after_the_next_birth_is_ignored() {
 }
 
 #[test]
-fn a_cloud_broker_that_restarts_moves_no_device_and_is_one_new_session() {
+fn a_cloud_broker_that_restarts_moves_no_device_and_is_one_change_of_the_link() {
     let (port, devices, mut broker) = (free_port(), Devices::start(1), Mosquitto::start());
     let cloud = Cloud::watch(broker.port, "restarts");
     let line = format!("[device.meter]\ntcp = \"{}:{}\"\nunit = 1\npoll = \"500ms\"\n", host(), devices.ports[0]);
@@ -114,16 +114,19 @@ fn a_cloud_broker_that_restarts_moves_no_device_and_is_one_new_session() {
     let gateway = Gateway::started("restarts", &config);
     let mut plug = client(port, "plug");
     say(&mut plug, "plug-1", true);
-    let session = |cloud: &Cloud| cloud.seen().retained.get("state").and_then(|s| s["session"].as_u64());
+    let changes = |cloud: &Cloud| -> Vec<String> {
+        let seen = cloud.seen();
+        seen.events_of("uplink").iter().map(|e| e["state"].as_str().unwrap_or_default().to_owned()).collect()
+    };
     until("both are online", secs(20), || (states(&cloud, "meter") == ["online"] && states(&cloud, "plug-1") == ["online"]).then_some(()));
-    let before = until("its birth", secs(10), || session(&cloud));
+    let before = changes(&cloud).len();
     broker.stop();
     pause(secs(2));
     broker.restart();
-    until("it is born again", secs(20), || session(&cloud).filter(|now| *now > before));
+    until("the link is told to be back", secs(20), || changes(&cloud)[before..].last().is_some_and(|s| s == "up").then_some(()));
     let arrived = cloud.seen().counters("meter").len();
     cloud.wait("values come again", secs(20), |s| (s.counters("meter").len() > arrived + 2).then_some(()));
-    assert_eq!(session(&cloud), Some(before + 1));
+    assert_eq!(changes(&cloud)[before..], ["down", "up"]);
     for device in ["meter", "plug-1"] {
         assert_eq!(states(&cloud, device), ["online"], "{device}");
     }

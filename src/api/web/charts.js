@@ -86,7 +86,7 @@ function ticks(low, high, most) {
 }
 
 export function chart() {
-  return svg("svg", { class: "chart", role: "img", "aria-label": "" });
+  return svg("svg", { class: "chart", role: "img", "aria-label": "No values yet" });
 }
 export function setChart(node, series, { name, unit, from, to, stale }) {
   const width = node.clientWidth, height = node.clientHeight;
