@@ -7,6 +7,7 @@ use super::{
     table::{Table, left, right},
     write::{self, user},
 };
+use crate::model::Phase;
 use serde_json::{Value, json};
 use std::process::ExitCode;
 
@@ -107,12 +108,8 @@ fn values(of: &Value) -> String {
 }
 
 fn glyph(phase: &Value, out: &Out) -> String {
-    match phase.as_str() {
-        Some("confirmed") => out.glyph("good"),
-        Some("unknown") => out.glyph("unknown"),
-        Some("accepted" | "sent") | None => " ".to_owned(),
-        Some(_) => out.glyph("offline"),
-    }
+    let Some(word) = phase.as_str() else { return " ".to_owned() };
+    Phase::parse(word).map_or_else(|| out.glyph("offline"), |phase| write::glyph(phase, out))
 }
 
 fn cancel(global: &Global, out: &Out, id: &str) -> ExitCode {

@@ -9,6 +9,8 @@ mod raw;
 mod several;
 mod show;
 
+pub use show::glyph;
+
 use super::{
     EXIT_REFUSED, Global, Out,
     agree::{self, Answer},

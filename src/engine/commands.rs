@@ -130,9 +130,7 @@ impl Engine {
             Err(error) => (Outcome::new(Phase::Rejected, error.to_string()), Vec::new()),
         };
         self.note_phase(&id, outcome.phase, Some(&outcome));
-        let at = self.clock.now();
-        changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
-        changes.push(self.end_event(id, device, outcome));
+        changes.extend(self.end_told(id, device, outcome));
         self.submit(changes, Receipt::none()).await;
     }
 
@@ -213,6 +211,12 @@ impl Engine {
             None if self.guests.is_pushed(device) => self.order_push.clone(),
             None => self.order_mqtt.clone(),
         }
+    }
+
+    /// The row of an end and the event that tells it.
+    pub(super) fn end_told(&self, id: CommandId, device: DeviceId, outcome: Outcome) -> [Change; 2] {
+        let at = self.clock.now();
+        [Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at }, self.end_event(id, device, outcome)]
     }
 
     pub(super) fn end_event(&self, id: CommandId, device: DeviceId, outcome: Outcome) -> Change {

@@ -111,10 +111,8 @@ impl Engine {
             let end = |part: Command| (part.device, parts.get(&part.id).cloned().flatten().unwrap_or_else(|| used(&part.id)));
             let outcome = together(of.into_iter().map(end).collect());
             tracing::warn!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended by the restart");
-            let device = DeviceId::gateway();
-            let row = Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now };
-            let event = self.end_event(id, device, outcome);
-            self.submit(vec![row, event], Receipt::none()).await;
+            let changes = self.end_told(id, DeviceId::gateway(), outcome).to_vec();
+            self.submit(changes, Receipt::none()).await;
         }
     }
 

@@ -121,9 +121,7 @@ impl Engine {
     pub(super) async fn own_ended(&mut self, id: &CommandId, outcome: Outcome, mut changes: Vec<Change>, receipt: Receipt) {
         tracing::info!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
         self.note_phase(id, outcome.phase, Some(&outcome));
-        let (device, at) = (DeviceId::gateway(), self.clock.now());
-        changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at });
-        changes.push(self.end_event(id.clone(), device, outcome));
+        changes.extend(self.end_told(id.clone(), DeviceId::gateway(), outcome));
         self.carry_moves(changes, receipt).await;
     }
 

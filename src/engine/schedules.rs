@@ -369,8 +369,7 @@ impl Engine {
         let Command { id, device, .. } = command;
         tracing::info!(%id, phase = outcome.phase.word(), reason = %outcome.reason, "command ended");
         self.note_phase(&id, outcome.phase, Some(&outcome));
-        changes.push(Change::CommandDone { id: id.clone(), device: device.clone(), outcome: outcome.clone(), at: now });
-        changes.push(self.end_event(id, device, outcome));
+        changes.extend(self.end_told(id, device, outcome));
         self.submit(changes, Receipt::none()).await;
     }
 

@@ -5,7 +5,7 @@ use crate::{
     cloud::{Cloud, Seen},
     field::Faults,
     gateway::{Gateway, uplink},
-    mqtt::{Client, Login, Packet},
+    mqtt,
     process::host,
     wait::{pause, secs, wall_ms},
 };
@@ -43,10 +43,7 @@ impl Plant {
     }
 
     fn send(&self, body: &Json) {
-        let mut client = Client::connect(self.broker.port, &Login { id: "commander", ..Login::default() }).expect("the broker is there");
-        let topic = format!("fieldgate/{}/command", self.gateway.id);
-        let sent = client.publish(&topic, body.to_string().as_bytes()).expect("the broker reads");
-        while client.next(secs(5)).expect("the broker answers") != Some(Packet::PubAck(sent)) {}
+        mqtt::command(self.broker.port, &self.gateway.id, std::slice::from_ref(body));
     }
 
     #[track_caller]

@@ -10,7 +10,7 @@ use crate::{
     process::{free_port, host},
     publishers::listening,
     turn,
-    wait::{now, pause, scaled, secs, until},
+    wait::{millis, now, of_hundred, pause, scaled, secs, until},
 };
 use fieldgate::model::Boot;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -266,11 +266,6 @@ fn floor(devices: usize, connections: usize, rate: u64, length: Duration) -> Dur
     server.join().expect("the floor holds")
 }
 
-/// Of many durations, the one that so many of a hundred do not exceed, in milliseconds.
-fn of_hundred(sorted: &[Duration], percent: usize) -> f64 {
-    sorted.get((sorted.len() * percent / 100).min(sorted.len().saturating_sub(1))).map_or(f64::NAN, |d| d.as_secs_f64() * 1000.0)
-}
-
 #[derive(Default)]
 struct Judged {
     values: Vec<Duration>,
@@ -361,16 +356,16 @@ fn a_crowd_of_devices_loses_nothing_and_its_statuses_overtake_its_values() {
     println!("  a program that only reads and acknowledges such messages: {:.1} us each", floor.as_secs_f64() * 1e6);
     println!(
         "  to the cloud: a status 50 % {:.1} ms, 99 % {:.1} ms; a value 50 % {:.1} ms, 99 % {:.1} ms",
-        of_hundred(&first.goodbyes, 50),
-        of_hundred(&first.goodbyes, 99),
-        of_hundred(&first.values, 50),
-        of_hundred(&first.values, 99)
+        millis(of_hundred(&first.goodbyes, 50)),
+        millis(of_hundred(&first.goodbyes, 99)),
+        millis(of_hundred(&first.values, 50)),
+        millis(of_hundred(&first.values, 99))
     );
     println!(
         "  flat out: {most:.0} values/s; a status 50 % {:.1} ms, 99 % {:.1} ms; a value 99 % {:.1} ms",
-        of_hundred(&second.goodbyes, 50),
-        of_hundred(&second.goodbyes, 99),
-        of_hundred(&second.values, 99)
+        millis(of_hundred(&second.goodbyes, 50)),
+        millis(of_hundred(&second.goodbyes, 99)),
+        millis(of_hundred(&second.values, 99))
     );
     println!(
         "  resident: {empty} KiB without devices, {known} KiB with {devices} that spoke once ({} bytes each), {peak} KiB under load",

@@ -5,7 +5,7 @@ use crate::{
     cloud::{Cloud, Seen},
     field::Faults,
     gateway::{Gateway, uplink},
-    mqtt::{Client, Login, Packet},
+    mqtt,
     process::host,
     wait::{secs, until, wall_ms},
 };
@@ -99,9 +99,7 @@ fn a_command_without_a_value_is_sent_once_and_the_device_says_what_came_of_it() 
     more(&cloud, "scale", "weight", 3);
     let command = |id: &str, value: Json| {
         let body = json!({"id": id, "device": "scale", "write": {"zero": value}, "issued_at": wall_ms(), "expires_in_s": 60});
-        let mut client = Client::connect(broker.port, &Login { id: "commander", ..Login::default() }).expect("the broker is there");
-        let sent = client.publish("fieldgate/framed-write/command", body.to_string().as_bytes()).expect("the broker reads");
-        while client.next(secs(5)).expect("the broker answers") != Some(Packet::PubAck(sent)) {}
+        mqtt::command(broker.port, "framed-write", &[body]);
         let ended = |e: &&Json| e["id"] == id && !matches!(e["phase"].as_str(), Some("accepted" | "sent"));
         cloud.wait(&format!("a result of {id}"), secs(20), |s| {
             s.events_of("command").iter().copied().find(ended).map(|e| e["phase"].as_str().unwrap_or_default().to_owned())

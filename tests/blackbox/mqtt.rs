@@ -1,6 +1,7 @@
 //! A small MQTT 3.1.1 client, written from the standard: as much of it as publishers, commanders and the collector need.
 
 use crate::process::host;
+use serde_json::Value as Json;
 use std::{
     io::{self, Read, Write},
     net::TcpStream,
@@ -28,6 +29,15 @@ pub struct Login<'a> {
     pub persistent: bool,
     pub user: Option<(&'a str, &'a str)>,
     pub will: Option<(&'a str, &'a str)>,
+}
+
+/// Gives a gateway commands as a backend does, each once the broker has taken the one before.
+pub fn command(port: u16, gateway: &str, bodies: &[Json]) {
+    let mut client = Client::connect(port, &Login { id: "commander", ..Login::default() }).expect("the broker is there");
+    for body in bodies {
+        let sent = client.publish(&format!("fieldgate/{gateway}/command"), body.to_string().as_bytes()).expect("the broker reads");
+        while client.next(Duration::from_secs(5)).expect("the broker answers") != Some(Packet::PubAck(sent)) {}
+    }
 }
 
 impl Client {

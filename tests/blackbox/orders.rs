@@ -5,7 +5,7 @@ use crate::{
     cloud::Cloud,
     field::Faults,
     gateway::{Gateway, uplink},
-    mqtt::{Client, Login, Packet},
+    mqtt,
     process::host,
     wait::{secs, wall_ms},
 };
@@ -42,12 +42,7 @@ fn device(name: &str, port: u16) -> String {
 
 impl Plant {
     fn send(&self, bodies: &[Json]) {
-        let mut client = Client::connect(self.broker.port, &Login { id: "commander", ..Login::default() }).expect("the broker is there");
-        let topic = format!("fieldgate/{}/command", self.gateway.id);
-        for body in bodies {
-            let sent = client.publish(&topic, body.to_string().as_bytes()).expect("the broker reads");
-            while client.next(secs(5)).expect("the broker answers") != Some(Packet::PubAck(sent)) {}
-        }
+        mqtt::command(self.broker.port, &self.gateway.id, bodies);
     }
 
     /// The one terminal event of a command.

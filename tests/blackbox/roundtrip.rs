@@ -8,7 +8,7 @@ use crate::{
     mqtt::{Client, Login, Packet},
     rules::Units,
     turn,
-    wait::{now, pause, scaled, secs, until},
+    wait::{millis, now, of_hundred, pause, scaled, secs, until},
 };
 use serde_json::{Value as Json, json};
 use std::{path::Path, sync::atomic::Ordering, time::Duration};
@@ -92,14 +92,6 @@ fn commits(folder: &Path, count: usize) -> Vec<Duration> {
     took
 }
 
-fn of_hundred(sorted: &[Duration], percent: usize) -> Duration {
-    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
-}
-
-fn ms(length: Duration) -> f64 {
-    length.as_secs_f64() * 1000.0
-}
-
 #[test]
 fn a_command_takes_the_wire_two_commits_and_little_more() {
     let _alone = scaled(None, Some(turn::alone()));
@@ -111,18 +103,18 @@ fn a_command_takes_the_wire_two_commits_and_little_more() {
     println!("{count} commands on an idle line at 115200 baud, from the cloud and back:");
     for percent in [50, 99] {
         let (trip, commit) = (of_hundred(&idle.trips, percent), of_hundred(&commits, percent));
-        let rest = ms(trip) - ms(idle.wire) - 2.0 * ms(commit);
+        let rest = millis(trip) - millis(idle.wire) - 2.0 * millis(commit);
         println!(
             "  {percent} %: {:.1} ms, of which {:.1} ms on the wire and {:.1} ms for two commits on this disk: {rest:.1} ms beyond them",
-            ms(trip),
-            ms(idle.wire),
-            2.0 * ms(commit)
+            millis(trip),
+            millis(idle.wire),
+            2.0 * millis(commit)
         );
         println!(
             "  {percent} %: {:.1} ms on a line that is never idle, {:+.1} ms; one transaction there takes {:.1} ms",
-            ms(of_hundred(&busy.trips, percent)),
-            ms(of_hundred(&busy.trips, percent)) - ms(trip),
-            ms(TRANSACTION)
+            millis(of_hundred(&busy.trips, percent)),
+            millis(of_hundred(&busy.trips, percent)) - millis(trip),
+            millis(TRANSACTION)
         );
     }
     // Half of them are not late even on a machine that others load.

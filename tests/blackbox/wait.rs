@@ -29,6 +29,15 @@ pub fn pause(length: Duration) {
     }
 }
 
+/// Of durations in order, the one that so many of a hundred do not exceed.
+pub fn of_hundred(sorted: &[Duration], percent: usize) -> Duration {
+    sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]
+}
+
+pub fn millis(length: Duration) -> f64 {
+    length.as_secs_f64() * 1000.0
+}
+
 /// The first `Some` of `look`, which is asked every few milliseconds; panics with `what` after `within`.
 #[track_caller]
 pub fn until<T>(what: &str, within: Duration, mut look: impl FnMut() -> Option<T>) -> T {

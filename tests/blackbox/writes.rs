@@ -5,7 +5,7 @@ use crate::{
     cloud::Cloud,
     field::Devices,
     gateway::{Gateway, uplink},
-    mqtt::{Client, Login, Packet},
+    mqtt,
     process::host,
     wait::{pause, secs, until, wall_ms},
 };
@@ -36,9 +36,7 @@ impl Plant {
     #[track_caller]
     fn command(&self, id: &str, values: &Json) -> (String, String) {
         let body = json!({"id": id, "device": "plc", "write": values, "issued_at": wall_ms(), "expires_in_s": 60});
-        let mut client = Client::connect(self.broker.port, &Login { id: "commander", ..Login::default() }).expect("the broker is there");
-        let sent = client.publish(&format!("fieldgate/{}/command", self.id), body.to_string().as_bytes()).expect("the broker reads");
-        while client.next(secs(5)).expect("the broker answers") != Some(Packet::PubAck(sent)) {}
+        mqtt::command(self.broker.port, &self.id, &[body]);
         let word = |e: &Json, key: &str| e[key].as_str().unwrap_or_default().to_owned();
         self.cloud.wait(&format!("a result of {id}"), secs(20), |s| {
             let ended = |e: &&&Json| e["id"] == id && !matches!(e["phase"].as_str(), Some("accepted" | "sent"));

@@ -67,21 +67,12 @@ fn shown(answer: &Value, phase: Phase, out: &Out) -> Vec<String> {
         let phase = one["phase"].as_str().and_then(Phase::parse).unwrap_or(Phase::Unknown);
         let values = one["values"].as_object().into_iter().flatten().map(|(point, value)| format!("{point} = {value}"));
         let detail = [text(&one["reason"])].into_iter().filter(|r| !r.is_empty()).chain(values).collect::<Vec<_>>().join(", ");
-        let line = format!("{} {device:wide$}  {:9}  {detail}", glyph(phase, out), phase.word());
+        let line = format!("{} {device:wide$}  {:9}  {detail}", show::glyph(phase, out), phase.word());
         lines.push(line.trim_end().to_owned());
     }
     let reason = Some(text(&answer["reason"])).filter(|r| !r.is_empty()).map_or(String::new(), |reason| format!(": {reason}"));
-    lines.push(format!("{} {}{reason}  ({})", glyph(phase, out), phase.word(), text(&answer["id"])));
+    lines.push(format!("{} {}{reason}  ({})", show::glyph(phase, out), phase.word(), text(&answer["id"])));
     lines
-}
-
-fn glyph(phase: Phase, out: &Out) -> String {
-    match phase {
-        Phase::Accepted | Phase::Sent => " ".to_owned(),
-        Phase::Confirmed => out.glyph("good"),
-        Phase::Unknown => out.glyph("unknown"),
-        Phase::Failed | Phase::Expired | Phase::Rejected => out.glyph("offline"),
-    }
 }
 
 #[cfg(test)]

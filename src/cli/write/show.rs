@@ -125,6 +125,16 @@ pub const fn code(phase: Phase) -> u8 {
     }
 }
 
+/// Before a phase. One that is not the last has none.
+pub fn glyph(phase: Phase, out: &Out) -> String {
+    match phase {
+        Phase::Accepted | Phase::Sent => " ".to_owned(),
+        Phase::Confirmed => out.glyph("good"),
+        Phase::Unknown => out.glyph("unknown"),
+        Phase::Failed | Phase::Expired | Phase::Rejected => out.glyph("offline"),
+    }
+}
+
 pub fn end(out: &Out, wish: &Wish, end: &End) -> ExitCode {
     let phase = end.phase.unwrap_or(Phase::Unknown);
     let code = code(phase);
@@ -135,12 +145,7 @@ pub fn end(out: &Out, wish: &Wish, end: &End) -> ExitCode {
     let mut before = None;
     for (n, (phase, at)) in end.phases.iter().enumerate() {
         let last = n + 1 == end.phases.len() && phase.is_terminal();
-        let glyph = match (last, phase) {
-            (false, _) => " ".to_owned(),
-            (true, Phase::Confirmed) => out.glyph("good"),
-            (true, Phase::Unknown) => out.glyph("unknown"),
-            (true, _) => out.glyph("offline"),
-        };
+        let glyph = if last { glyph(*phase, out) } else { " ".to_owned() };
         let detail = match (phase, before) {
             (Phase::Sent, Some(earlier)) => format!("   waited {} ms for its turn", at - earlier),
             (Phase::Confirmed, _) => read_back(wish, end),
