@@ -1,4 +1,4 @@
-//! The machine: the clock and its trust, systemd, where log lines go, serial ports, what the allocator keeps, the tap that
+//! The machine: the clock, its trust and its witness, systemd, where log lines go, serial ports, what the allocator keeps, the tap that
 //! `trace` opens. Names only `model` (its time types) and `limits`.
 
 pub mod clock;
@@ -12,3 +12,4 @@ pub mod steps;
 pub mod tap;
 pub mod thread;
 pub mod trust;
+pub mod witness;
