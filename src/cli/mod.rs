@@ -6,6 +6,7 @@
 pub mod agree;
 pub mod alarms;
 pub mod check;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod consume;
@@ -148,6 +149,9 @@ pub enum Verb {
     Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
+    /// Tell a sandboxed daemon whether the clock is synchronised (a unit of its own runs this)
+    #[command(hide = true)]
+    Clock(clock::Args),
 }
 
 /// Parses the command line and runs one subcommand.
@@ -186,6 +190,7 @@ pub fn main() -> ExitCode {
         Verb::Consume(args) => consume::run(&out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
+        Verb::Clock(args) => clock::run(&out, &args),
     }
 }
 
