@@ -35,6 +35,8 @@ pub fn begin() -> Run {
         let _ = fs::remove_file(&file);
         tracing::warn!(ends = soon, wait_s = wait.as_secs(), "the runs before this one ended soon after their start; waiting");
         notify::status(&format!("waits {} s: the last {soon} runs ended soon after their start", wait.as_secs()));
+        // No runtime is there yet.
+        #[allow(clippy::disallowed_methods)]
         std::thread::sleep(wait);
     }
     let mark = Mark { began: Clock::Real.now(), soon };
