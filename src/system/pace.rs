@@ -103,13 +103,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         assert_eq!(read(&file), None);
-        for (text, mark) in [
-            ("", None),
-            ("12", None),
-            ("x y", None),
-            ("-1 2\n", None),
-            ("12 3\n", Some(Mark { began: Boot(12), soon: 3 })),
-        ] {
+        for (text, mark) in [("", None), ("12", None), ("x y", None), ("-1 2\n", None), ("12 3\n", Some(Mark { began: Boot(12), soon: 3 }))]
+        {
             fs::write(&file, text).unwrap();
             assert_eq!(read(&file), mark, "{text:?}");
         }
