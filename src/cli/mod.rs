@@ -6,6 +6,7 @@
 pub mod agree;
 pub mod alarms;
 pub mod check;
+pub mod clock;
 pub mod commands;
 pub mod config;
 pub mod consume;
@@ -148,10 +149,41 @@ pub enum Verb {
     Profiles(profiles::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
+    /// Tell a sandboxed daemon whether the clock is synchronised (a unit of its own runs this)
+    #[command(hide = true)]
+    Clock(clock::Args),
+}
+
+/// The one subcommand that stays in memory. Reading its arguments with those of all others would keep the pages of all of them
+/// there too.
+#[derive(Debug, Parser)]
+#[command(name = "fieldgate")]
+struct Daemon {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: DaemonVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum DaemonVerb {
+    Run(run::Args),
+}
+
+/// `None`: it is another subcommand, or help or an error, for which the whole is needed.
+fn daemon(args: impl Iterator<Item = std::ffi::OsString> + Clone) -> Option<(Global, run::Args)> {
+    if !args.clone().skip(1).any(|arg| arg == "run") {
+        return None;
+    }
+    let Daemon { global, verb: DaemonVerb::Run(args) } = Daemon::try_parse_from(args).ok()?;
+    Some((global, args))
 }
 
 /// Parses the command line and runs one subcommand.
 pub fn main() -> ExitCode {
+    if let Some((global, args)) = daemon(std::env::args_os().collect::<Vec<_>>().into_iter()) {
+        return run::run(&global, &Out::new(&global), &args);
+    }
     let cli = match Cli::from_arg_matches(&match command().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => return misused(&error),
@@ -186,6 +218,7 @@ pub fn main() -> ExitCode {
         Verb::Consume(args) => consume::run(&out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
+        Verb::Clock(args) => clock::run(&out, &args),
     }
 }
 
@@ -247,6 +280,26 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check_daemon(args: &[&str], is_daemon: bool) {
+        let args: Vec<_> = args.iter().map(std::ffi::OsString::from).collect();
+        let short = daemon(args.clone().into_iter()).map(|(global, args)| format!("{global:?} {args:?}"));
+        let whole = command().try_get_matches_from(args).ok().and_then(|m| Cli::from_arg_matches(&m).ok());
+        let whole = whole.and_then(|cli| if let Verb::Run(args) = cli.verb { Some(format!("{:?} {args:?}", cli.global)) } else { None });
+        assert_eq!((short.is_some(), &short), (is_daemon, &whole));
+    }
+
+    #[test]
+    fn the_daemon_reads_its_arguments_as_the_whole_program_does() {
+        check_daemon(&["fieldgate", "run"], true);
+        check_daemon(&["fieldgate", "run", "--config", "x.toml", "-v", "--json"], true);
+        check_daemon(&["fieldgate", "--config", "run", "run"], true);
+        check_daemon(&["fieldgate", "--config", "run", "check"], false);
+        check_daemon(&["fieldgate", "run", "--help"], false);
+        check_daemon(&["fieldgate", "run", "--no-such"], false);
+        check_daemon(&["fieldgate", "demo"], false);
+    }
 
     fn error(args: &[&str]) -> (String, String) {
         let error = command().try_get_matches_from(args).expect_err("wrong usage");

@@ -99,6 +99,9 @@ const BULK_TURN: usize = 64;
 /// A turn comes at least this often, also when nothing happens: the watchdog counts turns, and a suspended process is
 /// known by a turn that came too late.
 const TICK: Duration = Duration::from_secs(1);
+/// The engine shares its thread with lines, uplinks and surfaces. Whoever never waits is given a hundred turns in a row by the
+/// runtime, so with much to do the engine steps back this often.
+const ALONE: Duration = Duration::from_millis(5);
 
 /// Everything the engine is made of.
 pub struct Parts {
@@ -297,8 +300,14 @@ impl Engine {
     pub async fn run(mut self) {
         self.begin().await;
         let mut steps = Steps::of(&self.clock);
+        let mut alone = self.clock.now();
         loop {
             let due = self.next_due();
+            // Something that was due when this turn began is left over: others on this thread come between.
+            if due <= self.last_turn || self.clock.now().since(alone) >= ALONE {
+                tokio::task::yield_now().await;
+                alone = self.clock.now();
+            }
             // Order is policy: stop, then status, replies and commands, then commits, timers, questions, telemetry.
             let woke = tokio::select! {
                 biased;

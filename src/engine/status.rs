@@ -4,21 +4,26 @@ use super::{Engine, late::parting, unstored::worth_keeping};
 use crate::{
     limits,
     logic::registry::Effect,
-    model::{DeviceStatus, Event, EventKind, LineState, LocalMessage, Receipt, State},
+    model::{Cause, DeviceId, DeviceStatus, Event, EventKind, LineState, LocalMessage, Receipt, State},
     store::{Change, StoreError},
 };
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, atomic::Ordering},
+};
 
-/// Changes of one moment that are logged one by one: a line that dies takes hundreds along.
-const LOGGED: usize = 20;
+/// Moves of one moment that are logged one by one. More: one line for those that went the same way.
+const LOGGED: usize = 10;
 
 impl Engine {
     /// Stores the moves that the registry just made, after `before`, each with its event in one transaction. The receipt
     /// is kept when that is committed, or at once if there is nothing to store.
     pub(super) async fn carry_moves(&mut self, before: Vec<Change>, receipt: Receipt) {
         let mut changes = before;
-        let mut quiet = 0;
-        for (n, effect) in std::mem::take(&mut self.moves).into_iter().enumerate() {
+        let moves = std::mem::take(&mut self.moves);
+        let is_storm = moves.iter().filter(|m| matches!(m, Effect::Device { .. })).count() > LOGGED;
+        let mut storm = Storm::new();
+        for effect in moves {
             match effect {
                 Effect::Line { line, state, reason, at } => {
                     if state == LineState::Down {
@@ -30,10 +35,11 @@ impl Engine {
                 }
                 Effect::Device { status, announce } => {
                     self.rules.state(&status.device, status.state, status.since, &mut self.fired);
-                    if n < LOGGED {
-                        log(&status, announce);
+                    if is_storm {
+                        let way = (announce, status.state, status.cause.map_or("", Cause::word));
+                        storm.entry(way).or_insert_with(|| (status.device.clone(), 0)).1 += 1;
                     } else {
-                        quiet += 1;
+                        log(&status, announce);
                     }
                     self.tell_local(&status);
                     // What is in quarantine is shown here and is nothing to the cloud.
@@ -54,9 +60,7 @@ impl Engine {
                 Effect::Ping { device } => self.ping(&device),
             }
         }
-        if quiet > 0 {
-            tracing::warn!(devices = quiet, "so many more changed at the same moment; fieldgate devices shows them");
-        }
+        log_storm(storm);
         // Those that change together are one transaction. A line with thousands of devices goes in several: the line's own
         // event is in the first.
         while changes.len() > limits::MOVES_GROUP {
@@ -105,13 +109,27 @@ impl Engine {
     }
 }
 
+/// Which way devices went together, which was the first, and how many did.
+type Storm = BTreeMap<(bool, State, &'static str), (DeviceId, usize)>;
+
+fn log_storm(storm: Storm) {
+    for ((announce, state, cause), (first, devices)) in storm {
+        let word = state.word();
+        match state {
+            _ if !announce => tracing::debug!(devices, %first, state = word, cause, "devices follow their line"),
+            State::Offline => tracing::warn!(devices, %first, state = word, cause, "many devices offline; fieldgate devices shows them"),
+            _ => tracing::info!(devices, %first, state = word, cause, "many devices {word}"),
+        }
+    }
+}
+
 fn event(status: &DeviceStatus) -> Event {
     let DeviceStatus { device, line, state, cause, since, evidence, missed } = status.clone();
     Event { at: since, kind: EventKind::Status { device, line, state, cause, since, evidence, missed } }
 }
 
 fn log(status: &DeviceStatus, announce: bool) {
-    let (device, state, cause) = (&status.device, status.state.word(), status.cause.map_or("", crate::model::Cause::word));
+    let (device, state, cause) = (&status.device, status.state.word(), status.cause.map_or("", Cause::word));
     let evidence = status.evidence.map_or("none", |e| e.kind.word());
     let age = status.evidence.map_or(0.0, |e| status.since.since(e.at).as_secs_f64());
     match status.state {

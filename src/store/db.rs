@@ -3,6 +3,7 @@
 use super::{StoreError, quarantine::beside, reserve};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::mpsc::{RecvTimeoutError, channel},
     time::Duration,
@@ -57,6 +58,7 @@ pub fn open(path: &Path, migrations: &[&str], log: u64) -> Result<Connection, St
     let fail = |source| StoreError::Open { path: path.to_owned(), source };
     let known = u32::try_from(migrations.len()).expect("a handful of migrations");
     refuse_newer(path, known)?;
+    create(path);
     let mut db = Connection::open(path).map_err(fail)?;
     db.busy_timeout(Duration::from_secs(5)).map_err(fail)?;
     let found: u32 = db.query_row("PRAGMA user_version", [], |r| r.get(0)).map_err(fail)?;
@@ -82,6 +84,14 @@ pub fn open(path: &Path, migrations: &[&str], log: u64) -> Result<Connection, St
     Ok(db)
 }
 
+/// A new file can be read by the group, for tools beside the daemon, and by nobody else, whatever the process takes from
+/// new files. SQLite gives the same to its log. What cannot be made is said by the opening itself.
+fn create(path: &Path) {
+    if let Ok(file) = std::fs::OpenOptions::new().write(true).create_new(true).open(path) {
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o640));
+    }
+}
+
 /// Sees that so many bytes of the file are free, so that it can take rows while the file system takes nothing.
 pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     let unused: i64 = db.query_row("PRAGMA freelist_count", [], |r| r.get(0))?;
@@ -98,6 +108,8 @@ pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     if missing > bytes / 4 {
         // They have their place when they are in the file. Where that does not work now, the log is emptied later.
         let _ = restart_log(db);
+        // Its pages fill the cache, and nobody reads them again.
+        db.execute_batch("PRAGMA shrink_memory")?;
     }
     Ok(())
 }
@@ -291,6 +303,17 @@ mod tests {
         assert_eq!(check(&path, Duration::from_secs(60)), Checked::Sound);
         assert_eq!(check(&path, Duration::ZERO), Checked::Unfinished);
         assert!(matches!(check(&dir.path().join("none.db"), Duration::from_secs(1)), Checked::Unreadable(_)));
+    }
+
+    #[test]
+    fn a_database_and_its_log_are_for_owner_and_group() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.db");
+        let _db = open(&path, &["CREATE TABLE t (v BLOB)"], 64 << 10).unwrap();
+        for tail in ["", "-wal", "-shm"] {
+            let mode = std::fs::metadata(beside(&path, tail)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o640, "{tail}");
+        }
     }
 
     #[test]

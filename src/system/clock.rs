@@ -2,7 +2,10 @@
 //!
 //! `Clock::Paused` follows tokio's paused time, so the simulation runs the real tasks in virtual time.
 
-use super::trust::{LOOSE_MS, Observed, Trust};
+use super::{
+    trust::{LOOSE_MS, Observed, Trust},
+    witness::Word,
+};
 use crate::model::{Boot, ClockReading, ClockSource, WallMs};
 use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
@@ -40,7 +43,7 @@ impl Clock {
             Clock::Real => {
                 let boot = i64::try_from(read(rustix::time::ClockId::Boottime).ms()).unwrap_or(i64::MAX);
                 let wall = i64::try_from(read(rustix::time::ClockId::Realtime).ms()).unwrap_or(i64::MAX);
-                let (by, error_ms) = synchronised();
+                let (by, error_ms) = synchronised(Boot::from_ms(boot.cast_unsigned()), wall - boot);
                 Observed { offset_ms: wall - boot, by, error_ms }
             }
             Clock::Paused { offset_ms, .. } => Observed { offset_ms: *offset_ms, by: Some(ClockSource::Ntp), error_ms: None },
@@ -77,18 +80,28 @@ fn read(id: rustix::time::ClockId) -> Boot {
     Boot(secs * 1_000_000 + nanos / 1000)
 }
 
-/// Whether any time daemon keeps the kernel's clock, and how well. The kernel raises its largest possible error by 500
-/// ppm and takes 16 s for "not synchronised"; whoever sets the clock by hand makes it so at once. The bit STA_UNSYNC says
-/// less: chrony leaves it set unless it is to care for the RTC too.
-fn synchronised() -> (Option<ClockSource>, Option<u64>) {
-    let mut kernel = rtime_clock::adjtime::Timex::new();
-    if rtime_clock::adjtime::adjtimex(&mut kernel).is_ok() {
-        let error_ms = u64::try_from(kernel.0.maxerror).unwrap_or(u64::MAX).div_ceil(1000);
-        return if error_ms < LOOSE_MS { (Some(ClockSource::Ntp), Some(error_ms)) } else { (None, None) };
+/// Whether any time daemon keeps the kernel's clock, and how well. A sandbox may forbid the question; then a witness outside
+/// of it has left the answer, or systemd-timesyncd its file once it has set the clock.
+fn synchronised(now: Boot, offset_ms: i64) -> (Option<ClockSource>, Option<u64>) {
+    if let Some(error_ms) = kernel() {
+        return (error_ms.map(|_| ClockSource::Ntp), error_ms);
     }
-    // A sandbox forbids the question. systemd-timesyncd leaves this file once it has set the clock.
+    if let Some(word) = Word::read().filter(|word| word.is_fresh(now)) {
+        let error_ms = word.holds(now, offset_ms);
+        return (error_ms.map(|_| ClockSource::Ntp), error_ms);
+    }
     let file = std::path::Path::new("/run/systemd/timesync/synchronized").exists();
     (file.then_some(ClockSource::File), None)
+}
+
+/// What the kernel says: by how much its clock can be off, if it is synchronised. It raises that by 500 ppm and takes 16 s
+/// for "not synchronised"; whoever sets the clock by hand makes it so at once. The bit STA_UNSYNC says less: chrony leaves it
+/// set unless it is to care for the RTC too. `None`: one may not ask.
+pub fn kernel() -> Option<Option<u64>> {
+    let mut kernel = rtime_clock::adjtime::Timex::new();
+    rtime_clock::adjtime::adjtimex(&mut kernel).ok()?;
+    let error_ms = u64::try_from(kernel.0.maxerror).unwrap_or(u64::MAX).div_ceil(1000);
+    Some((error_ms < LOOSE_MS).then_some(error_ms))
 }
 
 /// When this program was made, or a little before: no clock that shows an earlier time is right.
@@ -98,7 +111,29 @@ pub fn built() -> WallMs {
     WallMs(packaged.max(SOURCE) * 1000)
 }
 
-/// The kernel's id of this boot: records of different boots have different clocks.
+/// The kernel's id of this boot: records of different boots have different clocks. Where /proc shows processes only, systemd
+/// has said it, without the hyphens.
 pub fn boot_uuid() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|t| t.trim().to_owned()).unwrap_or_else(|_| "unknown".into())
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|t| t.trim().to_owned()).ok();
+    let said = || std::env::var("FIELDGATE_BOOT_ID").ok().and_then(|id| hyphened(&id));
+    kernel.or_else(said).unwrap_or_else(|| "unknown".into())
+}
+
+/// 32 digits as the kernel writes them.
+fn hyphened(id: &str) -> Option<String> {
+    let fits = id.len() == 32 && id.bytes().all(|b| b.is_ascii_hexdigit());
+    fits.then(|| [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]].join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_boot_has_one_id_whoever_says_it() {
+        let kernel = boot_uuid();
+        assert_eq!(hyphened(&kernel.replace('-', "")).as_deref(), Some(kernel.as_str()));
+        assert_eq!(hyphened("unknown"), None);
+        assert_eq!(hyphened("ééééééééééééééééé"), None);
+    }
 }

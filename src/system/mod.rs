@@ -1,5 +1,5 @@
-//! The machine: the clock and its trust, systemd and the pace of its restarts, where log lines go, serial ports, what the
-//! allocator keeps, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
+//! The machine: the clock, its trust and its witness, systemd and the pace of its restarts, where log lines go, serial ports, what
+//! the allocator keeps, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
 
 pub mod clock;
 pub mod logging;
@@ -13,3 +13,4 @@ pub mod steps;
 pub mod tap;
 pub mod thread;
 pub mod trust;
+pub mod witness;

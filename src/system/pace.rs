@@ -35,6 +35,8 @@ pub fn begin() -> Run {
         let _ = fs::remove_file(&file);
         tracing::warn!(ends = soon, wait_s = wait.as_secs(), "the runs before this one ended soon after their start; waiting");
         notify::status(&format!("waits {} s: the last {soon} runs ended soon after their start", wait.as_secs()));
+        // No runtime is there yet.
+        #[allow(clippy::disallowed_methods)]
         std::thread::sleep(wait);
     }
     let mark = Mark { began: Clock::Real.now(), soon };
@@ -101,13 +103,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(FILE);
         assert_eq!(read(&file), None);
-        for (text, mark) in [
-            ("", None),
-            ("12", None),
-            ("x y", None),
-            ("-1 2\n", None),
-            ("12 3\n", Some(Mark { began: Boot(12), soon: 3 })),
-        ] {
+        for (text, mark) in [("", None), ("12", None), ("x y", None), ("-1 2\n", None), ("12 3\n", Some(Mark { began: Boot(12), soon: 3 }))]
+        {
             fs::write(&file, text).unwrap();
             assert_eq!(read(&file), mark, "{text:?}");
         }

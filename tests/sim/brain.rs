@@ -4,10 +4,11 @@
 //! first one. Nobody else writes to those registers, so a write frame tells who wanted it.
 
 use crate::{
+    bus::Bus,
     dice::Dice,
     gateway::devices,
     plan::{Action, Plan},
-    world::{Handed, World},
+    world::{Handed, Log, World},
 };
 use fieldgate::{
     config::{self, Watching},
@@ -22,6 +23,8 @@ pub const LEVEL: u16 = 210;
 const RELAY: u16 = 211;
 const TICK: u16 = 212;
 const NIGHT: u16 = 213;
+/// By both schedules.
+const WRITES: u16 = 7;
 /// Above it the relay is to be closed.
 pub const LIMIT: u16 = 50;
 
@@ -132,7 +135,7 @@ pub fn schedules(plan: &Plan) -> Vec<config::Schedule> {
     let timings = [Timing::Every { every: Duration::from_secs(brain.every_s), anchor: 0 }, Timing::Cron(cron)];
     let schedule = |(((name, address), timing), missed)| {
         let PointRef { device, point } = point(plan, 0, address);
-        let write = vec![Target { device, point, value: Value::Uint(7) }];
+        let write = vec![Target { device, point, value: Value::Uint(WRITES.into()) }];
         let is = Schedule { timing, zone: "Europe/Berlin".into(), missed, untrusted_clock: false, write };
         config::Schedule { id: ScheduleId::parse(name).expect("fits"), is, enabled: true }
     };
@@ -148,22 +151,37 @@ pub fn is_own(id: &str) -> bool {
 pub fn handed(world: &World, order: &Order, at: Boot) {
     let mut log = world.log();
     let life = log.life;
-    log.handed.push(Handed { id: order.id.to_string(), life, at, deadline: order.deadline, frames: vec![], executed: 0 });
+    log.handed.push(Handed { id: order.id.to_string(), life, at, deadline: order.deadline, frames: vec![], executed: 0, held: false });
+}
+
+/// The last order that writes this value to this register.
+fn last(log: &mut Log, address: u16, value: u16) -> Option<&mut Handed> {
+    let begins = match SCHEDULES.iter().find(|(_, register)| *register == address) {
+        Some((name, _)) => format!("schedule:{name}@"),
+        None => RULES.iter().find(|(_, writes)| *writes == value).map_or_else(String::new, |(name, _)| format!("rule:{name}:")),
+    };
+    let life = log.life;
+    log.handed.iter_mut().rev().find(|h| h.id.starts_with(&begins) && h.life == life)
+}
+
+/// A unit's answer to a read leaves it unharmed. What is in doubt is read back, and holds if it is as it was to be.
+pub fn served(world: &World, start: u16, words: &[u16]) {
+    for (address, value) in (start..).zip(words).filter(|(address, _)| is_written(*address)) {
+        let wanted = if address == RELAY { *value } else { WRITES };
+        if let Some(order) = last(&mut world.log(), address, wanted) {
+            order.held |= *value == wanted;
+        }
+    }
 }
 
 /// A write frame to one of our registers is on the wire. A device has one order at a time, so it is of the last one.
 pub fn wrote(world: &World, address: u16, value: u16, executed: bool, busy: bool) {
     let now = world.now();
-    let begins = match SCHEDULES.iter().find(|(_, register)| *register == address) {
-        Some((name, _)) => format!("schedule:{name}@"),
-        None => RULES.iter().find(|(_, writes)| *writes == value).map_or_else(String::new, |(name, _)| format!("rule:{name}:")),
-    };
     let mut log = world.log();
-    let life = log.life;
-    let order = log.handed.iter_mut().rev().find(|h| h.id.starts_with(&begins) && h.life == life);
-    let begun = order.map(|order| {
+    let begun = last(&mut log, address, value).map(|order| {
         order.frames.push((value, busy));
         order.executed += u32::from(executed);
+        order.held = false;
         (order.id.clone(), order.deadline)
     });
     let kills = begun.is_some() && std::mem::take(&mut log.kill_at_write);
@@ -176,6 +194,11 @@ pub fn wrote(world: &World, address: u16, value: u16, executed: bool, busy: bool
         Some((id, deadline)) if now > deadline => world.violation(format!("{id} was begun at {now:?}, after its deadline {deadline:?}")),
         Some(_) => {}
     }
+}
+
+/// Whoever was told by a schedule has done so, and waits to be told again: what stands there does not pass for the next write.
+pub fn is_done(bus: &Bus) {
+    SCHEDULES.iter().for_each(|(_, register)| bus.set_word(1, *register, 0));
 }
 
 /// The device that measures the level, and the name of that point.

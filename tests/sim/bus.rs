@@ -57,6 +57,8 @@ struct Inner {
 struct Unit {
     ill: Option<(Ill, u64)>,
     answers: u32,
+    /// How often a read of this address was refused by a code that may mean that there is nothing there.
+    refused: BTreeMap<u16, u32>,
     /// From [`SETPOINT`] on.
     words: BTreeMap<u16, u16>,
 }
@@ -245,9 +247,14 @@ impl Bus {
         }
     }
 
-    /// A reading at the door: whether it says what the unit said to this request, word by word.
+    /// A reading at the door: whether it says what the unit said to this request, word by word. What it refused twice may be
+    /// told as not there.
     pub fn judge(&self, unit: u8, reading: &Reading) {
-        let answer = self.lock().answer.clone();
+        let (answer, refused) = {
+            let inner = self.lock();
+            (inner.answer.clone(), inner.units.get(&unit).map(|u| u.refused.clone()).unwrap_or_default())
+        };
+        let is_refused = |point: &str| address_of(point).and_then(|address| refused.get(&address)).is_some_and(|times| *times >= 2);
         let wanted = |point: &str| -> Option<Value> {
             let answer = answer.as_ref().filter(|a| a.unit == unit)?;
             let address = address_of(point)?;
@@ -256,7 +263,8 @@ impl Bus {
             Some(Value::Uint(words.iter().fold(0, |v, w| v << 16 | u64::from(*w))))
         };
         for (point, value) in reading.points.iter().zip(&reading.values) {
-            if wanted(point.as_str()).as_ref() != Some(value) {
+            let is_gone = *value == Value::Null && reading.quality.is_some() && is_refused(point.as_str());
+            if !is_gone && wanted(point.as_str()).as_ref() != Some(value) {
                 let want = wanted(point.as_str());
                 self.world.violation(format!("wrong value at the door: {} {point} = {value:?}, served {want:?}", reading.device));
             }
@@ -320,6 +328,9 @@ impl Inner {
             return None;
         }
         if let Some(code) = refusal {
+            if pdu[0] == 3 && code <= 3 {
+                (word(1)..word(1) + word(3)).for_each(|address| *state.refused.entry(address).or_default() += 1);
+            }
             return Some(vec![pdu[0] | 0x80, code]);
         }
         match pdu[0] {
@@ -336,6 +347,9 @@ impl Inner {
                     .collect();
                 let mut out = vec![3, u8::try_from(count * 2).expect("at most 125 words")];
                 out.extend(words.iter().flat_map(|w| w.to_be_bytes()));
+                if matches!(ill, None | Some(Ill::Noise)) {
+                    brain::served(world, start, &words);
+                }
                 self.answer = Some(Answer { unit, start, words });
                 Some(out)
             }

@@ -69,6 +69,11 @@ impl Owner {
             () = stop.cancelled() => {}
             () = self.serve() => {}
         }
+        // Every order that was taken is answered.
+        self.orders.close();
+        while let Ok(order) = self.orders.try_recv() {
+            let _ = self.core.step(self.world.now(), Event::Order(order));
+        }
         let _ = self.core.step(self.world.now(), Event::Stop);
         self.hand_over().await;
     }
@@ -93,7 +98,11 @@ impl Owner {
                 Todo::Recv(until) => Happened::Bus(self.bus.next(until).await),
                 Todo::Silence(until) => {
                     self.world.clock.sleep_until(until).await;
-                    Happened::Bus(self.bus.look().unwrap_or(Came::Time))
+                    // A line that polls without a pause is never idle: an order takes its turn here.
+                    match self.orders.try_recv() {
+                        Ok(order) => Happened::Order(order),
+                        Err(_) => Happened::Bus(self.bus.look().unwrap_or(Came::Time)),
+                    }
                 }
                 Todo::Idle(until) => tokio::select! {
                     biased;

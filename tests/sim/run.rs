@@ -271,7 +271,10 @@ impl Driver {
             Action::CleanRestart { down_ms } => self.restart(true, down_ms).await,
             Action::ClockStep { days, synchronised } => self.world.step_clock(days, synchronised),
             Action::ClockShift { seconds } => self.world.shift_clock(seconds, true),
-            Action::Level { value } => self.buses[0].set_word(1, brain::LEVEL, value),
+            Action::Level { value } => {
+                self.buses[0].set_word(1, brain::LEVEL, value);
+                brain::is_done(&self.buses[0]);
+            }
             Action::Command { device, times, expires_ms, dated, read } => self.command(device, times, expires_ms, dated, read),
             Action::Repeat => self.repeat(),
         }

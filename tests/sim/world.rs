@@ -55,6 +55,8 @@ pub struct Handed {
     /// Write frames on the wire: value, and whether the unit refused it as "not executed" (6, 10).
     pub frames: Vec<(u16, bool)>,
     pub executed: u32,
+    /// After its last frame the unit answered a read with what was to be written.
+    pub held: bool,
 }
 
 /// A message at the broker.

@@ -11,7 +11,7 @@ use fieldgate::{
     config::Device,
     model::{Boot, Cause, LineState, State},
 };
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// From an answer on the wire to the row of what it changes, in virtual time.
 const MOMENT: Duration = Duration::from_millis(50);
@@ -42,6 +42,7 @@ pub fn check(plan: &Plan, log: &Log, received: &Received, wrong: &mut Vec<String
             let story = Story::read(log, life, *began, end.at, device);
             story.online_at_each_answer(wrong);
             story.offline_in_time_and_not_before(wrong);
+            story.told_as_kept(received, life, end.at, wrong);
         }
         lines(log, received, life, wrong);
     }
@@ -115,6 +116,32 @@ impl<'a> Story<'a> {
             }
             (from, misses, enough) = ((*said != Said::Down).then_some(*at), 0, None);
         }
+    }
+}
+
+impl Story<'_> {
+    /// Each move has its event, unless that was told last; and nothing is told that was not kept.
+    fn told_as_kept(&self, received: &Received, life: usize, end: Boot, wrong: &mut Vec<String>) {
+        let id = self.device.id.as_str();
+        let events = received.of_type("status").filter(|((l, _), e)| *l == life && e["device"] == id);
+        let mut told: BTreeSet<(String, Option<u64>)> = BTreeSet::new();
+        for (_, event) in events {
+            told.insert((event["state"].as_str().unwrap_or_default().to_owned(), event["since"].as_u64()));
+        }
+        let mut last = None;
+        // What moved in the moment of a start moved before it.
+        for (state, cause, at) in self.moves.iter().filter(|(.., at)| *at > self.began && *at <= end) {
+            // What nobody can see is said by the line, or by the start.
+            if *state == State::Unknown {
+                continue;
+            }
+            let is_told = told.remove(&(state.word().to_owned(), Some(at.ms())));
+            let is_news = last.replace((*state, *cause)) != Some((*state, *cause));
+            if is_told != is_news {
+                wrong.push(format!("{id} was {state:?} ({cause:?}) at {at:?} in life {life}; told: {is_told}, news: {is_news}"));
+            }
+        }
+        told.iter().for_each(|what| wrong.push(format!("{id} was told as {what:?} in life {life}, and no row says so")));
     }
 }
 
