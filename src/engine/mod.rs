@@ -73,7 +73,7 @@ use crate::{
 use alarms::Alarms;
 use cards::Listing;
 use commands::Landed;
-use doors::Door;
+use doors::{Door, Pace};
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
@@ -186,6 +186,8 @@ pub struct Engine {
     full: Vec<Full>,
 
     last_turn: Boot,
+    /// When telemetry is looked at.
+    pace: Pace,
     /// Since when the telemetry door was found full: whoever feeds it could not hand in what it heard.
     throttled: Option<Boot>,
     turns: Arc<AtomicU64>,
@@ -279,6 +281,7 @@ impl Engine {
             made: vec![],
             full: vec![],
             last_turn: now,
+            pace: Pace::default(),
             throttled: None,
             turns,
             store_failing: Arc::default(),
@@ -298,7 +301,8 @@ impl Engine {
         self.begin().await;
         let mut steps = Steps::of(&self.clock);
         loop {
-            let due = self.next_due();
+            let rests = self.pace.rests();
+            let due = rests.into_iter().fold(self.next_due(), Boot::min);
             // Order is policy: stop, then status, replies and commands, then commits, timers, questions, telemetry.
             let woke = tokio::select! {
                 biased;
@@ -308,7 +312,7 @@ impl Engine {
                 () = steps.next() => Woke::ClockSet,
                 () = self.clock.sleep_until(due) => Woke::Timer,
                 Some(ask) = self.asks.recv() => Woke::Asked(ask),
-                Some(message) = self.bulk.next() => Woke::Bulk(message),
+                Some(message) = self.bulk.next(), if rests.is_none() => Woke::Bulk(message),
             };
             self.look_at_the_clock();
             match woke {
@@ -346,6 +350,7 @@ impl Engine {
             let Some(message) = self.bulk.try_next() else { break };
             self.on_bulk(message).await;
         }
+        self.pace.looked(self.last_turn, self.bulk.taken(), self.bulk.waiting() > 0);
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 
