@@ -80,7 +80,9 @@ pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
     let mut line_doors = Vec::new();
     let mut known = line::Known { facts: &restored.learned, ..line::Known::default() };
     for l in &config.lines {
-        let devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
+        let mut devices: Vec<_> = config.devices.iter().filter(|d| d.line == l.id).cloned().collect();
+        // Mostly one, on hundreds of lines, and they stay.
+        devices.shrink_to_fit();
         let framed: Vec<_> = config.framed.iter().filter(|d| d.line == l.id).cloned().collect();
         let handle = match l.protocol {
             Protocol::Modbus if !devices.is_empty() => line::start(l, devices, &mut known, doors.clone(), clock, field_stop.clone()),

@@ -194,6 +194,12 @@ pub const SLOW_OVER_AFTER: Duration = Duration::from_secs(60);
 pub const WEAR_EVERY: Duration = Duration::from_secs(600);
 /// The writer comes round at least this often, for the watchdog.
 pub const WRITER_TURN: Duration = Duration::from_secs(5);
+/// A run that ended in less was no run: the defect that ended it is there at each start.
+pub const RUN_LASTED: Duration = Duration::from_secs(60);
+/// So many such ends in a row are answered at once; the next start waits a second, and each further one twice as long…
+pub const RESTARTS_AT_ONCE: u32 = 2;
+/// …up to this: 1,440 starts a day, which a card bears.
+pub const RESTART_WAIT: Duration = Duration::from_secs(60);
 
 /// A payload from a local publisher or the cloud. Larger: dead letter, acknowledged.
 pub const PAYLOAD_BYTES: usize = 256 * 1024;

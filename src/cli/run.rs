@@ -5,7 +5,7 @@ use crate::{
     app::{self, End},
     config,
     store::StoreError,
-    system::{logging, memory},
+    system::{logging, memory, pace},
 };
 use std::{panic, process::ExitCode};
 use tokio::runtime::Runtime;
@@ -23,11 +23,16 @@ pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     let Some(config) = load(global, out) else {
         return ExitCode::from(EXIT_CONFIG);
     };
+    let run = pace::begin();
     // One thread: engine, TCP lines, uplink and socket share it; serial lines, the MQTT endpoint and the database have their own.
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
     end_on_panic();
-    match see_through(runtime, app::run(config, &global.config)) {
+    let end = see_through(runtime, app::run(config, &global.config));
+    if end.is_ok() {
+        run.ended_in_order();
+    }
+    match end {
         Ok(End::Stopped) => ExitCode::SUCCESS,
         Ok(End::Again) => {
             let error = memory::begin_anew();

@@ -108,6 +108,8 @@ pub fn stock(db: &Connection, bytes: u64) -> rusqlite::Result<()> {
     if missing > bytes / 4 {
         // They have their place when they are in the file. Where that does not work now, the log is emptied later.
         let _ = restart_log(db);
+        // Its pages fill the cache, and nobody reads them again.
+        db.execute_batch("PRAGMA shrink_memory")?;
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ use crate::{
 use std::{
     collections::BTreeMap,
     fs::File,
-    io::Read,
+    io::{ErrorKind, Read},
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
@@ -285,8 +285,16 @@ fn highest(spool: &Found, before: &Before) -> u64 {
 
 pub fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     let fail = |source| StoreError::Directory { path: dir.to_owned(), source };
-    std::fs::create_dir_all(dir).map_err(fail)?;
-    let file = File::create(dir.join("lock")).map_err(fail)?;
+    let path = dir.join("lock");
+    // Where a disk hangs, a process that it holds cannot be ended: the next one must find its lock, and not hang as well.
+    // Making a folder or opening for writing would.
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            std::fs::create_dir_all(dir).map_err(fail)?;
+            File::create(&path).map_err(fail)?
+        }
+        found => found.map_err(fail)?,
+    };
     rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive)
         .map_err(|e| if e == rustix::io::Errno::WOULDBLOCK { StoreError::InUse { path: dir.to_owned() } } else { fail(e.into()) })?;
     Ok(file)

@@ -4,9 +4,11 @@
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{env, os::unix::process::CommandExt, process::Command};
 
-/// Free memory beyond this at the end of the heap goes back to the system. Left alone, glibc raises it to twice the largest
-/// block that was ever given back, which is a configuration (docs/decisions/0041-resident-memory.md).
-const SETTING: (&str, &str) = ("MALLOC_TRIM_THRESHOLD_", "131072");
+/// Free memory beyond the first at the end of the heap goes back to the system. Left alone, glibc raises it to twice the largest
+/// block that was ever given back, which is a configuration. The heap grows by little, and large blocks are apart from it, so
+/// that small ones that stay do not hold them (docs/decisions/0041-resident-memory.md).
+const SETTINGS: [(&str, &str); 3] =
+    [("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_TOP_PAD_", "16384"), ("MALLOC_MMAP_THRESHOLD_", "65536")];
 
 /// Starts this program over in the same process, with the arguments that it was started with. It returns only if that cannot be
 /// done. By the name that it was called by: after an upgrade there is another file under it.
@@ -30,13 +32,13 @@ pub fn resident_bytes() -> Option<u64> {
     Some(kib * 1024)
 }
 
-/// Starts this program over under the setting, in the same process, unless whoever started it has set it. To be called
+/// Starts this program over under the settings, in the same process, unless whoever started it has set one. To be called
 /// before anything else: it returns only if there is nothing to do or it cannot be done, and then memory is all it costs.
 pub fn give_back_what_is_free() {
-    if !cfg!(target_env = "gnu") || env::var_os(SETTING.0).is_some() {
+    if !cfg!(target_env = "gnu") || SETTINGS.iter().any(|(name, _)| env::var_os(name).is_some()) {
         return;
     }
     let mut args = env::args_os();
     let (Ok(me), Some(name)) = (env::current_exe(), args.next()) else { return };
-    let _ = Command::new(me).arg0(name).args(args).env(SETTING.0, SETTING.1).exec();
+    let _ = Command::new(me).arg0(name).args(args).envs(SETTINGS).exec();
 }

@@ -1,10 +1,11 @@
-//! The machine: the clock, its trust and its witness, systemd, where log lines go, serial ports, what the allocator keeps, the tap that
-//! `trace` opens. Names only `model` (its time types) and `limits`.
+//! The machine: the clock, its trust and its witness, systemd and the pace of its restarts, where log lines go, serial ports, what
+//! the allocator keeps, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
 
 pub mod clock;
 pub mod logging;
 pub mod memory;
 pub mod notify;
+pub mod pace;
 pub mod ports;
 pub mod receipt;
 pub mod secret;

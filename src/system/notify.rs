@@ -10,6 +10,11 @@ pub fn ready(status: &str) {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready, sd_notify::NotifyState::Status(status)]);
 }
 
+/// What `systemctl status` shows until the next word.
+pub fn status(text: &str) {
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Status(text)]);
+}
+
 /// It begins anew, or looks whether it has to: `systemctl reload` waits for the next [`ready`].
 pub fn reloading() {
     let since = sd_notify::NotifyState::monotonic_usec_now();

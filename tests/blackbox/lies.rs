@@ -10,7 +10,7 @@ use crate::{
     mqtt::{Client, Login, Packet},
     process::free_port,
     publishers::listening,
-    wait::{now, pause, scaled, secs},
+    wait::{now, pause, punctual, scaled, secs},
 };
 use serde_json::Value as Json;
 use std::{collections::BTreeMap, time::Duration};
@@ -281,19 +281,19 @@ fn a_dead_link_is_noticed_within_one_and_a_half_keep_alives_and_nothing_sent_int
     publisher.send(30, "good");
     let status: Json = serde_json::from_slice(&gateway.command(&["status", "--json"]).stdout).expect("a document");
     assert!(status["spool"]["waiting"].as_u64() >= Some(60), "sent into a dead link is not delivered: {}", status["spool"]);
-    let left = crate::wait::until("the dead link is noticed", secs(20), || cable.left(link));
+    let left = crate::wait::until("the dead link is noticed", secs(60), || cable.left(link));
     let noticed = left - cut;
     eprintln!("noticed after {:.2} s with a keep-alive of 5 s", noticed.as_secs_f64());
-    assert!(noticed <= Duration::from_millis(7_500 + 700), "{noticed:?}");
+    punctual("a dead link noticed", noticed, Duration::from_millis(7_500 + 700));
     cloud.wait("all forty", secs(10), |s| all_numbers(s, 40));
 
     // The same without traffic, where only pings can tell, and with a kill before it is noticed.
     let link = cable.connects() - 1;
     cable.cut_silently();
     let cut = now();
-    let left = crate::wait::until("the idle dead link is noticed", secs(20), || cable.left(link));
+    let left = crate::wait::until("the idle dead link is noticed", secs(60), || cable.left(link));
     eprintln!("idle: noticed after {:.2} s", (left - cut).as_secs_f64());
-    assert!(left - cut <= Duration::from_millis(7_500 + 700), "{:?}", left - cut);
+    punctual("an idle dead link noticed", left - cut, Duration::from_millis(7_500 + 700));
     crate::wait::until("connected again", secs(10), || (cable.connects() > link + 1).then_some(()));
     cloud.wait_online();
     cable.cut_silently();

@@ -4,7 +4,7 @@ use crate::{
     gateway::{Gateway, uplink},
     process::free_port,
     turn,
-    wait::{now, pause, secs, until},
+    wait::{now, pause, punctual, secs, until},
 };
 use fieldgate::model::Boot;
 use rustix::{
@@ -164,8 +164,8 @@ fn a_relay_closes_within_one_poll_and_10_ms_of_its_threshold_with_the_cloud_away
         ms(median),
         ms(worst)
     );
-    // On a machine that others load, one may be late; half of them are not.
-    assert!(median <= POLL + ALLOWED, "{took:?}");
+    // Now and then the machine itself is late.
+    punctual("half of the reactions", median, POLL + ALLOWED);
     let answer = gateway.command(&["alarms"]);
     let shown = String::from_utf8_lossy(&answer.stdout).into_owned();
     assert!(answer.status.code() == Some(1) && shown.contains("rule frost") && shown.contains("flow too cold"), "{shown}");

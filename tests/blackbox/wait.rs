@@ -29,6 +29,14 @@ pub fn pause(length: Duration) {
     }
 }
 
+/// A limit in time is the program's on a machine with nothing beside it, where long runs are made. In everyday runs others may
+/// load the machine, or stop it for a second: it is ten times as long there, and finds what hangs.
+#[track_caller]
+pub fn punctual(what: &str, took: Duration, limit: Duration) {
+    let limit = scaled(10, 1) * limit;
+    assert!(took <= limit, "{what}: {} ms, at most {} ms", took.as_millis(), limit.as_millis());
+}
+
 /// Of durations in order, the one that so many of a hundred do not exceed.
 pub fn of_hundred(sorted: &[Duration], percent: usize) -> Duration {
     sorted[(sorted.len() * percent / 100).min(sorted.len() - 1)]

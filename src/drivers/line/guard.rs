@@ -98,6 +98,8 @@ impl Guard {
             units[at].timeout = units[at].base;
             of_device.push(at);
         }
+        // Most lines have one unit, and there may be hundreds of lines.
+        units.shrink_to_fit();
         Guard { framing, units, of_device }
     }
 

@@ -345,7 +345,7 @@ fn a_writer_that_hangs_does_not_hold_the_stop() {
         assert!(tokio::time::timeout(Duration::from_millis(300), store.close()).await.is_err(), "it does not hang");
         drop(store);
         let took = Clock::Real.now() - began;
-        assert!(took < Duration::from_millis(1500), "{took:?}");
+        assert!(took < Duration::from_millis(4500), "the writer itself waits 5 s: {took:?}");
     });
 }
 

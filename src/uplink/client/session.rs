@@ -39,6 +39,8 @@ pub struct Session {
     wire: Box<dyn Wire>,
     incoming: BytesMut,
     outgoing: BytesMut,
+    /// Of `outgoing`, since it was made.
+    most_unsent: usize,
     scratch: Box<[u8]>,
     /// Bytes to throw away of a message that is too large.
     skip: usize,
@@ -63,6 +65,7 @@ impl Session {
             wire,
             incoming: BytesMut::new(),
             outgoing: BytesMut::new(),
+            most_unsent: 0,
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
             skip: 0,
             unflushed: false,
@@ -157,8 +160,9 @@ impl Session {
         if self.incoming.capacity() > KEEP_BYTES {
             self.incoming = BytesMut::new();
         }
-        if self.outgoing.is_empty() && self.outgoing.capacity() > 4 * KEEP_BYTES {
-            self.outgoing = BytesMut::new();
+        // Its capacity is what lies behind the bytes that were written, not what it holds on to.
+        if self.outgoing.is_empty() && self.most_unsent > 2 * KEEP_BYTES {
+            (self.outgoing, self.most_unsent) = (BytesMut::new(), 0);
         }
     }
 
@@ -251,6 +255,7 @@ impl Link for Session {
         self.open.push_back(id);
         packets::publish(self.version, topic, body, retain, id, &mut self.outgoing);
         self.report_written |= self.outgoing.len() > UNSENT_MAX;
+        self.most_unsent = self.most_unsent.max(self.outgoing.len());
         id
     }
 

