@@ -36,10 +36,9 @@ const NOT_HERE: &[&str] = &[
     "StateDirectoryMode",
     "RuntimeDirectory",
     "RuntimeDirectoryMode",
+    "RuntimeDirectoryPreserve",
     "ConfigurationDirectory",
     "ConfigurationDirectoryMode",
-    // A specifier in it is systemd's to fill; the value is given.
-    "Environment",
 ];
 
 struct Unit {
@@ -66,7 +65,12 @@ static UNIT: LazyLock<Option<Unit>> = LazyLock::new(|| {
 
 fn service(text: &str) -> impl Iterator<Item = &str> {
     let lines = text.lines().map(str::trim).skip_while(|l| *l != "[Service]").skip(1).take_while(|l| !l.starts_with('['));
-    lines.filter(|l| !l.is_empty() && !l.starts_with('#') && !NOT_HERE.contains(&l.split('=').next().unwrap_or_default()))
+    let holds = |line: &str| {
+        let key = line.split('=').next().unwrap_or_default();
+        // A specifier is filled where a unit is read; of the one that there is the value is given.
+        !NOT_HERE.contains(&key) && !(key == "Environment" && line.contains('%'))
+    };
+    lines.filter(move |l| !l.is_empty() && !l.starts_with('#') && holds(l))
 }
 
 /// How to start the daemon, and the name of its unit where it gets one.
@@ -82,7 +86,7 @@ pub fn command(program: &str, config: &Path, environment: &[(&str, &str)]) -> (C
     command.args(["--quiet", "--pipe", "--wait", "--collect", "--unit", &name, "-p", "Type=exec"]);
     command.arg("-p").arg(format!("ReadWritePaths={}", unit.tmp.display()));
     command.args(unit.lines.iter().flat_map(|line| ["-p", line]));
-    command.args(["-E", "MALLOC_TRIM_THRESHOLD_=131072", "-E", &format!("FIELDGATE_BOOT_ID={}", unit.boot)]);
+    command.args(["-E", &format!("FIELDGATE_BOOT_ID={}", unit.boot)]);
     for (key, value) in environment {
         command.args(["-E", &format!("{key}={value}")]);
     }
