@@ -460,3 +460,7 @@ pub const ANALYTICS: usize = 500;
 pub const ANALYTICS_PARTS: u64 = 60;
 /// Values without which nothing is known about what is usual.
 pub const ANALYTICS_USUAL: u64 = 10;
+/// Files of a configuration in a backup, and their bytes together; the databases have limits of their own. More: the backup
+/// is refused, because that is no configuration.
+pub const BACKUP_FILES: usize = 10_000;
+pub const BACKUP_FILE_BYTES: u64 = 64 * 1024 * 1024;

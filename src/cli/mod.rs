@@ -17,6 +17,7 @@ pub mod events;
 pub mod explore;
 pub mod history;
 pub mod interrupt;
+pub mod keep;
 pub mod listen;
 pub mod moment;
 pub mod out;
@@ -147,6 +148,12 @@ pub enum Verb {
     Consume(consume::Args),
     /// Device profiles: list, show, check, import
     Profiles(profiles::Args),
+    /// Save configuration, secrets and data in one file, while it runs
+    Backup(keep::backup::Args),
+    /// Make this machine the gateway that was saved
+    Restore(keep::restore::Args),
+    /// Wipe configuration, secrets and data; asks first
+    FactoryReset(keep::reset::Args),
     /// Simulated Modbus devices, on TCP and on a pseudo-terminal
     Simulate(simulate::Args),
     /// Tell a sandboxed daemon whether the clock is synchronised (a unit of its own runs this)
@@ -217,6 +224,9 @@ pub fn main() -> ExitCode {
         Verb::Demo(args) => demo::run(&cli.global, &out, &args),
         Verb::Consume(args) => consume::run(&out, &args),
         Verb::Profiles(args) => profiles::run(&cli.global, &out, &args),
+        Verb::Backup(args) => keep::backup::run(&cli.global, &out, &args),
+        Verb::Restore(args) => keep::restore::run(&cli.global, &out, &args),
+        Verb::FactoryReset(args) => keep::reset::run(&cli.global, &out, &args),
         Verb::Simulate(args) => simulate::run(args),
         Verb::Clock(args) => clock::run(&out, &args),
     }

@@ -19,6 +19,7 @@ pub struct Args {}
 pub fn run(global: &Global, out: &Out, _args: &Args) -> ExitCode {
     memory::give_back_what_is_free();
     logging::init(global.verbose);
+    memory::keep_out_of_cores();
     let Some(config) = load(global, out) else {
         return ExitCode::from(EXIT_CONFIG);
     };

@@ -4,7 +4,7 @@
 use super::{
     nearest::nearest,
     problem::{Code, Problems},
-    source::Place,
+    source::{Place, is_secret},
     table::{Entry, Table},
     tree::{Content, Node},
     words,
@@ -311,6 +311,7 @@ fn unknown(key: &str, entry: &Entry, trail: &Trail<'_>, what: &str, known: &[&st
     let p = out.error(Code::UnknownKey, entry.at, trail.then(key), format!("`{key}` is no key of {what}")).because(because);
     match near {
         Some(n) if header => p.want(format!("[{}…]", trail.then(n))),
+        Some(n) if (is_secret(key) || is_secret(n)) && !value.starts_with('{') => p.want(format!("{n} = …")),
         Some(n) => p.want(format!("{n} = {value}")),
         None => p.want("take it out, or write one of the keys above"),
     };

@@ -2,6 +2,7 @@
 //!
 //! A place is twelve bytes; lines and columns are computed only for what is reported.
 
+use super::nearest;
 use std::path::{Path, PathBuf};
 
 /// A run of bytes in one of the files. `Place::NOWHERE` is for what no file holds (a key that is missing altogether).
@@ -96,8 +97,50 @@ impl Sources {
         // A value of several lines is marked on its first.
         let to = floor(text, (at.end as usize).saturating_sub(start)).max(from);
         let chars = |t: &str| u32::try_from(t.chars().count()).unwrap_or(u32::MAX);
-        Spot { file: path, line, column: chars(&text[..from]) + 1, length: chars(&text[from..to]).max(1), text: text.to_owned() }
+        Spot { file: path, line, column: chars(&text[..from]) + 1, length: chars(&text[from..to]).max(1), text: veiled(text) }
     }
+}
+
+/// What a key is called, right or nearly, whose value nobody else is to read.
+const SECRET: [&str; 4] = ["pass", "secret", "token", "psk"];
+
+pub fn is_secret(key: &str) -> bool {
+    let lower = key.to_ascii_lowercase();
+    SECRET.iter().any(|word| lower.contains(word)) || nearest(key, ["password", "secret", "token", "device_tokens"]).is_some()
+}
+
+/// The line with stars for what may be a secret that stands in the open: problems are printed, and the service's go to the
+/// journal. As long as before, because marks stand below it.
+fn veiled(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let (mut quote, mut hide) = (None, false);
+    for (at, c) in line.char_indices() {
+        let ends = match quote {
+            Some(q) => c == q && !(q == '"' && line[..at].ends_with('\\')),
+            None => hide && matches!(c, ',' | '}' | '#'),
+        };
+        if ends {
+            (quote, hide) = (None, false);
+        } else if quote.is_none() && matches!(c, '"' | '\'') {
+            quote = Some(c);
+        } else if quote.is_none() && c == '=' {
+            let names = |c: char| c.is_ascii_alphanumeric() || "_-.\"'".contains(c);
+            let key = line[..at].trim_end().rsplit(|c| !names(c)).next().unwrap_or_default();
+            let is_reference = line[at + 1..].trim_start().starts_with('{');
+            hide = !is_reference && is_secret(key.rsplit('.').next().unwrap_or_default());
+        } else if hide && !c.is_whitespace() {
+            out.push('*');
+            continue;
+        }
+        out.push(c);
+    }
+    // A name and password in an address: //anna:hush@host.
+    let user = out.find("://").and_then(|at| Some((at + 3, at + 3 + out[at + 3..].find('@')?)));
+    if let Some((from, to)) = user.filter(|(from, to)| !out[*from..*to].contains(['/', ' ', '"'])) {
+        let stars = "*".repeat(out[from..to].chars().count());
+        out.replace_range(from..to, &stars);
+    }
+    out
 }
 
 /// The last character boundary at or before `at`.
@@ -109,6 +152,48 @@ fn floor(text: &str, at: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[track_caller]
+    fn check(line: &str, want: &str) {
+        let shown = veiled(line);
+        assert_eq!(shown, want);
+        assert_eq!(shown.chars().count(), line.chars().count(), "marks stand below it");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_not_shown() {
+        check("password = \"hush\"", "password = \"****\"");
+        check("passwrd='hush' # mine", "passwrd='****' # mine");
+        check("tokn = \"hush\"", "tokn = \"****\"");
+        check("token = hush, role = \"viewer\"", "token = ****, role = \"viewer\"");
+        check("a = { token = \"h\\\"sh\", role = \"viewer\" }", "a = { token = \"*****\", role = \"viewer\" }");
+        check("user.a.password = \"hü = sh", "user.a.password = \"** * **");
+        check("password = 1234 # pin", "password = **** # pin");
+        check("url = \"mqtt://anna:hush@host:1\"", "url = \"mqtt://*********@host:1\"");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for line in [
+            "password = { file = \"/etc/fieldgate/secrets/cloud\" }",
+            "device_tokens = { credential = \"devices\" }",
+            "[api.token.anna]",
+            "url = \"mqtt://host:1883/a@b\"",
+            "unit = 1 # no secret",
+            "note = \"password = x\"",
+            "topics = [\"a/b\"]",
+            "",
+        ] {
+            check(line, line);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_line_stays_as_long(line in ".{0,60}") {
+            assert_eq!(veiled(&line).chars().count(), line.chars().count());
+        }
+    }
 
     #[test]
     fn columns_and_lengths_are_characters() {

@@ -60,6 +60,8 @@ pub struct Shapes {
     known: HashMap<Box<str>, Known>,
     bytes: usize,
     shape: Shape,
+    /// Empty, for its memory.
+    walk: Walk,
 }
 
 #[derive(Debug, Clone)]
@@ -84,7 +86,7 @@ impl Shapes {
 
     /// The same, where names of leaves begin with `name`.
     pub fn under(&mut self, payload: &[u8], name: &str, plain: &str) -> Result<Leaves, Unreadable> {
-        let mut walk = Walk::default();
+        let mut walk = std::mem::take(&mut self.walk);
         let json = document(payload);
         let is_whole = json.is_some_and(|json| matches!(json.first(), Some(b'{' | b'[')));
         match (json, &self.shape.at) {
@@ -123,9 +125,11 @@ impl Shapes {
         self.named(walk)
     }
 
-    fn named(&mut self, walk: Walk) -> Result<Leaves, Unreadable> {
+    fn named(&mut self, mut walk: Walk) -> Result<Leaves, Unreadable> {
         if let Some(known) = self.known.get(walk.names.as_str()) {
-            return Ok(known.leaves(walk.values, &self.shape));
+            let leaves = known.leaves(std::mem::take(&mut walk.values), &self.shape);
+            self.walk = walk.emptied();
+            return Ok(leaves);
         }
         let known = known(&walk, &self.shape)?;
         if self.known.len() >= SHAPES || self.bytes + walk.names.len() > limits::MQTT_NAME_BYTES {

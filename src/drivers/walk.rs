@@ -17,12 +17,25 @@ pub struct Walk {
     text: usize,
 }
 
+/// Memory for names that is kept for the next document.
+const KEPT: usize = 4096;
 /// A path is cut here. It is too long for a point id anyway, and one huge key must not be repeated for every leaf.
 const PATH: usize = 80;
 const MANY: &str = "fieldgate: too many values";
 const LONG: &str = "fieldgate: too much text";
 
 impl Walk {
+    /// For the next document: the memory of this one, unless it was a huge one.
+    pub fn emptied(self) -> Walk {
+        let Walk { mut path, mut names, .. } = self;
+        if names.capacity() > KEPT {
+            return Walk::default();
+        }
+        path.clear();
+        names.clear();
+        Walk { path, names, ..Walk::default() }
+    }
+
     /// A whole document; a plain one is called `plain`, and the leaves of another begin with `name`, if there is one.
     pub fn json(&mut self, json: &[u8], name: &str, plain: &str) -> Result<(), Unreadable> {
         if depth(json) > limits::JSON_DEPTH {

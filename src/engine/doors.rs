@@ -1,7 +1,11 @@
 //! The receiving end of a door, with a look at the message that waits first: timers run only up to its arrival.
 
 use crate::model::{Boot, Bulk, Urgent};
+use std::time::Duration;
 use tokio::sync::mpsc;
+
+/// How long telemetry that streams in is left to come together. A rule that watches a value has five times as long.
+const REST: Duration = Duration::from_millis(2);
 
 pub(super) struct Door<T> {
     queue: mpsc::Receiver<T>,
@@ -64,6 +68,34 @@ impl<T: Arrived> Door<T> {
     }
 }
 
+/// When a door is looked at: at each message, or from time to time while they stream in, because to wake up costs more than
+/// to handle one.
+#[derive(Debug, Default)]
+pub(super) struct Pace {
+    taken: u64,
+    /// When something was taken last.
+    at: Boot,
+    rests: Option<Boot>,
+}
+
+impl Pace {
+    /// After a look at the door: how many messages were taken since the start, and whether more wait.
+    pub fn looked(&mut self, now: Boot, taken: u64, more: bool) {
+        let came = std::mem::replace(&mut self.taken, taken) != taken;
+        let before = if came { std::mem::replace(&mut self.at, now) } else { self.at };
+        self.rests = match self.rests.filter(|until| *until > now) {
+            _ if more => None,
+            _ if came && now.since(before) <= 2 * REST => Some(now + REST),
+            resting => resting,
+        };
+    }
+
+    /// Until when the door is left alone.
+    pub fn rests(&self) -> Option<Boot> {
+        self.rests
+    }
+}
+
 impl Arrived for Urgent {
     fn arrived(&self) -> Boot {
         match self {
@@ -88,5 +120,38 @@ impl Arrived for Bulk {
             Bulk::Message { at, .. } => *at,
             Bulk::Pushed(pushed) => pushed.at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at (ms, messages taken, whether more wait), and until when the door is left alone then.
+    #[track_caller]
+    fn check(looks: &[(u64, u64, bool)], want: &[Option<u64>]) {
+        let (mut pace, mut taken) = (Pace::default(), 0);
+        let mut rests = |(at, came, more): &(u64, u64, bool)| {
+            taken += came;
+            pace.looked(Boot::from_ms(*at), taken, *more);
+            pace.rests().map(Boot::ms)
+        };
+        assert_eq!(looks.iter().map(&mut rests).collect::<Vec<_>>(), want, "{looks:?}");
+    }
+
+    #[test]
+    fn what_streams_in_is_left_to_come_together() {
+        check(&[(1_000, 1, false), (1_001, 1, false), (1_003, 7, false), (1_005, 0, false)], &[None, Some(1_003), Some(1_005), None]);
+        check(&[(1_000, 1, false), (1_001, 1, false), (1_002, 0, false)], &[None, Some(1_003), Some(1_003)]);
+    }
+
+    #[test]
+    fn what_comes_alone_is_taken_at_once() {
+        check(&[(1_000, 1, false), (1_005, 1, false), (1_010, 3, false)], &[None, None, None]);
+    }
+
+    #[test]
+    fn what_waits_already_does_not_wait_longer() {
+        check(&[(1_000, 64, true), (1_001, 64, true), (1_002, 5, false)], &[None, None, Some(1_004)]);
     }
 }

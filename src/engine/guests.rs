@@ -10,16 +10,20 @@ use crate::{
     model::{Boot, DeviceId, Event, EventKind, PUSHED, RouteId},
     store::Change,
 };
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 #[derive(Debug, Default)]
 pub(super) struct Guests {
     list: BTreeMap<DeviceId, Guest>,
+    /// Few or none, so that it costs little to ask for each message.
+    quarantined: BTreeSet<DeviceId>,
 }
 
 #[derive(Debug)]
 struct Guest {
-    quarantined: bool,
     /// `None`: the configuration does not name it any more, or it never came by one.
     via: Option<RouteId>,
     /// It reports by HTTP and fetches its orders there.
@@ -33,7 +37,12 @@ impl Guests {
             Some(Way::Pushed(_)) => (None, true),
             None => (None, false),
         };
-        self.list.insert(device.clone(), Guest { quarantined, via, pushed });
+        self.list.insert(device.clone(), Guest { via, pushed });
+        if quarantined {
+            self.quarantined.insert(device.clone());
+        } else {
+            self.quarantined.remove(device);
+        }
     }
 
     pub fn is_pushed(&self, device: &DeviceId) -> bool {
@@ -52,11 +61,11 @@ impl Guests {
     }
 
     pub fn is_quarantined(&self, device: &DeviceId) -> bool {
-        self.list.get(device).is_some_and(|g| g.quarantined)
+        self.quarantined.contains(device)
     }
 
     pub fn quarantined(&self) -> impl Iterator<Item = &DeviceId> {
-        self.list.iter().filter(|(_, g)| g.quarantined).map(|(id, _)| id)
+        self.quarantined.iter()
     }
 }
 
@@ -64,8 +73,10 @@ impl Engine {
     /// Makes sure that the device is known, by its route's policy. Gives what is to be stored for that (nothing for a
     /// device that is known), or says why it is refused.
     pub(super) fn welcome(&mut self, device: &DeviceId, via: &str, allowed: Option<Duration>, at: Boot) -> Result<Vec<Change>, String> {
-        if self.registry.contains(device) {
-            self.allow_longer(device, allowed, at);
+        if let Some(watch) = self.registry.watch_of(device) {
+            if allowed.is_some_and(|allowed| watch.offline_after.is_none_or(|now| now < allowed)) {
+                self.allow_longer(device, allowed, at);
+            }
             return Ok(vec![]);
         }
         let config = std::sync::Arc::clone(&self.config);
@@ -97,11 +108,10 @@ impl Engine {
 
     /// A device may speak by several routes; the most patient one counts.
     fn allow_longer(&mut self, device: &DeviceId, allowed: Option<Duration>, at: Boot) {
-        let Some(allowed) = allowed.filter(|_| self.guests.contains(device)) else { return };
-        if self.registry.watch_of(device).is_some_and(|w| w.offline_after.is_none_or(|now| now < allowed)) {
+        if self.guests.contains(device) {
             let config = std::sync::Arc::clone(&self.config);
             let way = self.guests.way(device, &config);
-            self.registry.watch(at, device, setup::guest_watch(Some(allowed), way, &config.watch), None);
+            self.registry.watch(at, device, setup::guest_watch(allowed, way, &config.watch), None);
         }
     }
 

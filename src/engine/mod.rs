@@ -73,7 +73,7 @@ use crate::{
 use alarms::Alarms;
 use cards::Listing;
 use commands::Landed;
-use doors::Door;
+use doors::{Door, Pace};
 use duties::Duties;
 use guests::Guests;
 use handle::Ask;
@@ -189,6 +189,8 @@ pub struct Engine {
     full: Vec<Full>,
 
     last_turn: Boot,
+    /// When telemetry is looked at.
+    pace: Pace,
     /// Since when the telemetry door was found full: whoever feeds it could not hand in what it heard.
     throttled: Option<Boot>,
     turns: Arc<AtomicU64>,
@@ -282,6 +284,7 @@ impl Engine {
             made: vec![],
             full: vec![],
             last_turn: now,
+            pace: Pace::default(),
             throttled: None,
             turns,
             store_failing: Arc::default(),
@@ -302,7 +305,8 @@ impl Engine {
         let mut steps = Steps::of(&self.clock);
         let mut alone = self.clock.now();
         loop {
-            let due = self.next_due();
+            let rests = self.pace.rests();
+            let due = rests.into_iter().fold(self.next_due(), Boot::min);
             // Something that was due when this turn began is left over: others on this thread come between.
             if due <= self.last_turn || self.clock.now().since(alone) >= ALONE {
                 tokio::task::yield_now().await;
@@ -317,7 +321,7 @@ impl Engine {
                 () = steps.next() => Woke::ClockSet,
                 () = self.clock.sleep_until(due) => Woke::Timer,
                 Some(ask) = self.asks.recv() => Woke::Asked(ask),
-                Some(message) = self.bulk.next() => Woke::Bulk(message),
+                Some(message) = self.bulk.next(), if rests.is_none() => Woke::Bulk(message),
             };
             self.look_at_the_clock();
             match woke {
@@ -355,6 +359,7 @@ impl Engine {
             let Some(message) = self.bulk.try_next() else { break };
             self.on_bulk(message).await;
         }
+        self.pace.looked(self.last_turn, self.bulk.taken(), self.bulk.waiting() > 0);
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 

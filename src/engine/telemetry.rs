@@ -5,11 +5,12 @@ use crate::{
     model::{Boot, Bulk, DeviceId, EvidenceKind, Reading, Receipt},
     system::tap::TAP,
 };
+use std::sync::Arc;
 
 /// A publication and what is known of it.
 struct Message {
     device: DeviceId,
-    via: String,
+    via: Arc<str>,
     readings: Vec<Reading>,
     at: Boot,
     retained: bool,

@@ -25,8 +25,9 @@ pub struct Batch {
     /// The same where somebody waits for the acknowledgement.
     answer_within: Duration,
     frames: Vec<Frame>,
-    /// Where the frames of a device are.
-    index: BTreeMap<DeviceId, Vec<usize>>,
+    /// Where the newest frame of a device is, and for each frame where the one before it of the same device is.
+    newest: BTreeMap<DeviceId, usize>,
+    before: Vec<Option<usize>>,
     receipts: Vec<Receipt>,
     samples: usize,
     bytes: usize,
@@ -41,7 +42,8 @@ impl Batch {
             linger,
             answer_within: linger,
             frames: vec![],
-            index: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            before: vec![],
             receipts: vec![],
             samples: 0,
             bytes: 0,
@@ -88,7 +90,8 @@ impl Batch {
     pub fn take(&mut self) -> Option<Full> {
         self.since.take()?;
         self.asked_since = None;
-        self.index.clear();
+        self.newest.clear();
+        self.before.clear();
         (self.samples, self.bytes) = (0, 0);
         Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
     }
@@ -106,38 +109,38 @@ impl Batch {
     }
 
     fn put(&mut self, now: Boot, reading: Reading) {
-        self.bytes += self.cost(&reading);
+        let place = self.frame_of(&reading.device, &reading.points);
+        self.bytes += cost(&reading, place.is_none());
         self.samples += reading.values.len();
         self.since.get_or_insert_with(|| reading.at.max(now.saturating_sub(self.linger * 3 / 4)));
-        match self.frame_of(&reading.device, &reading.points) {
+        match place {
             Some(n) => self.frames[n].rows.push(Row { at: reading.at, values: reading.values, quality: reading.quality }),
             None => {
-                let n = self.frames.len();
-                match self.index.get_mut(&reading.device) {
-                    Some(frames) => frames.push(n),
-                    None => drop(self.index.insert(reading.device.clone(), vec![n])),
-                }
+                self.before.push(self.newest.insert(reading.device.clone(), self.frames.len()));
                 self.frames.push(Frame::from(reading));
             }
         }
     }
 
     fn frame_of(&self, device: &DeviceId, points: &Arc<[PointId]>) -> Option<usize> {
-        let frames = self.index.get(device)?;
-        let by_place = frames.iter().find(|n| Arc::ptr_eq(&self.frames[**n].points, points));
-        by_place.or_else(|| frames.iter().find(|n| self.frames[**n].points == *points)).copied()
+        let newest = self.newest.get(device).copied();
+        let mut frames = std::iter::successors(newest, |n| self.before[*n]);
+        let by_place = frames.clone().find(|n| Arc::ptr_eq(&self.frames[*n].points, points));
+        by_place.or_else(|| frames.find(|n| self.frames[*n].points == *points))
     }
 
-    /// Bytes that the reading adds to a message, on the safe side: the native dialect's JSON is the longest form.
     fn cost(&self, reading: &Reading) -> usize {
-        let row: usize = reading.values.iter().map(Value::json_len).sum::<usize>() + 12;
-        let quality = reading.quality.as_ref().map_or(0, |q| q.iter().filter(|q| **q != Quality::Good).count() * 16);
-        if self.frame_of(&reading.device, &reading.points).is_some() {
-            return row + quality;
-        }
-        let names: usize = reading.points.iter().map(|p| p.as_str().len() + 8).sum();
-        row + quality + names + reading.device.as_str().len() + 64
+        cost(reading, self.frame_of(&reading.device, &reading.points).is_none())
     }
+}
+
+/// Bytes that the reading adds to a message, on the safe side: the native dialect's JSON is the longest form. `begins`: it
+/// has a frame of its own.
+fn cost(reading: &Reading, begins: bool) -> usize {
+    let row: usize = reading.values.iter().map(Value::json_len).sum::<usize>() + 12;
+    let quality = reading.quality.as_ref().map_or(0, |q| q.iter().filter(|q| **q != Quality::Good).count() * 16);
+    let names = || reading.points.iter().map(|p| p.as_str().len() + 8).sum::<usize>() + reading.device.as_str().len() + 64;
+    row + quality + if begins { names() } else { 0 }
 }
 
 #[cfg(test)]

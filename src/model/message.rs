@@ -54,14 +54,14 @@ pub enum Bulk {
     /// Telemetry by HTTP.
     Pushed(Pushed),
     /// From a publisher whose acknowledgement is held. `device` may be unknown so far.
-    Message { device: DeviceId, via: String, readings: Vec<Reading>, at: Boot, retained: bool, receipt: Receipt },
+    Message { device: DeviceId, via: Arc<str>, readings: Vec<Reading>, at: Boot, retained: bool, receipt: Receipt },
 }
 
 #[derive(Debug)]
 pub struct Said {
     pub device: DeviceId,
     /// The route that mapped it, for the registration of unknown devices.
-    pub via: String,
+    pub via: Arc<str>,
     pub online: bool,
     pub will: bool,
     /// A retained message is no proof of life.

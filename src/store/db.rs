@@ -141,7 +141,7 @@ pub fn reader(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// A file of a newer program stays as it is to the byte, its log too: so it is looked at by a connection that cannot write.
-fn refuse_newer(path: &Path, known: u32) -> Result<(), StoreError> {
+pub fn refuse_newer(path: &Path, known: u32) -> Result<(), StoreError> {
     // What cannot be read so is found out by the opening itself.
     let look = || -> rusqlite::Result<(u32, u32)> {
         let db = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;

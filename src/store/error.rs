@@ -16,6 +16,8 @@ pub enum StoreError {
          only where the release notes say that the schema stayed", path.display(), env!("CARGO_PKG_VERSION")
     )]
     TooNew { path: PathBuf, found: u32, known: u32, by: String },
+    #[error("{} is damaged: {why}; take another copy", path.display())]
+    Damaged { path: PathBuf, why: String },
     #[error("cannot draw random bits for the epoch: {0}")]
     Random(std::io::Error),
     #[error("cannot start the database writer: {0}")]

@@ -17,6 +17,7 @@
 
 mod boots;
 mod change;
+pub mod copy;
 mod db;
 mod desk;
 mod error;

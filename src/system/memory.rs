@@ -1,5 +1,7 @@
-//! What the allocator keeps. It is told by its environment, which it reads only when a program starts.
+//! What the allocator keeps, and what a crash would leave. The allocator is told by its environment, which it reads only when a
+//! program starts.
 
+use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{env, os::unix::process::CommandExt, process::Command};
 
 /// Free memory beyond the first at the end of the heap goes back to the system. Left alone, glibc raises it to twice the largest
@@ -16,6 +18,11 @@ pub fn begin_anew() -> std::io::Error {
     let by_path = std::path::Path::new(&name).components().count() > 1;
     let me = if by_path { std::path::PathBuf::from(&name) } else { env::current_exe().unwrap_or_else(|_| std::path::PathBuf::from(&name)) };
     Command::new(me).arg0(name).args(args).exec()
+}
+
+/// A crash leaves no image of this process: passwords and keys are in it. Where a sandbox forbids to say so, its unit has.
+pub fn keep_out_of_cores() {
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) });
 }
 
 /// Of this process, as the kernel counts it. `None`: it does not say.

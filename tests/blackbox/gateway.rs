@@ -3,6 +3,7 @@
 use crate::{
     process::{Process, host},
     turn::{self, Turn},
+    unit,
     wait::{now, secs, until},
 };
 use rustix::process::Signal;
@@ -73,9 +74,11 @@ impl Gateway {
     /// Starts `fieldgate run` and waits for nothing.
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "fieldgate runs already");
-        let mut command = Command::new(PROGRAM);
-        command.arg("run").arg("--config").arg(self.config());
-        self.process = Some(Process::start("fieldgate", &mut command));
+        self.process = Some(Process::start_in("fieldgate", unit::command(PROGRAM, &self.config(), &[])));
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.process.as_ref().expect("fieldgate runs").pid().as_raw_nonzero().get()
     }
 
     /// Resident memory of the running process, in KiB.
@@ -95,6 +98,8 @@ impl Gateway {
         if let Some(status) = process.ended() {
             panic!("fieldgate ended with {status}: {}", process.said());
         }
+        // Asking for it takes time, which a kill that follows does not have.
+        process.pid();
     }
 
     /// Starts `fieldgate run` and waits for its control socket to answer.
@@ -105,9 +110,7 @@ impl Gateway {
     /// The same with more in its environment, as systemd adds.
     pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(self.process.is_none(), "fieldgate runs already");
-        let mut command = Command::new(PROGRAM);
-        command.arg("run").arg("--config").arg(self.config()).envs(environment.iter().copied());
-        let mut process = Process::start("fieldgate", &mut command);
+        let mut process = Process::start_in("fieldgate", unit::command(PROGRAM, &self.config(), environment));
         until("fieldgate answers on its socket", secs(20), || {
             if let Some(status) = process.ended() {
                 panic!("fieldgate ended with {status}: {}", process.said());
@@ -131,6 +134,7 @@ impl Gateway {
         let mut process = self.process.take().expect("fieldgate runs");
         process.signal(Signal::KILL);
         process.wait_end(secs(5));
+        unit::release_ports(&self.config());
     }
 
     /// SIGTERM: how long it took, and the exit code.

@@ -69,7 +69,7 @@ fn the_pages_come_without_a_token_and_hold_nothing() {
 }
 
 /// Method and address of each row of docs/protocol.md, with names in their places.
-fn addresses() -> Vec<(String, String)> {
+pub fn addresses() -> Vec<(String, String)> {
     let document = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/protocol.md")).expect("it is there");
     let rows = document.lines().filter_map(|l| l.strip_prefix("| `")?.split_once('`')).map(|(address, _)| address.to_owned());
     let split = rows.filter_map(|a| a.split_once(" /").map(|(m, p)| (m.to_owned(), format!("/{p}"))));

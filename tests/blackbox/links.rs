@@ -17,7 +17,7 @@ use std::{
 };
 
 /// A root and a server certificate for localhost, made by openssl in `dir`.
-fn certificates(dir: &Path, name: &str) -> (PathBuf, PathBuf, PathBuf) {
+pub fn certificates(dir: &Path, name: &str) -> (PathBuf, PathBuf, PathBuf) {
     let file = |what: &str| dir.join(format!("{name}.{what}"));
     let openssl = |args: &[&str]| {
         let output = Command::new("openssl").args(args).output().expect("openssl is installed");

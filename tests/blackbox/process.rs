@@ -1,8 +1,9 @@
 //! Child processes with their output kept, ended by their own process id when they go out of scope.
 
-use crate::wait::until;
+use crate::{unit, wait::until};
 use rustix::process::{Pid, Signal, kill_process};
 use std::{
+    cell::OnceCell,
     io::{BufRead, BufReader, Read, Write},
     net::TcpListener,
     process::{ChildStdin, Command, ExitStatus, Stdio},
@@ -13,6 +14,10 @@ use std::{
 pub struct Process {
     name: String,
     child: std::process::Child,
+    /// It is in a unit of systemd, and the child only waits for it.
+    unit: Option<String>,
+    /// Its own, once it was asked for: `exec` keeps it.
+    pid: OnceCell<Pid>,
     stdin: Option<ChildStdin>,
     stdout: Arc<Mutex<Vec<String>>>,
     stderr: Arc<Mutex<Vec<String>>>,
@@ -26,24 +31,38 @@ impl Process {
             .unwrap_or_else(|e| panic!("cannot start {name} ({command:?}): {e}; run tests/run once, it installs what is missing"));
         let stdout = keep(child.stdout.take().expect("stdout is piped"));
         let stderr = keep(child.stderr.take().expect("stderr is piped"));
-        Process { name: name.to_owned(), stdin: child.stdin.take(), child, stdout, stderr }
+        Process { name: name.to_owned(), stdin: child.stdin.take(), child, unit: None, pid: OnceCell::new(), stdout, stderr }
+    }
+
+    /// The same for one that [`unit::command`] may have put into a unit.
+    pub fn start_in(name: &str, (mut command, unit): (Command, Option<String>)) -> Process {
+        let mut process = Process::start(name, &mut command);
+        process.unit = unit;
+        process
+    }
+
+    pub fn pid(&self) -> Pid {
+        let Some(name) = &self.unit else { return Pid::from_child(&self.child) };
+        *self.pid.get_or_init(|| {
+            until(&format!("{} has a process", self.name), Duration::from_secs(20), || Pid::from_raw(unit::main_pid(name)?))
+        })
     }
 
     pub fn signal(&self, signal: Signal) {
-        let pid = Pid::from_child(&self.child);
+        let pid = self.pid();
         kill_process(pid, signal).unwrap_or_else(|e| panic!("cannot signal {}: {e}", self.name));
     }
 
     /// Resident memory in KiB; 0 once it has ended.
     pub fn memory_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid().as_raw_nonzero())).unwrap_or_default();
         let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"));
         line.and_then(|l| l.split_whitespace().next()?.parse().ok()).unwrap_or(0)
     }
 
     /// Processor time that its threads took; of one that has ended none.
     pub fn cpu(&self) -> Duration {
-        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).into_iter().flatten().flatten();
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid().as_raw_nonzero())).into_iter().flatten().flatten();
         let spent = |at: std::path::PathBuf| std::fs::read_to_string(at).ok()?.split_whitespace().next()?.parse().ok();
         threads.filter_map(|thread| spent(thread.path().join("schedstat"))).map(Duration::from_nanos).sum()
     }
@@ -88,6 +107,9 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         if self.ended().is_none() {
+            if let Some(name) = &self.unit {
+                unit::end(name);
+            }
             // SIGKILL to this child alone: it must not outlive its test.
             let _ = self.child.kill();
             let _ = self.child.wait();

@@ -182,7 +182,9 @@ impl Broker {
         let (to, events) = mpsc::channel(EVENTS);
         let poller = tokio::task::spawn_local(poll(event_loop, to));
         let settled = Arc::new(Notify::new());
-        Link { client, events, poller, ledger: Ledger::new(settled.clone()), settled, waiting: None, since: None }
+        let tell = settled.clone();
+        let ledger = Ledger::new(move || tell.notify_one());
+        Link { client, events, poller, ledger, settled, waiting: None, since: None }
     }
 
     /// Until the connection ends; gives why.

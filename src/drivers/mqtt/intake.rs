@@ -61,15 +61,19 @@ impl Intake {
         if !heard.retained {
             self.replies.hear(heard.topic, heard.payload);
         }
-        let meanings = self.routes.lock().unwrap_or_else(PoisonError::into_inner).meanings(heard.topic, heard.payload);
+        let mut meanings = self.routes.lock().unwrap_or_else(PoisonError::into_inner).meanings(heard.topic, heard.payload);
         if meanings.is_empty() {
             heard.receipt.keep();
             return None;
         }
         let receipt = std::mem::replace(&mut heard.receipt, Receipt::none());
+        if meanings.len() == 1 {
+            let item = meanings.pop().map(|meaning| self.item(&heard, meaning, receipt));
+            return self.hand_over(item.into_iter());
+        }
         let receipts = receipts::split(receipt, meanings.len());
         let items = meanings.into_iter().zip(receipts).map(|(meaning, receipt)| self.item(&heard, meaning, receipt));
-        self.hand_over(items.collect())
+        self.hand_over(items.collect::<Vec<_>>().into_iter())
     }
 
     /// What the endpoint itself refuses. A topic that no route asks for is no loss: it is only acknowledged.
@@ -80,7 +84,7 @@ impl Intake {
             return None;
         }
         let letter = self.letter(&heard, reason);
-        self.hand_over(vec![dead(letter, heard.receipt)])
+        self.hand_over(std::iter::once(dead(letter, heard.receipt)))
     }
 
     fn item(&self, heard: &Heard<'_>, meaning: Meaning, receipt: Receipt) -> Item {
@@ -115,8 +119,7 @@ impl Intake {
     }
 
     /// At once if there is room, else in what is given back. Nothing overtakes anything.
-    fn hand_over(&self, items: Vec<Item>) -> Option<Waiting> {
-        let mut items = items.into_iter();
+    fn hand_over(&self, mut items: impl Iterator<Item = Item> + Send + 'static) -> Option<Waiting> {
         while let Some(item) = items.next() {
             let back = match item {
                 Item::Urgent(urgent) => self.doors.urgent.try_send(urgent).err().and_then(full).map(Item::Urgent),

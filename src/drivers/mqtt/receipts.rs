@@ -12,7 +12,6 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
 };
-use tokio::sync::Notify;
 
 type Tell = Arc<dyn Fn(u64, Settled) + Send + Sync>;
 
@@ -30,14 +29,14 @@ struct Book<T> {
 }
 
 impl<T: Send + 'static> Ledger<T> {
-    /// `changed` is notified when something can be taken.
-    pub fn new(changed: Arc<Notify>) -> Ledger<T> {
+    /// `changed` is called when something can be taken, on whatever thread.
+    pub fn new(changed: impl Fn() + Send + Sync + 'static) -> Ledger<T> {
         let book = Arc::new(Mutex::new(Book { first: 0, held: VecDeque::new(), broken: false }));
         let shared = book.clone();
         let tell = Arc::new(move |id, settled| {
-            let mut book = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if book.settle(id, settled) {
-                changed.notify_one();
+            let news = shared.lock().unwrap_or_else(PoisonError::into_inner).settle(id, settled);
+            if news {
+                changed();
             }
         });
         Ledger { book, tell }
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn acknowledgements_wait_for_those_before_them() {
-        let ledger = Ledger::new(Arc::new(Notify::new()));
+        let ledger = Ledger::new(|| {});
         let (a, b, c) = (ledger.hold(1), ledger.hold(2), ledger.hold(3));
         b.keep();
         assert_eq!(taken(&ledger), (vec![], true));
@@ -136,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_forgotten_receipt_breaks_the_ledger() {
-        let ledger = Ledger::new(Arc::new(Notify::new()));
+        let ledger = Ledger::new(|| {});
         let (a, b) = (ledger.hold(1), ledger.hold(2));
         a.keep();
         drop(b);
@@ -147,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_split_receipt_is_kept_when_all_parts_are() {
-        let ledger = Ledger::new(Arc::new(Notify::new()));
+        let ledger = Ledger::new(|| {});
         let mut parts = split(ledger.hold(1), 2);
         parts.pop().unwrap().keep();
         assert_eq!(taken(&ledger), (vec![], true));

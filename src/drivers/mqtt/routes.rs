@@ -25,12 +25,12 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 pub enum Meaning {
     Telemetry {
         device: DeviceId,
-        via: String,
+        via: Arc<str>,
         leaves: Leaves,
     },
     Status {
         device: DeviceId,
-        via: String,
+        via: Arc<str>,
         online: bool,
         offline_after: Option<Duration>,
     },
@@ -40,7 +40,7 @@ pub enum Meaning {
         values: BTreeMap<PointId, Option<String>>,
     },
     Unreadable {
-        via: String,
+        via: Arc<str>,
         reason: String,
     },
 }
@@ -54,7 +54,7 @@ pub struct Routes {
 
 #[derive(Debug)]
 struct Listed {
-    id: String,
+    id: Arc<str>,
     topic: Template,
     kind: Kind,
     offline_after: Option<Duration>,
@@ -85,7 +85,7 @@ impl Routes {
                 }
             };
             let topic = Template::parse(&route.topic);
-            listed.push(Listed { id: route.id.to_string(), topic, kind, offline_after: route.offline_after, preset: route.preset });
+            listed.push(Listed { id: route.id.as_str().into(), topic, kind, offline_after: route.offline_after, preset: route.preset });
         }
         Routes { listed, replies, families: Arc::default() }
     }

@@ -239,7 +239,7 @@ impl House {
     async fn message(&self, from: &str, via: &str, retained: bool, receipt: u64) {
         let at = self.clock.now();
         let reading = Reading { device: device(from), at, points: points(&["power"]), values: vec![Value::Float(1.5)], quality: None };
-        let (device, via, receipt) = (device(from), via.to_owned(), self.receipt(receipt));
+        let (device, via, receipt) = (device(from), via.into(), self.receipt(receipt));
         self.bulk.send(Bulk::Message { device, via, readings: vec![reading], at, retained, receipt }).await.unwrap();
     }
 

@@ -1,4 +1,5 @@
-//! The retained device list: sent at birth, then what changed of it, at most once a second.
+//! The retained device list: sent at birth, then what changed of it, at most once a second and part by part: the list of ten
+//! thousand devices is megabytes, and an event must not wait behind them.
 
 use crate::{
     model::{Boot, ClockReading, DeviceCard},
@@ -16,6 +17,8 @@ pub struct Devices {
     queue: VecDeque<Part>,
     last: Option<Boot>,
     due: Option<Boot>,
+    /// This link had the whole list once.
+    whole: bool,
 }
 
 impl Devices {
@@ -53,7 +56,13 @@ impl Devices {
         self.queue.extend(news);
     }
 
-    pub fn next(&mut self) -> Option<Part> {
-        self.queue.pop_front()
+    /// At birth one after the other. Later the next one goes when none `is_open` any more.
+    pub fn next(&mut self, is_open: impl FnOnce() -> bool) -> Option<Part> {
+        if self.queue.is_empty() || (self.whole && is_open()) {
+            return None;
+        }
+        let part = self.queue.pop_front();
+        self.whole |= self.queue.is_empty();
+        part
     }
 }

@@ -208,7 +208,7 @@ impl<'a, B: Broker> Session<'a, B> {
         }
         let serving = self.stage == Stage::Serving;
         while serving && self.has_room() {
-            let Some(part) = self.devices.next() else { break };
+            let Some(part) = self.devices.next(|| self.window.has_list()) else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
         if serving {

@@ -67,6 +67,11 @@ impl Window {
         self.open.values().any(|(what, ..)| matches!(what, Sent::State | Sent::Devices))
     }
 
+    /// A part of the device list is open.
+    pub fn has_list(&self) -> bool {
+        self.open.values().any(|(what, ..)| *what == Sent::Devices)
+    }
+
     /// What of the store is open, and when it was sent, oldest first.
     pub fn in_order(&self) -> Vec<(Key, Boot)> {
         let mut all: Vec<(Boot, u16, Key)> = Vec::new();

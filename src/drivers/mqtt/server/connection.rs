@@ -4,19 +4,17 @@
 //! `limits::MQTT_HELD` of its messages wait for their acknowledgement and it sends another, and not while it takes
 //! nothing from us. Silence that we cause ourselves by not reading does not count against it.
 
-use super::super::{
-    codec::{self, Arrived, Packet, Publish, Reader, TooLarge},
-    receipts::Ledger,
-};
+use super::super::codec::{self, Arrived, Packet, Publish, Reader, TooLarge};
 use super::{
     Incoming, Shared, Waiting,
     handshake::{self, Admitted},
     hub::Manner,
-    session::{AHEAD, Closed, Outlet},
+    session::{AHEAD, Ack, Closed, Outlet},
 };
 use crate::{limits, model::Receipt};
-use std::{net::SocketAddr, pin::Pin, rc::Rc, sync::atomic::Ordering, time::Duration};
+use std::{io::ErrorKind, net::SocketAddr, pin::Pin, rc::Rc, sync::atomic::Ordering, time::Duration};
 use tokio::{
+    io::Interest,
     net::TcpStream,
     time::{Instant, Sleep},
 };
@@ -70,27 +68,19 @@ pub fn read(shared: &Shared, stream: &TcpStream, reader: &mut Reader) -> bool {
     scratch.reserve(SCRATCH);
     match stream.try_read_buf(&mut *scratch) {
         Ok(0) => return false,
+        // That was all: what comes next is told by the kernel, without asking it in vain.
+        Ok(n) if n < SCRATCH => drop(stream.try_io(Interest::READABLE, || Err::<(), _>(ErrorKind::WouldBlock.into()))),
         Ok(_) => {}
-        Err(e) => return e.kind() == std::io::ErrorKind::WouldBlock,
+        Err(e) => return e.kind() == ErrorKind::WouldBlock,
     }
     reader.feed(&mut scratch);
     true
-}
-
-/// What acknowledges a publication.
-#[derive(Clone, Copy)]
-enum Ack {
-    /// QoS 1: PUBACK.
-    Once(u16),
-    /// QoS 2: PUBREC, after which the client releases it.
-    Exactly(u16),
 }
 
 struct Connection<'a> {
     shared: &'a Shared,
     stream: Rc<TcpStream>,
     me: Admitted,
-    ledger: Ledger<Ack>,
     /// The handler has no room for more.
     waiting: Option<Waiting>,
     /// Read, but to be handled only once fewer are held.
@@ -107,12 +97,10 @@ struct Connection<'a> {
 
 impl<'a> Connection<'a> {
     fn new(shared: &'a Shared, stream: Rc<TcpStream>, me: Admitted) -> Connection<'a> {
-        let ledger = Ledger::new(me.wake.clone());
         Connection {
             shared,
             stream,
             me,
-            ledger,
             waiting: None,
             stalled: None,
             more: true,
@@ -131,7 +119,7 @@ impl<'a> Connection<'a> {
                 Ok(()) => {}
                 Err(why) => {
                     self.close(why);
-                    return self.ledger.held();
+                    return self.me.ledger.held();
                 }
             }
             if self.due() < timer.deadline() {
@@ -153,7 +141,7 @@ impl<'a> Connection<'a> {
                 _ = self.stream.readable(), if may_read => {
                     if !read(self.shared, &self.stream, &mut self.me.reader) {
                         self.close(Closed::Theirs("went away".into()));
-                        return self.ledger.held();
+                        return self.me.ledger.held();
                     }
                     self.heard = Instant::now();
                     self.more = true;
@@ -161,7 +149,7 @@ impl<'a> Connection<'a> {
                 () = timer.as_mut() => {
                     if let Some(why) = self.overdue() {
                         self.close(why);
-                        return self.ledger.held();
+                        return self.me.ledger.held();
                     }
                     let due = self.due();
                     timer.as_mut().reset(due);
@@ -172,8 +160,10 @@ impl<'a> Connection<'a> {
 
     /// Everything that can be done now without waiting.
     fn turn(&mut self) -> Result<(), Closed> {
-        self.acknowledge()?;
-        if let Some(publish) = self.stalled.take_if(|_| self.ledger.held() < limits::MQTT_HELD) {
+        if self.stalled.is_some() {
+            self.shared.hub.borrow_mut().acknowledge(self.me.session, false);
+        }
+        if let Some(publish) = self.stalled.take_if(|_| self.me.ledger.held() < limits::MQTT_HELD) {
             self.heard = Instant::now();
             self.publish(publish)?;
         }
@@ -191,7 +181,6 @@ impl<'a> Connection<'a> {
             self.me.reader.shrink();
         }
         self.count_busy(self.more && self.may_work());
-        self.acknowledge()?;
         self.shared.hub.borrow_mut().push(self.me.session);
         let closed = self.outlet(|outlet| outlet.closed.clone())?;
         closed.map_or(Ok(()), Err)?;
@@ -215,30 +204,6 @@ impl<'a> Connection<'a> {
     fn outlet<T>(&self, with: impl FnOnce(&mut Outlet) -> T) -> Result<T, Closed> {
         let mut hub = self.shared.hub.borrow_mut();
         hub.own(self.me.session, self.me.number).and_then(|s| s.outlet.as_mut()).map(with).ok_or(Closed::TakenOver)
-    }
-
-    /// Sends what became due, in order.
-    fn acknowledge(&mut self) -> Result<(), Closed> {
-        let mut exactly = Vec::new();
-        let taken = self.outlet(|outlet| {
-            self.ledger.take(|ack| match ack {
-                Ack::Once(pkid) => codec::puback(&mut outlet.out, pkid),
-                Ack::Exactly(pkid) => {
-                    exactly.push(pkid);
-                    codec::pubrec(&mut outlet.out, pkid);
-                }
-            })
-        })?;
-        if !exactly.is_empty()
-            && let Some(session) = self.shared.hub.borrow_mut().own(self.me.session, self.me.number)
-        {
-            session.taken.extend(exactly);
-        }
-        match taken {
-            Ok(count) => self.shared.counters.held.fetch_sub(count as u64, Ordering::Relaxed),
-            Err(_) => return Err(Closed::Ours("a message could not be kept; its publisher is to send it again")),
-        };
-        Ok(())
     }
 
     fn packet(&mut self, packet: Packet) -> Result<(), Closed> {
@@ -293,7 +258,7 @@ impl<'a> Connection<'a> {
 
     fn publish(&mut self, publish: Publish) -> Result<(), Closed> {
         let qos = codec::number(publish.qos);
-        if qos > 0 && self.ledger.held() >= limits::MQTT_HELD {
+        if qos > 0 && self.me.ledger.held() >= limits::MQTT_HELD {
             self.stalled = Some(publish);
             return Ok(());
         }
@@ -339,8 +304,8 @@ impl<'a> Connection<'a> {
     fn hand_over(&mut self, topic: String, payload: bytes::Bytes, qos: u8, pkid: u16, retain: bool, refused: Option<String>) {
         let receipt = match qos {
             0 => Receipt::none(),
-            1 => self.ledger.hold(Ack::Once(pkid)),
-            _ => self.ledger.hold(Ack::Exactly(pkid)),
+            1 => self.me.ledger.hold(Ack::Once(pkid)),
+            _ => self.me.ledger.hold(Ack::Exactly(pkid)),
         };
         self.shared.counters.messages.fetch_add(1, Ordering::Relaxed);
         self.shared.counters.held.fetch_add(u64::from(qos > 0), Ordering::Relaxed);
@@ -354,7 +319,7 @@ impl<'a> Connection<'a> {
         if !self.shared.stopping.get() {
             return Ok(());
         }
-        if self.ledger.held() == 0 && self.ahead() == 0 {
+        if self.me.ledger.held() == 0 && self.ahead() == 0 {
             return Err(Closed::Ours("the gateway stops"));
         }
         self.draining.get_or_insert_with(|| Instant::now() + super::DRAIN);
@@ -372,9 +337,9 @@ impl<'a> Connection<'a> {
 
     /// The next moment at which something may be overdue.
     fn due(&self) -> Instant {
-        let far = Instant::now() + Duration::from_secs(3600);
-        let silence =
-            self.me.patience.map_or(far, |patience| self.heard.max(if self.ours() { Instant::now() } else { self.heard }) + patience);
+        let heard = if self.ours() { Instant::now() } else { self.heard };
+        let far = heard + Duration::from_secs(3600);
+        let silence = self.me.patience.map_or(far, |patience| heard + patience);
         let stuck = self.stuck().map_or(far, |since| since + STUCK);
         silence.min(stuck).min(self.draining.unwrap_or(far))
     }

@@ -1,7 +1,13 @@
 //! CONNECT and its answer: from an unknown socket to a session, or to a refusal that the client understands.
 
 use super::super::codec::{self, Arrived, Connect, ConnectReturnCode, Garbage, Packet, Reader};
-use super::{Shared, hub::Name, session::Outlet, users::Rights};
+use super::super::receipts::Ledger;
+use super::{
+    Shared,
+    hub::Name,
+    session::{Ack, Outlet},
+    users::Rights,
+};
 use crate::limits;
 use bytes::BytesMut;
 use std::{
@@ -26,6 +32,7 @@ pub struct Admitted {
     pub client: Arc<str>,
     pub rights: Rc<Rights>,
     pub wake: Arc<Notify>,
+    pub ledger: Rc<Ledger<Ack>>,
     /// Silence after which it is gone: one and a half keep-alives.
     pub patience: Option<Duration>,
     /// Whatever it sent behind its CONNECT.
@@ -110,7 +117,8 @@ async fn arrive(shared: &Shared, stream: &Rc<TcpStream>, connect: Connect, right
         }
     }
     let wake = Arc::new(Notify::new());
-    let outlet = Outlet {
+    let outlet = |ledger| Outlet {
+        ledger,
         number,
         rights: rights.clone(),
         will: connect.last_will,
@@ -122,13 +130,16 @@ async fn arrive(shared: &Shared, stream: &Rc<TcpStream>, connect: Connect, right
     };
     shared.counters.connections.fetch_add(1, Ordering::Relaxed);
     let mut hub = shared.hub.borrow_mut();
-    let (session, present) = hub.arrive(name, connect.clean_session, outlet);
+    let (session, present) = hub.arrive(name, connect.clean_session);
+    let due = shared.due.clone();
+    let ledger = Rc::new(Ledger::new(move || due.tell(session)));
+    hub.connect(session, outlet(ledger.clone()));
     if let Some(outlet) = hub.own(session, number).and_then(|s| s.outlet.as_mut()) {
         codec::connack(&mut outlet.out, ConnectReturnCode::Success, present);
     }
     hub.push(session);
     let patience = (connect.keep_alive > 0).then(|| Duration::from_millis(u64::from(connect.keep_alive) * 1_500));
-    Some(Admitted { session, number, client, rights, wake, patience, reader })
+    Some(Admitted { session, number, client, rights, wake, ledger, patience, reader })
 }
 
 fn refuse(stream: &TcpStream, code: ConnectReturnCode) {

@@ -82,6 +82,19 @@ impl Hub {
         }
     }
 
+    /// Sends what became due of a session's acknowledgements. Its connection looks up where that lets it go on.
+    pub fn acknowledge(&mut self, id: u64, stopping: bool) {
+        let clock = self.clock;
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let was_full = session.outlet.as_ref().is_some_and(|outlet| outlet.ledger.held() >= limits::MQTT_HELD);
+        let taken = session.acknowledge();
+        self.counters.held.fetch_sub(taken as u64, Ordering::Relaxed);
+        session.push(&|| clock.now());
+        if let Some(outlet) = session.outlet.as_ref().filter(|outlet| was_full || stopping || !outlet.out.is_empty()) {
+            outlet.wake.notify_one();
+        }
+    }
+
     /// Closes the socket of the client that has this name now, at once.
     pub fn displace(&mut self, name: &Name) -> Option<Former> {
         let id = *self.names.get(name)?;
@@ -96,8 +109,8 @@ impl Hub {
         Some(Former { number, will, rights })
     }
 
-    /// A client is here. Gives its session, and whether it was kept from before.
-    pub fn arrive(&mut self, name: Name, clean: bool, outlet: Outlet) -> (u64, bool) {
+    /// A client is here. Gives its session, and whether it was kept from before; [`Hub::connect`] follows.
+    pub fn arrive(&mut self, name: Name, clean: bool) -> (u64, bool) {
         let before = self.names.get(&name).copied();
         let kept = before.filter(|id| !clean && self.sessions.get(id).is_some_and(|s| !s.clean));
         if let (None, Some(old)) = (kept, before) {
@@ -109,10 +122,13 @@ impl Hub {
             self.names.insert(name, self.next_session);
             self.next_session
         });
+        (id, kept.is_some())
+    }
+
+    pub fn connect(&mut self, id: u64, outlet: Outlet) {
         if let Some(session) = self.sessions.get_mut(&id) {
             session.outlet = Some(outlet);
         }
-        (id, kept.is_some())
     }
 
     /// A connection ended. Gives its will if it still had the session.

@@ -12,6 +12,7 @@
 //! at most; QoS 2 publications are carried by the four-step handshake, and at least once over a lost connection.
 
 mod connection;
+mod due;
 mod handshake;
 mod hub;
 mod message;
@@ -34,6 +35,7 @@ use crate::{
     system::clock::Clock,
 };
 use bytes::{Bytes, BytesMut};
+use due::Due;
 use hub::{Hub, Manner};
 use std::{
     cell::{Cell, RefCell},
@@ -197,7 +199,9 @@ impl Endpoint {
             open: Cell::new(0),
             busy: Cell::new(0),
             stopping: Cell::new(false),
+            due: Arc::default(),
         });
+        let acknowledging = tokio::task::spawn_local(shared.clone().acknowledge());
         drop(self.port);
         loop {
             tokio::select! {
@@ -222,6 +226,7 @@ impl Endpoint {
             }
         };
         let _ = tokio::time::timeout(DRAIN, drained).await;
+        acknowledging.abort();
     }
 }
 
@@ -239,9 +244,19 @@ struct Shared {
     /// Connections that have more to give than they had a turn for.
     busy: Cell<usize>,
     stopping: Cell<bool>,
+    due: Arc<Due>,
 }
 
 impl Shared {
+    /// Writes what may be acknowledged, to all connections in one go: it is as much work as it is in parts.
+    async fn acknowledge(self: Rc<Self>) {
+        loop {
+            let sessions = self.due.next().await;
+            let mut hub = self.hub.borrow_mut();
+            sessions.into_iter().for_each(|session| hub.acknowledge(session, self.stopping.get()));
+        }
+    }
+
     fn post(&self, post: Post) {
         self.hub.borrow_mut().publish(&post.topic, &post.body, post.manner);
     }

@@ -4,7 +4,10 @@
 //! A session never blocks anybody: what does not fit is dropped or the client is cut off, as `limits` says. The writing
 //! side of the socket is here, and not in the connection's task, so that routing can push a full queue out at once.
 
-use super::super::codec::{self, LastWill};
+use super::super::{
+    codec::{self, LastWill},
+    receipts::Ledger,
+};
 use super::{message::Message, users::Rights};
 use crate::{limits, model::Boot};
 use bytes::{Buf, BytesMut};
@@ -45,11 +48,22 @@ pub struct Outlet {
     pub rights: Rc<Rights>,
     pub will: Option<LastWill>,
     pub wake: Arc<Notify>,
+    /// What it waits for.
+    pub ledger: Rc<Ledger<Ack>>,
     pub closed: Option<Closed>,
     pub out: BytesMut,
     /// Since when the peer takes nothing.
     pub stuck: Option<Instant>,
     pub stream: Rc<TcpStream>,
+}
+
+/// What acknowledges a publication.
+#[derive(Clone, Copy)]
+pub enum Ack {
+    /// QoS 1: PUBACK.
+    Once(u16),
+    /// QoS 2: PUBREC, after which the client releases it.
+    Exactly(u16),
 }
 
 /// Why a connection ended.
@@ -158,6 +172,26 @@ impl Session {
         {
             sent.message.acknowledged();
         }
+    }
+
+    /// Puts what became due of its own publications behind what is to be written, in order. Gives how many.
+    pub fn acknowledge(&mut self) -> usize {
+        let Some(Outlet { ledger, out, .. }) = &mut self.outlet else { return 0 };
+        let (taken, mut count) = (&mut self.taken, 0);
+        let all_kept = ledger.take(|ack| {
+            count += 1;
+            match ack {
+                Ack::Once(pkid) => codec::puback(out, pkid),
+                Ack::Exactly(pkid) => {
+                    taken.insert(pkid);
+                    codec::pubrec(out, pkid);
+                }
+            }
+        });
+        if all_kept.is_err() {
+            self.cut(Closed::Ours("a message could not be kept; its publisher is to send it again"));
+        }
+        count
     }
 
     /// Encodes and writes as much as the socket takes.
