@@ -204,7 +204,7 @@ class Trials:
             self.unit.signal(signal.SIGKILL)
             time.sleep(60)
             again = self.restarts() - before
-            must(again <= 8, f"{again} starts in a minute")
+            must(again <= 9, f"{again} starts in a minute")
             must(self.watchdogs() == 0, "the watchdog")
             state = "/".join(self.unit.show("ActiveState", "SubState"))
         finally:
