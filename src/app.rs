@@ -71,7 +71,9 @@ pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
 
     let (urgent, urgent_rx) = mpsc::channel(limits::URGENT);
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
-    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched: Arc::new(engine::watched(&config)) };
+    let tcp_lines = config.lines.iter().filter(|l| !matches!(l.transport, config::Transport::Serial(_))).count();
+    let watched = Arc::new(engine::watched(&config));
+    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched, tcp_lines };
     let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 

@@ -18,8 +18,9 @@ pub const SITE_JOBS: usize = 8;
 pub const SITE_SHARE_PERCENT: u32 = 50;
 /// The last bytes sent and heard on one line, with their moments. Full: the oldest frames go.
 pub const CAPTURE_BYTES: usize = 16 * 1024;
-/// The same on TCP, where a line is mostly one device and a site may have hundreds. Full: the oldest frames go.
-pub const CAPTURE_BYTES_TCP: usize = 2 * 1024;
+/// The same on all TCP lines together, where a line is mostly one device and a site may have hundreds; a few longest frames
+/// at least, and no more than a serial line has. Full: the oldest frames go.
+pub const CAPTURE_BYTES_TCP: usize = 256 * 1024;
 /// Frames in one answer of the control socket. More: the next question gets them.
 pub const FRAMES_PER_ANSWER: usize = 1000;
 /// So long a site tool's request may wait for its turn on a line of the daemon. Reached: it is answered "not sent".

@@ -26,6 +26,8 @@ pub struct Doors {
     pub company: Duration,
     /// Except readings of these points: a rule waits for them.
     pub watched: Watched,
+    /// Lines over TCP that share the memory for frames (`limits::CAPTURE_BYTES_TCP`).
+    pub tcp_lines: usize,
 }
 
 pub type Watched = Arc<BTreeMap<DeviceId, BTreeSet<PointId>>>;

@@ -68,7 +68,7 @@ fn service(text: &str) -> impl Iterator<Item = &str> {
     let holds = |line: &str| {
         let key = line.split('=').next().unwrap_or_default();
         // A specifier is filled where a unit is read; of the one that there is the value is given.
-        !NOT_HERE.contains(&key) && !(key == "Environment" && line.contains('%'))
+        !NOT_HERE.contains(&key) && (key != "Environment" || !line.contains('%'))
     };
     lines.filter(move |l| !l.is_empty() && !l.starts_with('#') && holds(l))
 }

@@ -77,11 +77,12 @@ class Booted:
                 except OSError:
                     pass
 
-    def install(self, program, unit):
-        """The program and its unit as a package has them, with its user."""
+    def install(self, program, units):
+        """The program and its units as a package has them, with its user."""
         shutil.copy(program, self.tree / "usr/bin/fieldgate")
         (self.tree / "usr/bin/fieldgate").chmod(0o755)
-        shutil.copy(unit, self.tree / "lib/systemd/system/fieldgate.service")
+        for unit in units:
+            shutil.copy(unit, self.tree / "lib/systemd/system")
         run("chroot", self.tree, "adduser", "--quiet", "--system", "--group", "--home", "/var/lib/fieldgate", "--no-create-home", "fieldgate")
 
     def boot(self):

@@ -101,7 +101,7 @@ pub fn start(line: &Line, devices: Vec<Device>, known: &mut Known<'_>, doors: Do
 /// Spawns the owner of a line: a thread for a serial port, a task on the current runtime for TCP. It opens the port or
 /// connection by itself and for ever, until `stop`. What is spoken there is the core's business.
 pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: CancellationToken) -> LineHandle {
-    let room = if matches!(line.transport, Transport::Serial(_)) { limits::CAPTURE_BYTES } else { limits::CAPTURE_BYTES_TCP };
+    let room = if matches!(line.transport, Transport::Serial(_)) { limits::CAPTURE_BYTES } else { tcp_room(doors.tcp_lines) };
     let report = report::Report::new(line.id.clone(), doors, Capture::new(room));
     let cell = report.cell();
     let capture = report.capture();
@@ -129,6 +129,13 @@ pub fn drive(line: &Line, core: impl Step, doors: Doors, clock: Clock, stop: Can
         clock,
         ended,
     }
+}
+
+/// Bytes of frames that one of so many lines keeps.
+fn tcp_room(lines: usize) -> usize {
+    // A frame of 260 bytes is kept whole in four times as much and its head.
+    const LEAST: usize = 1280;
+    (limits::CAPTURE_BYTES_TCP / lines.max(1)).clamp(LEAST, limits::CAPTURE_BYTES)
 }
 
 /// Asks a line to forget what it learned of a device.

@@ -63,7 +63,7 @@ struct Listed {
 
 #[derive(Debug)]
 enum Kind {
-    Telemetry { values: Vec<(PointId, String)>, name: Option<String>, shapes: Shapes },
+    Telemetry { values: Vec<(PointId, String)>, name: Option<String>, shapes: Box<Shapes> },
     Status { online: Vec<String>, offline: Vec<String> },
     Attributes { at: Option<String> },
 }
@@ -75,7 +75,7 @@ impl Routes {
             let kind = match &route.kind {
                 RouteKind::Telemetry { values, shape, .. } => {
                     let values = values.iter().map(|(point, pointer)| (point.clone(), pointer.clone())).collect();
-                    Kind::Telemetry { values, name: shape.name.clone(), shapes: Shapes::with(shape) }
+                    Kind::Telemetry { values, name: shape.name.clone(), shapes: Box::new(Shapes::with(shape)) }
                 }
                 RouteKind::Attributes { at } => Kind::Attributes { at: at.clone() },
                 RouteKind::Status { online, offline } => Kind::Status { online: online.clone(), offline: offline.clone() },
