@@ -30,6 +30,7 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{ErrorKind, Read},
+    os::unix::fs::{MetadataExt, fchown},
     path::Path,
     sync::{
         Arc, Mutex, OnceLock, PoisonError, Weak,
@@ -291,7 +292,12 @@ pub fn lock_directory(dir: &Path) -> Result<File, StoreError> {
     let file = match File::open(&path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
             std::fs::create_dir_all(dir).map_err(fail)?;
-            File::create(&path).map_err(fail)?
+            let file = File::create(&path).map_err(fail)?;
+            // Root may have made it, for a tool beside a stopped daemon: whose directory it is must be able to open it.
+            if let Ok(home) = std::fs::metadata(dir) {
+                let _ = fchown(&file, Some(home.uid()), Some(home.gid()));
+            }
+            file
         }
         found => found.map_err(fail)?,
     };

@@ -15,7 +15,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{
     fs::{self, File, OpenOptions},
-    io::{BufWriter, Write},
+    io::BufWriter,
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     process::ExitCode,
@@ -106,7 +106,7 @@ fn private(path: &Path) -> Result<File, Refusal> {
 
 fn write(of: &Belongings, args: &Args, gateway: &str, part: &Path, copy: &Path) -> Result<Value, Refusal> {
     let (files, links) = of.config()?;
-    let mut to = BufWriter::new(private(part)?);
+    let mut to = tar::Builder::new(BufWriter::new(private(part)?));
     let failed = |e| cannot("write", &args.file)(e);
     let owner_of_data = owner(&of.data_dir);
     let data: Vec<&'static str> =
@@ -140,7 +140,8 @@ fn write(of: &Belongings, args: &Args, gateway: &str, part: &Path, copy: &Path) 
         let entry = Entry { mode: 0o640, owner: owner_of_data, ..describe(&from, Path::new("data").join(name), copy)? };
         archive::put(&mut to, &entry, &mut from).map_err(failed)?;
     }
-    archive::end(&mut to).and_then(|()| to.flush()).and_then(|()| to.get_ref().sync_all()).map_err(failed)?;
+    let written = to.into_inner().and_then(|to| Ok(to.into_inner()?));
+    written.and_then(|file| file.sync_all()).map_err(failed)?;
     let bytes = fs::metadata(part).map_or(0, |m| m.len());
     let links = links.iter().map(|l| of.config_dir.join(l));
     let left_out: Vec<String> = of.elsewhere(&files).into_iter().chain(links).map(|p| p.display().to_string()).collect();

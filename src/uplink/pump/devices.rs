@@ -56,9 +56,9 @@ impl Devices {
         self.queue.extend(news);
     }
 
-    /// At birth one after the other. Later the next one goes when none `is_open` any more.
-    pub fn next(&mut self, is_open: impl FnOnce() -> bool) -> Option<Part> {
-        if self.queue.is_empty() || (self.whole && is_open()) {
+    /// At birth one after the other. Later none goes while another is open or an event waits, which `must_wait` says.
+    pub fn next(&mut self, must_wait: impl FnOnce() -> bool) -> Option<Part> {
+        if self.queue.is_empty() || (self.whole && must_wait()) {
             return None;
         }
         let part = self.queue.pop_front();

@@ -201,14 +201,15 @@ impl<'a, B: Broker> Session<'a, B> {
     }
 
     fn fill(&mut self, now: Boot) {
-        let Pump { cards, native, store, .. } = &mut *self.pump;
+        let Pump { cards, native, store, index, .. } = &mut *self.pump;
         if self.devices.due().is_some_and(|due| now >= due) {
             let (reading, _) = store.clock();
             self.devices.refresh(native, &cards.borrow_and_update(), reading, now);
         }
         let serving = self.stage == Stage::Serving;
+        let events_wait = store.events().has_next(*index);
         while serving && self.has_room() {
-            let Some(part) = self.devices.next(|| self.window.has_list()) else { break };
+            let Some(part) = self.devices.next(|| self.window.has_list() || events_wait) else { break };
             self.put(&part.topic, &part.body, true, Sent::Devices);
         }
         if serving {
