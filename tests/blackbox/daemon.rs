@@ -90,8 +90,11 @@ fn reading_a_large_configuration_leaves_no_memory_behind() {
     let memory = |count: usize| {
         let meters = (0..count).map(|n| counting_device(&format!("d{n}"), port, 101, "10s"));
         let config = uplink(broker.port) + &meters.collect::<String>();
-        Gateway::started("large", &config).memory_kib()
+        Gateway::started("large", &config)
     };
-    let (one, many) = (memory(1), memory(200));
-    assert!(many < one + 12 * 1024, "{many} KiB with 200 devices, {one} KiB with one");
+    let one = memory(1).memory_kib();
+    let many = memory(200);
+    // What the first moments need is given back a little later.
+    let settled = until("the memory is given back", secs(30), || Some(many.memory_kib()).filter(|kib| *kib < one + 12 * 1024));
+    eprintln!("{settled} KiB with 200 devices, {one} KiB with one");
 }
