@@ -57,7 +57,8 @@ fn say(out: &Out, saved: &Value) {
     let names = |key: &str| saved[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect::<Vec<_>>();
     let size = out::bytes(saved["bytes"].as_u64().unwrap_or_default());
     let (files, data) = (saved["config_files"].as_u64().unwrap_or_default(), names("data").join(", "));
-    out.say(&format!("{} {}: {size}, {files} files of the configuration, {data}", out.glyph("good"), text("file")));
+    let s = if files == 1 { "" } else { "s" };
+    out.say(&format!("{} {}: {size}, the configuration ({files} file{s}), {data}", out.glyph("good"), text("file")));
     out.say("  it holds passwords and keys: keep it where only you can read it");
     for path in names("left_out") {
         out.say(&format!("  not in it: {path}"));
