@@ -5,10 +5,9 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use std::{env, os::unix::process::CommandExt, process::Command};
 
 /// Free memory beyond the first at the end of the heap goes back to the system. Left alone, glibc raises it to twice the largest
-/// block that was ever given back, which is a configuration. The heap grows by little, and large blocks are apart from it, so
-/// that small ones that stay do not hold them (docs/decisions/0041-resident-memory.md).
-const SETTINGS: [(&str, &str); 3] =
-    [("MALLOC_TRIM_THRESHOLD_", "65536"), ("MALLOC_TOP_PAD_", "16384"), ("MALLOC_MMAP_THRESHOLD_", "65536")];
+/// block that was ever given back, which is a configuration. Large blocks are apart from it, so that small ones that stay do not
+/// hold them (docs/decisions/0041-resident-memory.md).
+const SETTINGS: [(&str, &str); 2] = [("MALLOC_TRIM_THRESHOLD_", "131072"), ("MALLOC_MMAP_THRESHOLD_", "65536")];
 
 /// Starts this program over in the same process, with the arguments that it was started with. It returns only if that cannot be
 /// done. By the name that it was called by: after an upgrade there is another file under it.
