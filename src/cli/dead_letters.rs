@@ -2,13 +2,7 @@
 //!
 //! Through the running daemon's socket, or with the daemon stopped in its files.
 
-use super::{
-    EXIT_REFUSED, EXIT_UNREACHABLE, Global, Out,
-    agree::{self, Answer},
-    moment,
-    out::count,
-    status,
-};
+use super::{EXIT_REFUSED, EXIT_UNREACHABLE, Global, Out, agree, moment, out::count, status};
 use crate::{
     api::{control, letters},
     config::{self, Config, Secrets, Surroundings},
@@ -187,18 +181,9 @@ fn agreed(global: &Global, out: &Out, chosen: &Chosen, yes: bool) -> Result<(), 
     if found == 0 {
         return Ok(());
     }
-    match agree::ask(out, &format!("throw away {}, for good?", letters_of(found))) {
-        Answer::Yes => Ok(()),
-        Answer::No => {
-            out.say("nothing was thrown away");
-            Err(ExitCode::FAILURE)
-        }
-        Answer::Nobody => {
-            let message = format!("this throws away {}, and nobody is here to agree", letters_of(found));
-            out.error("not-asked", &message, "add --yes, or see them with fieldgate dead-letters list");
-            Err(ExitCode::from(2))
-        }
-    }
+    let letters = letters_of(found);
+    let unasked = (&*format!("this throws away {letters}"), "add --yes, or see them with fieldgate dead-letters list");
+    agree::or_end(out, &format!("throw away {letters}, for good?"), "nothing was thrown away", unasked)
 }
 
 fn letters_of(n: usize) -> String {

@@ -6,11 +6,7 @@ use super::{
     cannot,
 };
 use crate::{
-    cli::{
-        Global, Out,
-        agree::{self, Answer},
-        out,
-    },
+    cli::{Global, Out, agree, out},
     store::copy,
 };
 use rustix::fs::OFlags;
@@ -50,17 +46,9 @@ fn reset(here: &Belongings, out: &Out, args: &Args) -> Result<ExitCode, Refusal>
     let who = here.gateway.as_deref().unwrap_or("whose configuration does not check");
     let (config_dir, data_dir) = (here.config_dir.display(), here.data_dir.display());
     if !args.yes {
-        match agree::ask(out, &format!("wipe the gateway {who}: configuration and secrets in {config_dir}, data in {data_dir}, for good?"))
-        {
-            Answer::Yes => {}
-            Answer::No => {
-                out.say("nothing was wiped");
-                return Ok(ExitCode::FAILURE);
-            }
-            Answer::Nobody => {
-                out.error("not-asked", "this wipes a gateway, and nobody is here to agree", "add --yes");
-                return Ok(ExitCode::from(2));
-            }
+        let question = format!("wipe the gateway {who}: configuration and secrets in {config_dir}, data in {data_dir}, for good?");
+        if let Err(code) = agree::or_end(out, &question, "nothing was wiped", ("this wipes a gateway", "add --yes")) {
+            return Ok(code);
         }
     }
     remains = remains.iter().map(|link| here.config_dir.join(link)).collect();

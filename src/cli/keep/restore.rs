@@ -10,11 +10,7 @@ use super::{
     cannot,
 };
 use crate::{
-    cli::{
-        Global, Out,
-        agree::{self, Answer},
-        moment,
-    },
+    cli::{Global, Out, agree, moment},
     config::{self, Secrets, Surroundings},
     store::{SCHEMAS, StoreError, copy},
 };
@@ -132,16 +128,9 @@ fn restore(global: &Global, out: &Out, args: &Args) -> Result<ExitCode, Refusal>
         data_dir.display()
     );
     if !args.yes {
-        match agree::ask(out, &question) {
-            Answer::Yes => {}
-            Answer::No => {
-                out.say("nothing was changed");
-                return Ok(ExitCode::FAILURE);
-            }
-            Answer::Nobody => {
-                out.error("not-asked", "this replaces a gateway's configuration and data, and nobody is here to agree", "add --yes");
-                return Ok(ExitCode::from(2));
-            }
+        let unasked = ("this replaces a gateway's configuration and data", "add --yes");
+        if let Err(code) = agree::or_end(out, &question, "nothing was changed", unasked) {
+            return Ok(code);
         }
     }
     own(&entries, &manifest, &new_config.0, &new_data.0, (owner(&here.config_dir), owner(&data_dir)))?;
