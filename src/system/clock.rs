@@ -3,7 +3,7 @@
 //! `Clock::Paused` follows tokio's paused time, so the simulation runs the real tasks in virtual time.
 
 use super::{
-    trust::{LOOSE_MS, Observed, Trust},
+    trust::{Observed, Trust},
     witness::Word,
 };
 use crate::model::{Boot, ClockReading, ClockSource, WallMs};
@@ -11,6 +11,9 @@ use std::{
     sync::atomic::{AtomicBool, AtomicI64, Ordering},
     time::Duration,
 };
+
+#[cfg(target_pointer_width = "64")]
+use super::trust::LOOSE_MS;
 
 /// A wall clock that a simulation sets while everything runs: somebody steps it by years, or its battery is empty.
 #[derive(Debug, Default)]
@@ -83,25 +86,38 @@ fn read(id: rustix::time::ClockId) -> Boot {
 /// Whether any time daemon keeps the kernel's clock, and how well. A sandbox may forbid the question; then a witness outside
 /// of it has left the answer, or systemd-timesyncd its file once it has set the clock.
 fn synchronised(now: Boot, offset_ms: i64) -> (Option<ClockSource>, Option<u64>) {
-    if let Some(error_ms) = kernel() {
-        return (error_ms.map(|_| ClockSource::Ntp), error_ms);
-    }
-    if let Some(word) = Word::read().filter(|word| word.is_fresh(now)) {
-        let error_ms = word.holds(now, offset_ms);
-        return (error_ms.map(|_| ClockSource::Ntp), error_ms);
+    let kept = kernel().or_else(|| Word::read().filter(|word| word.is_fresh(now)).map(|word| word.holds(now, offset_ms)));
+    match kept {
+        Some(Kept::Yes { error_ms }) => return (Some(ClockSource::Ntp), error_ms),
+        Some(Kept::No) => return (None, None),
+        None => {}
     }
     let file = std::path::Path::new("/run/systemd/timesync/synchronized").exists();
     (file.then_some(ClockSource::File), None)
 }
 
-/// What the kernel says: by how much its clock can be off, if it is synchronised. It raises that by 500 ppm and takes 16 s
-/// for "not synchronised"; whoever sets the clock by hand makes it so at once. The bit STA_UNSYNC says less: chrony leaves it
-/// set unless it is to care for the RTC too. `None`: one may not ask.
-pub fn kernel() -> Option<Option<u64>> {
+/// Whether a time daemon keeps the clock, and by how much it can be off then, if that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    No,
+    Yes { error_ms: Option<u64> },
+}
+
+/// What the kernel says of its clock. It raises the error by 500 ppm and takes 16 s for "not synchronised"; whoever sets the
+/// clock by hand makes it so at once. The bit STA_UNSYNC says less: chrony leaves it set unless it is to care for the RTC too.
+/// `None`: one may not ask.
+#[cfg(target_pointer_width = "64")]
+pub fn kernel() -> Option<Kept> {
     let mut kernel = rtime_clock::adjtime::Timex::new();
     rtime_clock::adjtime::adjtimex(&mut kernel).ok()?;
     let error_ms = u64::try_from(kernel.0.maxerror).unwrap_or(u64::MAX).div_ceil(1000);
-    Some((error_ms < LOOSE_MS).then_some(error_ms))
+    Some(if error_ms < LOOSE_MS { Kept::Yes { error_ms: Some(error_ms) } } else { Kept::No })
+}
+
+/// No crate asks it there (docs/decisions/0038).
+#[cfg(not(target_pointer_width = "64"))]
+pub fn kernel() -> Option<Kept> {
+    None
 }
 
 /// When this program was made, or a little before: no clock that shows an earlier time is right.

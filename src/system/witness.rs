@@ -2,37 +2,39 @@
 //!
 //! Asking whether the clock is synchronised and setting it are one system call, so a unit that may do neither cannot ask.
 //! `fieldgate clock` runs in a unit of its own that may do nothing else, and leaves the answer in a file.
+//!
+//! Where no crate asks the kernel (32 bits), systemd-timedated is asked, who knows whether, but not how well.
 
 use super::{
-    clock::{Clock, kernel},
+    clock::{Clock, Kept, kernel},
     trust::{Observed, SLEW_MS, drift_ms},
 };
 use crate::model::Boot;
-use std::{fs, io, path::Path, time::Duration};
+use std::{fs, io, path::Path, process::Command, time::Duration};
 
 const FILE: &str = "/run/fieldgate-clock/kernel";
 /// How often the witness looks. It is woken by steps of the clock besides.
-pub const EVERY: Duration = Duration::from_secs(5);
+pub const EVERY: Duration = if cfg!(target_pointer_width = "64") { Duration::from_secs(5) } else { Duration::from_secs(20) };
 /// An older word is that of a witness that has ended.
 const FRESH: Duration = Duration::from_secs(30);
 /// More is no word of ours.
 const BYTES: usize = 100;
 
-/// At `at` the wall clock was `offset_ms` before the boot clock, and off by `error_ms` at most. `None`: not synchronised.
+/// At `at` the wall clock was `offset_ms` before the boot clock, and kept so well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Word {
     at: Boot,
     offset_ms: i64,
-    error_ms: Option<u64>,
+    kept: Kept,
 }
 
 impl Word {
-    /// `None`: the kernel does not answer here either.
+    /// `None`: nobody answers here either.
     pub fn now() -> Option<Word> {
-        kernel()?;
+        let kept = kernel().or_else(timedated)?;
         let at = Clock::Real.now();
-        let Observed { offset_ms, error_ms, .. } = Clock::Real.observe();
-        Some(Word { at, offset_ms, error_ms })
+        let Observed { offset_ms, .. } = Clock::Real.observe();
+        Some(Word { at, offset_ms, kept })
     }
 
     pub fn read() -> Option<Word> {
@@ -48,23 +50,27 @@ impl Word {
     }
 
     pub fn is_synchronised(&self) -> bool {
-        self.error_ms.is_some()
+        self.kept != Kept::No
     }
 
     fn parse(text: &str) -> Option<Word> {
         let mut parts = text.split_whitespace();
         let at = Boot::from_ms(parts.next()?.parse().ok()?);
         let offset_ms = parts.next()?.parse().ok()?;
-        let error_ms = match parts.next()? {
-            "no" => None,
-            error => Some(error.parse().ok()?),
+        let kept = match parts.next()? {
+            "no" => Kept::No,
+            "yes" => Kept::Yes { error_ms: None },
+            error => Kept::Yes { error_ms: Some(error.parse().ok()?) },
         };
-        parts.next().is_none().then_some(Word { at, offset_ms, error_ms })
+        parts.next().is_none().then_some(Word { at, offset_ms, kept })
     }
 
     fn text(&self) -> String {
-        let error = self.error_ms.map_or_else(|| "no".to_owned(), |ms| ms.to_string());
-        format!("{} {} {error}\n", self.at.ms(), self.offset_ms)
+        let kept = match self.kept {
+            Kept::No => "no".to_owned(),
+            Kept::Yes { error_ms } => error_ms.map_or_else(|| "yes".to_owned(), |ms| ms.to_string()),
+        };
+        format!("{} {} {kept}\n", self.at.ms(), self.offset_ms)
     }
 
     pub fn is_fresh(&self, now: Boot) -> bool {
@@ -72,11 +78,29 @@ impl Word {
         self.at <= now && now - self.at <= FRESH
     }
 
-    /// By how much a clock that shows this offset may be off. An offset that the witness has not seen yet comes from a step
-    /// since; of that it will tell.
-    pub fn holds(&self, now: Boot, offset_ms: i64) -> Option<u64> {
-        let is_same = offset_ms.abs_diff(self.offset_ms) <= SLEW_MS;
-        self.error_ms.filter(|_| is_same).map(|error| error.saturating_add(drift_ms(now - self.at)))
+    /// How well a clock that shows this offset is kept. An offset that the witness has not seen yet comes from a step since; of
+    /// that it will tell.
+    pub fn holds(&self, now: Boot, offset_ms: i64) -> Kept {
+        match self.kept {
+            Kept::Yes { error_ms } if offset_ms.abs_diff(self.offset_ms) <= SLEW_MS => {
+                Kept::Yes { error_ms: error_ms.map(|error| error.saturating_add(drift_ms(now - self.at))) }
+            }
+            _ => Kept::No,
+        }
+    }
+}
+
+/// What systemd-timedated says, which asks the kernel.
+fn timedated() -> Option<Kept> {
+    let asked = Command::new("timedatectl").args(["show", "--property=NTPSynchronized", "--value"]).output().ok()?;
+    said(std::str::from_utf8(&asked.stdout).ok()?)
+}
+
+fn said(answer: &str) -> Option<Kept> {
+    match answer.trim() {
+        "yes" => Some(Kept::Yes { error_ms: None }),
+        "no" => Some(Kept::No),
+        _ => None,
     }
 }
 
@@ -84,13 +108,19 @@ impl Word {
 mod tests {
     use super::*;
 
-    fn word(error_ms: Option<u64>) -> Word {
-        Word { at: Boot::from_ms(100_000), offset_ms: 1_795_000_000_000, error_ms }
+    const UNSURE: Kept = Kept::Yes { error_ms: None };
+
+    fn sure(error_ms: u64) -> Kept {
+        Kept::Yes { error_ms: Some(error_ms) }
+    }
+
+    fn word(kept: Kept) -> Word {
+        Word { at: Boot::from_ms(100_000), offset_ms: 1_795_000_000_000, kept }
     }
 
     #[test]
     fn a_word_is_read_as_it_was_left() {
-        for said in [word(Some(12)), word(None)] {
+        for said in [word(sure(12)), word(UNSURE), word(Kept::No)] {
             assert_eq!(Word::parse(&said.text()), Some(said));
         }
         for broken in ["", "1", "1 2", "1 2 maybe", "1 2 3 4", "-1 2 3", "1 2 -3", "99999999999999999999 2 3"] {
@@ -99,25 +129,31 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(error_ms: Option<u64>, at_s: u64, offset_ms: i64, want: Option<u64>) {
-        assert_eq!(word(error_ms).holds(Boot::from_ms(at_s * 1000), offset_ms), want, "{error_ms:?} at {at_s} s, {offset_ms}");
+    fn check(kept: Kept, at_s: u64, offset_ms: i64, want: Kept) {
+        assert_eq!(word(kept).holds(Boot::from_ms(at_s * 1000), offset_ms), want, "{kept:?} at {at_s} s, {offset_ms}");
     }
 
     #[test]
     fn it_holds_for_the_offset_that_was_seen_and_grows_less_sure() {
-        let offset = word(None).offset_ms;
-        check(Some(12), 100, offset, Some(12));
-        check(Some(12), 120, offset + 49, Some(22));
-        check(None, 100, offset, None);
+        let offset = word(Kept::No).offset_ms;
+        check(sure(12), 100, offset, sure(12));
+        check(sure(12), 120, offset + 49, sure(22));
+        check(UNSURE, 120, offset, UNSURE);
+        check(Kept::No, 100, offset, Kept::No);
         // Somebody has set the clock since: the witness has not said what of it is true.
-        check(Some(12), 101, offset + 3_600_000, None);
-        check(Some(12), 101, offset - 51, None);
+        check(sure(12), 101, offset + 3_600_000, Kept::No);
+        check(UNSURE, 101, offset - 51, Kept::No);
     }
 
     #[test]
     fn a_word_of_a_witness_that_has_ended_is_not_believed() {
         for (at_s, want) in [(99, false), (100, true), (130, true), (131, false)] {
-            assert_eq!(word(None).is_fresh(Boot::from_ms(at_s * 1000)), want, "{at_s} s");
+            assert_eq!(word(Kept::No).is_fresh(Boot::from_ms(at_s * 1000)), want, "{at_s} s");
         }
+    }
+
+    #[test]
+    fn an_answer_of_timedated_is_yes_or_no_or_none() {
+        assert_eq!([said("yes\n"), said("no\n"), said(""), said("Failed to connect")], [Some(UNSURE), Some(Kept::No), None, None]);
     }
 }
