@@ -36,7 +36,7 @@ mod status;
 mod tests;
 
 use super::status::Sources;
-use crate::{config::Api, limits, model::PushPort, system::thread::on_own_thread};
+use crate::{config::Api, limits, model::PushPort, system::thread::OwnThread};
 use access::Access;
 use axum::Router;
 use health::Pulse;
@@ -106,12 +106,13 @@ pub fn start(api: &Api, sources: Arc<Sources>, push: PushPort, stop: Cancellatio
     let (at, listeners): (Vec<_>, Vec<_>) = api.listen.iter().map(bind).collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let desk = Arc::new(Desk::new(api, sources, push, stop.clone()));
     let followers = Arc::clone(&desk.followers);
-    let ended = on_own_thread("http", move || async move {
-        serve(listeners, routes::router(desk), stop).await;
-        // They left their connections behind, and have something to say yet.
-        let _ = tokio::time::timeout(LAST_ANSWERS, followers.acquire_many(ALL_FOLLOWERS)).await;
-    })
-    .map_err(HttpError::Thread)?;
+    let ended = OwnThread::named("http")
+        .run(move || async move {
+            serve(listeners, routes::router(desk), stop).await;
+            // They left their connections behind, and have something to say yet.
+            let _ = tokio::time::timeout(LAST_ANSWERS, followers.acquire_many(ALL_FOLLOWERS)).await;
+        })
+        .map_err(HttpError::Thread)?;
     Ok(HttpHandle { at, ended })
 }
 

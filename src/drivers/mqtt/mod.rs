@@ -141,7 +141,7 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
             let (at, counters, handler) = (port.at, port.counters.clone(), handler(intake.clone()));
             let line = LineId::parse("mqtt").expect("a legal line id");
             let up = Urgent::Line { line, state: LineState::Up, reason: format!("listening on {at}"), at: clock.now() };
-            let ended = server::on_own_thread("mqtt", move || async move {
+            let ended = server::on_own_thread("mqtt", clock, counters.clone(), move || async move {
                 let _ = doors.urgent.send(up).await;
                 let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
                 tokio::join!(endpoint.run(handler, stop.clone()), serve(deliver).run(from_orders, stop));
@@ -157,7 +157,7 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
             let (urgent, shared) = (doors.urgent, (intake.clone(), port.clone(), counters.clone()));
             let (intake, broker_port, counted) = shared;
             let broker = Broker { options, place, filters, intake, posts, port: broker_port, counters: counted, urgent, clock };
-            let ended = server::on_own_thread("mqtt", move || async move {
+            let ended = server::on_own_thread("mqtt", clock, counters.clone(), move || async move {
                 let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
                 tokio::join!(broker.run(stop.clone()), serve(deliver).run(from_orders, stop));
             })?;

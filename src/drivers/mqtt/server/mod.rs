@@ -32,7 +32,7 @@ use super::fate::Fate;
 use crate::{
     limits,
     model::{Boot, LocalMessage, Receipt},
-    system::clock::Clock,
+    system::{clock::Clock, thread::OwnThread},
 };
 use bytes::{Bytes, BytesMut};
 use due::Due;
@@ -311,7 +311,8 @@ impl Server {
         let endpoint = Endpoint::bind(options)?;
         let (port, stop) = (endpoint.port(), CancellationToken::new());
         let stopped = stop.clone();
-        let ended = on_own_thread("mqtt-server", move || endpoint.run(handler, stopped))?;
+        let (clock, counters) = (endpoint.options.clock, port.counters.clone());
+        let ended = on_own_thread("mqtt-server", clock, counters, move || endpoint.run(handler, stopped))?;
         Ok(Server { port, stop, ended: Some(ended) })
     }
 
@@ -346,11 +347,13 @@ impl Drop for Server {
     }
 }
 
-/// Runs a future on a thread with a runtime of its own. What is given back resolves when it ended.
-pub fn on_own_thread<F, R>(name: &str, run: F) -> Result<oneshot::Receiver<()>, ServerError>
+/// Runs a future on a thread with a runtime of its own, which rests while messages stream in. What is given back resolves
+/// when it ended.
+pub fn on_own_thread<F, R>(name: &str, clock: Clock, counters: Arc<Counters>, run: F) -> Result<oneshot::Receiver<()>, ServerError>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Future<Output = ()>,
 {
-    crate::system::thread::on_own_thread(name, run).map_err(ServerError::Thread)
+    let taken = move || counters.messages.load(Ordering::Relaxed);
+    OwnThread::named(name).resting_while(clock, taken).run(run).map_err(ServerError::Thread)
 }
