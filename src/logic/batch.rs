@@ -1,5 +1,6 @@
 //! Collects readings until they are worth a message: for `linger` since the first was read, up to a number of samples and an
-//! estimated size. What has waited on its way here waits a quarter of that at least: others may be on theirs.
+//! estimated size. What has waited on its way here waits a quarter of that at least: others may be on theirs. Where many
+//! wait for an acknowledgement already, a tenth of that is enough.
 //!
 //! Readings of one device with the same points become rows of one frame. What was handed in together (one reading, or
 //! all of one publication with its receipt) is never split over two messages: if it does not fit any more, what is there
@@ -10,7 +11,10 @@ use crate::{
     limits,
     model::{Boot, DeviceId, Frame, PointId, Quality, Reading, Receipt, Row, Value},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+/// So many publishers who wait for an acknowledgement are company enough: a message of its own costs each of them little.
+const COMPANY: usize = 64;
 
 /// What goes into one message.
 #[derive(Debug, Default)]
@@ -26,7 +30,7 @@ pub struct Batch {
     answer_within: Duration,
     frames: Vec<Frame>,
     /// Where the newest frame of a device is, and for each frame where the one before it of the same device is.
-    newest: BTreeMap<DeviceId, usize>,
+    newest: HashMap<DeviceId, usize>,
     before: Vec<Option<usize>>,
     receipts: Vec<Receipt>,
     samples: usize,
@@ -42,7 +46,7 @@ impl Batch {
             linger,
             answer_within: linger,
             frames: vec![],
-            newest: BTreeMap::new(),
+            newest: HashMap::new(),
             before: vec![],
             receipts: vec![],
             samples: 0,
@@ -59,19 +63,22 @@ impl Batch {
 
     /// Adds one reading; a batch that became full by it, or that had to go first, comes out.
     pub fn push(&mut self, now: Boot, reading: Reading, out: &mut Vec<Full>) {
-        let (samples, bytes) = (reading.values.len(), self.cost(&reading));
-        self.make_room(samples, bytes, out);
-        self.put(now, reading);
+        self.add(now, reading, out);
         self.close_if_full(out);
     }
 
     /// Adds readings that came together, under the receipt that waits for them.
     pub fn push_all(&mut self, now: Boot, readings: Vec<Reading>, receipt: Receipt, out: &mut Vec<Full>) {
-        let samples = readings.iter().map(|r| r.values.len()).sum();
-        let bytes = readings.iter().map(|r| self.cost(r)).sum();
-        self.make_room(samples, bytes, out);
-        for reading in readings {
-            self.put(now, reading);
+        if let [_, _, ..] = readings.as_slice() {
+            let samples = readings.iter().map(|r| r.values.len()).sum();
+            let bytes = readings.iter().map(|r| cost(r, self.frame_of(&r.device, &r.points).is_none())).sum();
+            self.make_room(samples, bytes, out);
+            for reading in readings {
+                let place = self.frame_of(&reading.device, &reading.points);
+                self.put(now, reading, place);
+            }
+        } else {
+            readings.into_iter().for_each(|reading| self.add(now, reading, out));
         }
         if receipt.is_awaited() {
             self.asked_since.get_or_insert(now);
@@ -80,9 +87,16 @@ impl Batch {
         self.close_if_full(out);
     }
 
+    fn add(&mut self, now: Boot, reading: Reading, out: &mut Vec<Full>) {
+        let place = self.frame_of(&reading.device, &reading.points);
+        let is_there = !self.make_room(reading.values.len(), cost(&reading, place.is_none()), out);
+        self.put(now, reading, place.filter(|_| is_there));
+    }
+
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        let waits = self.asked_since.map(|at| at + self.answer_within);
+        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 10 };
+        let waits = self.asked_since.map(|at| at + within);
         self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
     }
 
@@ -96,10 +110,13 @@ impl Batch {
         Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
     }
 
-    fn make_room(&mut self, samples: usize, bytes: usize, out: &mut Vec<Full>) {
-        if self.samples + samples > limits::BATCH_SAMPLES || self.bytes + bytes > limits::MESSAGE_BYTES {
+    /// Whether what was there had to go.
+    fn make_room(&mut self, samples: usize, bytes: usize, out: &mut Vec<Full>) -> bool {
+        let has_room = self.samples + samples <= limits::BATCH_SAMPLES && self.bytes + bytes <= limits::MESSAGE_BYTES;
+        if !has_room {
             out.extend(self.take());
         }
+        !has_room
     }
 
     fn close_if_full(&mut self, out: &mut Vec<Full>) {
@@ -108,8 +125,7 @@ impl Batch {
         }
     }
 
-    fn put(&mut self, now: Boot, reading: Reading) {
-        let place = self.frame_of(&reading.device, &reading.points);
+    fn put(&mut self, now: Boot, reading: Reading, place: Option<usize>) {
         self.bytes += cost(&reading, place.is_none());
         self.samples += reading.values.len();
         self.since.get_or_insert_with(|| reading.at.max(now.saturating_sub(self.linger * 3 / 4)));
@@ -127,10 +143,6 @@ impl Batch {
         let mut frames = std::iter::successors(newest, |n| self.before[*n]);
         let by_place = frames.clone().find(|n| Arc::ptr_eq(&self.frames[*n].points, points));
         by_place.or_else(|| frames.find(|n| self.frames[*n].points == *points))
-    }
-
-    fn cost(&self, reading: &Reading) -> usize {
-        cost(reading, self.frame_of(&reading.device, &reading.points).is_none())
     }
 }
 
@@ -222,6 +234,19 @@ mod tests {
         batch.take();
         batch.push(Boot::from_ms(200), reading(&names("a", 1), 200), &mut out);
         assert_eq!(batch.due(), Some(Boot::from_ms(10_200)));
+    }
+
+    #[test]
+    fn many_who_wait_for_an_acknowledgement_wait_for_no_more_company() {
+        let tell: Arc<dyn Fn(u64, crate::model::Settled) + Send + Sync> = Arc::new(|_, _| {});
+        let (mut batch, mut out) = (Batch::new(Duration::from_millis(50)).answering_within(Duration::from_millis(100)), vec![]);
+        for n in 1..=COMPANY {
+            assert_eq!(batch.due(), (n > 1).then_some(Boot::from_ms(150)), "{n}");
+            batch.push_all(Boot::from_ms(100), vec![reading(&names("a", 1), 100)], Receipt::new(1, Arc::clone(&tell)), &mut out);
+        }
+        assert_eq!(batch.due(), Some(Boot::from_ms(105)));
+        assert_eq!(batch.take().map(|full| full.receipts.len()), Some(COMPANY));
+        assert_eq!(batch.due(), None);
     }
 
     #[test]
