@@ -10,8 +10,8 @@ use std::{sync::Arc, time::Duration};
 
 /// Changes of the list are told together, so that a line with a hundred devices is one message and not a hundred.
 pub(super) const CARDS_EVERY: Duration = Duration::from_millis(200);
-/// And the longer it is, the longer it may wait: it is made anew as a whole.
-const CARD_EVERY: Duration = Duration::from_micros(100);
+/// And the longer it is, the longer it may wait: it is made and sent anew as a whole. Ten thousand devices: every ten seconds.
+const CARD_EVERY: Duration = Duration::from_millis(1);
 
 /// The list while it is made, some devices in each turn of the engine.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use crate::model::{Boot, DeviceId, PointCard, PointId, Reading, Value};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -12,7 +12,7 @@ const VALUES: usize = 5_000;
 
 #[derive(Debug, Default)]
 pub(super) struct Latest {
-    devices: BTreeMap<DeviceId, Groups>,
+    devices: HashMap<DeviceId, Groups>,
     /// What is shown of devices that nobody configured, once for all that send the same points.
     shapes: BTreeMap<Arc<[PointId]>, Arc<[PointCard]>>,
 }

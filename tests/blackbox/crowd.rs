@@ -309,8 +309,17 @@ fn judge(messages: &[Message], sent: &[Vec<Boot>], mut goodbyes: Goodbyes) -> Ju
 
 #[test]
 fn a_crowd_of_devices_loses_nothing_and_its_statuses_overtake_its_values() {
+    crowd(scaled(30, 1_000));
+}
+
+#[test]
+fn a_crowd_behind_a_few_bridges_loses_nothing_and_its_statuses_overtake_its_values() {
+    crowd(scaled(2, 8));
+}
+
+fn crowd(connections: usize) {
     let _alone = scaled(None, Some(turn::alone()));
-    let (devices, connections, rate, length) = (scaled(300, 10_000), scaled(30, 1_000), scaled(600, 15_000), scaled(secs(3), secs(60)));
+    let (devices, rate, length) = (scaled(300, 10_000), scaled(600, 15_000), scaled(secs(3), secs(60)));
     let (statuses, flat_out) = (scaled(40, 1_000), scaled(secs(1), secs(20)));
     let (broker, port) = (Mosquitto::start(), free_port());
     let sink = Sink::start(broker.port, "crowd");
