@@ -4,8 +4,8 @@ use crate::model::{Boot, Bulk, Urgent};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// How long telemetry that streams in is left to come together. A rule that watches a value has five times as long.
-const REST: Duration = Duration::from_millis(2);
+/// How long telemetry that streams in is left to come together. A rule that watches a value has ten times as long.
+const REST: Duration = Duration::from_millis(1);
 
 pub(super) struct Door<T> {
     queue: mpsc::Receiver<T>,
@@ -141,17 +141,17 @@ mod tests {
 
     #[test]
     fn what_streams_in_is_left_to_come_together() {
-        check(&[(1_000, 1, false), (1_001, 1, false), (1_003, 7, false), (1_005, 0, false)], &[None, Some(1_003), Some(1_005), None]);
-        check(&[(1_000, 1, false), (1_001, 1, false), (1_002, 0, false)], &[None, Some(1_003), Some(1_003)]);
+        check(&[(1_000, 1, false), (1_001, 1, false), (1_002, 7, false), (1_003, 0, false)], &[None, Some(1_002), Some(1_003), None]);
+        check(&[(1_000, 1, false), (1_002, 1, false), (1_002, 0, false)], &[None, Some(1_003), Some(1_003)]);
     }
 
     #[test]
     fn what_comes_alone_is_taken_at_once() {
-        check(&[(1_000, 1, false), (1_005, 1, false), (1_010, 3, false)], &[None, None, None]);
+        check(&[(1_000, 1, false), (1_003, 1, false), (1_006, 3, false)], &[None, None, None]);
     }
 
     #[test]
     fn what_waits_already_does_not_wait_longer() {
-        check(&[(1_000, 64, true), (1_001, 64, true), (1_002, 5, false)], &[None, None, Some(1_004)]);
+        check(&[(1_000, 64, true), (1_001, 64, true), (1_002, 5, false)], &[None, None, Some(1_003)]);
     }
 }

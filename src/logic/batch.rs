@@ -1,6 +1,6 @@
 //! Collects readings until they are worth a message: for `linger` since the first was read, up to a number of samples and an
 //! estimated size. What has waited on its way here waits a quarter of that at least: others may be on theirs. Where many
-//! wait for an acknowledgement already, a tenth of that is enough.
+//! wait for an acknowledgement already, a twentieth of that is enough.
 //!
 //! Readings of one device with the same points become rows of one frame. What was handed in together (one reading, or
 //! all of one publication with its receipt) is never split over two messages: if it does not fit any more, what is there
@@ -14,7 +14,7 @@ use crate::{
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// So many publishers who wait for an acknowledgement are company enough: a message of its own costs each of them little.
-const COMPANY: usize = 64;
+const COMPANY: usize = 32;
 
 /// What goes into one message.
 #[derive(Debug, Default)]
@@ -95,7 +95,7 @@ impl Batch {
 
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 10 };
+        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 20 };
         let waits = self.asked_since.map(|at| at + within);
         self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
     }
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(batch.due(), (n > 1).then_some(Boot::from_ms(150)), "{n}");
             batch.push_all(Boot::from_ms(100), vec![reading(&names("a", 1), 100)], Receipt::new(1, Arc::clone(&tell)), &mut out);
         }
-        assert_eq!(batch.due(), Some(Boot::from_ms(105)));
+        assert_eq!(batch.due(), Some(Boot(102_500)));
         assert_eq!(batch.take().map(|full| full.receipts.len()), Some(COMPANY));
         assert_eq!(batch.due(), None);
     }
