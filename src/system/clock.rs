@@ -12,9 +12,6 @@ use std::{
     time::Duration,
 };
 
-#[cfg(target_pointer_width = "64")]
-use super::trust::LOOSE_MS;
-
 /// A wall clock that a simulation sets while everything runs: somebody steps it by years, or its battery is empty.
 #[derive(Debug, Default)]
 pub struct Wall {
@@ -111,7 +108,7 @@ pub fn kernel() -> Option<Kept> {
     let mut kernel = rtime_clock::adjtime::Timex::new();
     rtime_clock::adjtime::adjtimex(&mut kernel).ok()?;
     let error_ms = u64::try_from(kernel.0.maxerror).unwrap_or(u64::MAX).div_ceil(1000);
-    Some(if error_ms < LOOSE_MS { Kept::Yes { error_ms: Some(error_ms) } } else { Kept::No })
+    Some(if error_ms < super::trust::LOOSE_MS { Kept::Yes { error_ms: Some(error_ms) } } else { Kept::No })
 }
 
 /// No crate asks it there (docs/decisions/0038).

@@ -87,13 +87,13 @@ fn reading_a_large_configuration_leaves_no_memory_behind() {
     let broker = Mosquitto::start();
     // Nothing listens there: what is measured is what stays of 20,000 points.
     let port = free_port();
-    let memory = |count: usize| {
+    let started = |count: usize| {
         let meters = (0..count).map(|n| counting_device(&format!("d{n}"), port, 101, "10s"));
         let config = uplink(broker.port) + &meters.collect::<String>();
         Gateway::started("large", &config)
     };
-    let one = memory(1).memory_kib();
-    let many = memory(200);
+    let one = started(1).memory_kib();
+    let many = started(200);
     // What the first moments need is given back a little later.
     let settled = until("the memory is given back", secs(30), || Some(many.memory_kib()).filter(|kib| *kib < one + 12 * 1024));
     eprintln!("{settled} KiB with 200 devices, {one} KiB with one");
