@@ -14,6 +14,7 @@ use super::{
     MqttError,
     echo::Echo,
     fate::{Fate, Fated},
+    gathered::Gathered,
     intake::{Heard, Intake},
     receipts::Ledger,
     server::{Counters, Waiting},
@@ -114,6 +115,11 @@ pub fn options(mode: &Mode) -> Result<MqttOptions, MqttError> {
     options.set_max_packet_size(LARGEST, limits::PAYLOAD_BYTES);
     // The packet ids, not a window: with few of them a late acknowledgement would collide with a newer message.
     options.set_inflight(2_000).set_max_request_batch(64);
+    options.set_socket_connector(|place, network| async {
+        let stream = rumqttc::default_socket_connect(place, network).await?;
+        stream.set_nodelay(true)?;
+        Ok(Gathered::new(stream))
+    });
     if let Some(username) = username {
         let password = password.as_ref().map_or_else(String::new, |secret| secret.0.clone());
         options.set_credentials(username.clone(), password.into_bytes());
@@ -342,7 +348,11 @@ impl Broker {
 
 async fn poll(mut event_loop: EventLoop, to: mpsc::Sender<Result<Event, String>>) {
     loop {
-        let event = event_loop.poll().await.map_err(|error| error.to_string());
+        let event = match event_loop.poll().await {
+            // Every acknowledgement is one, and nobody asks.
+            Ok(Event::Outgoing(_)) => continue,
+            event => event.map_err(|error| error.to_string()),
+        };
         let ended = event.is_err();
         if to.send(event).await.is_err() || ended {
             return;

@@ -18,6 +18,7 @@ mod codec;
 mod echo;
 mod families;
 mod fate;
+mod gathered;
 mod intake;
 mod orders;
 mod receipts;
