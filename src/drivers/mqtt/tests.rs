@@ -404,6 +404,7 @@ async fn behind_a_broker_a_message_is_acknowledged_when_its_receipt_is_kept() {
         receipt.keep();
     }
     up(&mut bench).await;
+    tokio::time::sleep(SHORT).await;
     // The broker ends and comes again; the session is kept, so nothing is missed meanwhile.
     let _mosquitto = blocking(move || {
         mosquitto.end();
