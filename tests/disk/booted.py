@@ -15,6 +15,15 @@ ROOT = Path(os.environ.get("FIELDGATE_BOOT_ROOT") or Path.home() / ".cache/field
 PATH = "PATH=/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+class Failed(Exception):
+    pass
+
+
+def must(that, what):
+    if not that:
+        raise Failed(what)
+
+
 def usable():
     """Why it cannot be done here, or nothing."""
     if os.geteuid() != 0:

@@ -30,12 +30,13 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import booted  # noqa: E402
-from booted import Booted, Unit  # noqa: E402
+from booted import Booted, Failed, Unit, must  # noqa: E402
 
 MAIN = HERE.parent.parent
 PROGRAM = Path(os.environ.get("FIELDGATE", MAIN / "target/release/fieldgate")).resolve()
+MOSQUITTO = shutil.which("mosquitto", path="/usr/sbin:/usr/bin")
 DEVICES = 10
-CONFIG = """[gateway]
+CONFIG = f"""[gateway]
 id = "upgraded"
 
 [uplink.cloud]
@@ -46,23 +47,14 @@ tcp = "127.0.0.1:1502"
 
 [group.d]
 line = "hall"
-each = "1..10"
-unit = "{n}"
+each = "1..{DEVICES}"
+unit = "{{n}}"
 poll = "100ms"
 
 [group.d.point.power]
 register = "input:12"
 type = "f32"
 """
-
-
-class Failed(Exception):
-    pass
-
-
-def must(that, what):
-    if not that:
-        raise Failed(what)
 
 
 def pack(folder):
@@ -86,27 +78,26 @@ class Cloud:
         self.start()
 
     def start(self):
-        self.process = in_its_network(self.box, shutil.which("mosquitto", path="/usr/sbin:/usr/bin"), "-c", self.config)
+        self.process = in_its_network(self.box, MOSQUITTO, "-c", self.config)
 
     def stop(self):
         self.process.terminate()
         self.process.wait()
 
 
-def in_its_network(box, *command, **options):
+def in_its_network(box, *command):
     """A program of this machine, with the addresses of what is booted."""
-    return subprocess.Popen(["nsenter", "-t", str(box.leader), "-n", *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                            **options)
+    return subprocess.Popen(["nsenter", "-t", str(box.leader), "-n", *map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
 class Trials:
     def __init__(self, box, unit, cloud, old, new):
         self.box, self.unit, self.cloud, self.old, self.new = box, unit, cloud, old, new
 
-    def install(self, package):
+    def install(self, package, *options):
         before = self.unit.pid()
         begun = time.monotonic()
-        got = self.box.run("dpkg", "--install", f"/{package.name}", check=False)
+        got = self.box.run("dpkg", *options, "--install", f"/{package.name}", check=False)
         must(got.returncode == 0, f"dpkg: {got.stdout}{got.stderr}")
         must(self.unit.wait_ready(before) is not None, "no other process is ready")
         return time.monotonic() - begun
@@ -149,7 +140,7 @@ def grown(file, by, within=60):
 
 def main():
     packages = [Path(argument).resolve() for argument in sys.argv[1:]]
-    missing = booted.usable() or ("" if shutil.which("mosquitto", path="/usr/sbin:/usr/bin") else "there is no mosquitto")
+    missing = booted.usable() or ("" if MOSQUITTO else "there is no mosquitto")
     if missing:
         print(f"skipped: {missing}")
         return 2
@@ -163,17 +154,15 @@ def main():
         unit, file = Unit(box), folder / "got.db"
         cloud = Cloud(box, folder)
         after.callback(cloud.stop)
-        for command in ([PROGRAM, "simulate", "--tcp", "127.0.0.1:1502", "--units", "1-10"], [PROGRAM, "consume", "--broker", "127.0.0.1", "--to", file]):
+        for command in ([PROGRAM, "simulate", "--tcp", "127.0.0.1:1502", "--units", f"1-{DEVICES}"], [PROGRAM, "consume", "--broker", "127.0.0.1", "--to", file]):
             process = in_its_network(box, *command)
             after.callback(process.wait)
             after.callback(process.send_signal, signal.SIGINT)
-        box.run("mkdir", "-p", "/etc/fieldgate/conf.d")
+        box.run("mkdir", "/etc/fieldgate")
         box.inside("/etc/fieldgate/fieldgate.toml").write_text(CONFIG)
         trials = Trials(box, unit, cloud, old, new)
         try:
-            got = box.run("dpkg", "--force-confold", "--install", f"/{old.name}", check=False)
-            must(got.returncode == 0, f"dpkg: {got.stdout}{got.stderr}")
-            must(unit.wait_ready() is not None, "it does not start")
+            trials.install(old, "--force-confold")
             for name in ["upgrade", "downgrade", "away", "reinstalled"]:
                 grown(file, 3 * 10 * DEVICES)
                 print(f"passed {name}: {getattr(trials, name)()}", flush=True)

@@ -36,7 +36,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import booted  # noqa: E402
-from booted import Booted, Unit, run  # noqa: E402
+from booted import Booted, Failed, Unit, must, run  # noqa: E402
 
 PROGRAM = Path(os.environ.get("FIELDGATE", HERE.parent.parent / "target/release/fieldgate"))
 UNITS = sorted((HERE.parent.parent / "systemd").glob("*.service"))
@@ -60,15 +60,6 @@ register = "input:12"
 type = "f32"
 """
 EXT4_IOC_SHUTDOWN, NOLOGFLUSH = 0x8004587D, 2
-
-
-class Failed(Exception):
-    pass
-
-
-def must(that, what):
-    if not that:
-        raise Failed(what)
 
 
 class Disk:
