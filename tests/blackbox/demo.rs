@@ -1,8 +1,19 @@
 //! The README's first command: it ends well by itself, and what it shows is what a broker of your own receives.
 
-use crate::{broker::Mosquitto, cloud::Cloud, gateway::PROGRAM, process::host, turn, wait::secs};
+use crate::{
+    broker::Mosquitto,
+    cloud::Cloud,
+    gateway::PROGRAM,
+    process::{Process, host},
+    turn,
+    wait::secs,
+};
+use rustix::process::{Signal, kill_process_group};
 use serde_json::Value as Json;
-use std::process::{Command, Output};
+use std::{
+    os::unix::process::CommandExt,
+    process::{Command, Output},
+};
 
 fn demo(args: &[&str]) -> Output {
     let _turn = turn::shared();
@@ -23,6 +34,21 @@ fn assert_clean(output: &Output) {
 #[test]
 fn the_demo_ends_with_nothing_missing_and_nothing_twice() {
     assert_clean(&demo(&["--fast", "--json"]));
+}
+
+/// A terminal sends Ctrl-C to every process of the pipeline.
+#[test]
+fn a_demo_in_a_pipe_ends_by_ctrl_c_with_its_summary() {
+    let _turn = turn::shared();
+    let mut demo = Process::start("demo", Command::new(PROGRAM).args(["demo", "--json", "--messages"]).process_group(0));
+    let mut lines = 0..;
+    let mut next = |demo: &mut Process| demo.line(lines.next().expect("there is always one more"), secs(60));
+    while !next(&mut demo).contains("/telemetry ") {}
+    kill_process_group(demo.pid(), Signal::INT).expect("it runs");
+    let summary = std::iter::repeat_with(|| next(&mut demo)).find(|line| line.starts_with('{')).expect("it tells one");
+    let summary: Json = serde_json::from_str(&summary).expect("the summary is one JSON document");
+    assert_eq!((&summary["missing"], &summary["twice"]), (&0.into(), &0.into()), "{summary}");
+    assert_eq!(demo.wait_end(secs(20)).code(), Some(0), "{}", demo.said());
 }
 
 #[test]

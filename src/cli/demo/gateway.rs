@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use std::{
     fs, io,
     net::SocketAddr,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -101,6 +102,8 @@ impl Gateway {
             .stderr(fs::File::create(&log)?)
             .env_remove("NOTIFY_SOCKET")
             .env_remove("JOURNAL_STREAM")
+            // Ctrl-C and a closed terminal are the demo's: it ends the daemon once everything has arrived.
+            .process_group(0)
             .spawn()?;
         Ok(Gateway { child, log, socket: dir.join("run/control.sock") })
     }

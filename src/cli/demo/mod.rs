@@ -24,7 +24,11 @@ use screen::Picture;
 use script::{Cue, Script};
 use serde_json::Value;
 use std::{process::ExitCode, time::Duration};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 
 #[derive(Debug, clap::Args)]
@@ -329,24 +333,18 @@ fn paint(p: &mut Picture, stage: &Stage, status: Option<&Value>, elapsed: Durati
         .collect();
 }
 
+/// Ctrl-C, SIGTERM or a closed terminal.
 fn interrupt(runtime: &tokio::runtime::Runtime) -> CancellationToken {
     let token = CancellationToken::new();
-    let hit = token.clone();
-    runtime.spawn(async move {
-        let mut term = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()).ok();
-        let term = async {
-            match &mut term {
-                Some(t) => t.recv().await,
-                None => std::future::pending().await,
+    for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+        let hit = token.clone();
+        runtime.spawn(async move {
+            if let Ok(mut signals) = signal(kind) {
+                signals.recv().await;
+                hit.cancel();
             }
-        };
-        tokio::select! {
-            biased;
-            _ = tokio::signal::ctrl_c() => {}
-            _ = term => {}
-        }
-        hit.cancel();
-    });
+        });
+    }
     token
 }
 

@@ -121,7 +121,9 @@ fn say(
     let s = begun.elapsed().as_secs();
     let took = if s < 60 { format!("{s} s") } else { format!("{} min {} s", s / 60, s % 60) };
     let dead = if stage.meter_is_dead { ", one dead meter" } else { "" };
-    out.say(&format!("\n Demo over: {took}, one outage of {:.0} s{dead}.\n", stage.outage.as_secs_f64()));
+    let outage = stage.outage.as_secs_f64();
+    let outage = if outage > 0.0 { format!("one outage of {outage:.0} s") } else { "no outage".into() };
+    out.say(&format!("\n Demo over: {took}, {outage}{dead}.\n"));
     let line = status["lines"]
         .as_array()
         .into_iter()
@@ -139,7 +141,8 @@ fn say(
     );
     row("missing", count(missing), "written to disk", crate::cli::out::bytes(status["spool"]["bytes_written"].as_u64().unwrap_or(0)));
     row("twice", count(books.twice), "drained in", drained.map_or("-".into(), |d| format!("{d:.1} s")));
-    row("resent", format!("{} messages", books.resends), "command", format!("sent {} times, {writes} write", stage.commands * 3));
+    let command = if stage.commands == 0 { "none sent".into() } else { format!("sent {} times, {writes} write", stage.commands * 3) };
+    row("resent", format!("{} messages", books.resends), "command", command);
     if let Some(result) = command_result(books) {
         out.say(&format!("\n   {result}"));
     }
