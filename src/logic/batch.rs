@@ -95,7 +95,7 @@ impl Batch {
 
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 20 };
+        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 50 };
         let waits = self.asked_since.map(|at| at + within);
         self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
     }
@@ -244,7 +244,7 @@ mod tests {
             assert_eq!(batch.due(), (n > 1).then_some(Boot::from_ms(150)), "{n}");
             batch.push_all(Boot::from_ms(100), vec![reading(&names("a", 1), 100)], Receipt::new(1, Arc::clone(&tell)), &mut out);
         }
-        assert_eq!(batch.due(), Some(Boot(102_500)));
+        assert_eq!(batch.due(), Some(Boot::from_ms(101)));
         assert_eq!(batch.take().map(|full| full.receipts.len()), Some(COMPANY));
         assert_eq!(batch.due(), None);
     }

@@ -1,5 +1,5 @@
 //! The machine: the clock, its trust and its witness, systemd and the pace of its restarts, where log lines go, serial ports, what
-//! the allocator keeps, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
+//! the allocator keeps, how often something happens, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
 
 pub mod clock;
 pub mod logging;
@@ -10,6 +10,7 @@ pub mod ports;
 pub mod receipt;
 pub mod secret;
 pub mod steps;
+pub mod stream;
 pub mod tap;
 pub mod thread;
 pub mod trust;

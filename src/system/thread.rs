@@ -2,11 +2,10 @@
 //! a core.
 //!
 //! A thread that waits for messages is woken by each, which costs more than to handle one. One that is made `resting_while` they
-//! stream in sleeps for [`REST`] before it waits, and takes what came in that time in one go. What comes from time to time is
-//! taken at once.
+//! stream in sleeps for [`REST`] before it waits, and takes what came in that time in one go; [`LONG_REST`] while they flood in. What
+//! comes from time to time is taken at once.
 
-use super::clock::Clock;
-use crate::model::Boot;
+use super::{clock::Clock, stream::Stream};
 use std::{
     io,
     sync::{Mutex, PoisonError},
@@ -18,10 +17,14 @@ use tokio::sync::oneshot;
 const BLOCKING: usize = 2;
 /// What streams in is left to come together for so long. It is also how much later such a thread hears of anything else.
 const REST: Duration = Duration::from_millis(1);
+/// The same for what floods in: a core would be busy with little else than waking up.
+const LONG_REST: Duration = Duration::from_millis(4);
 /// Over so long it is counted what comes.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Messages in a rest, from which on they stream in. With fewer there is little to share.
-const STREAM: u64 = 2;
+/// Messages a second, from which on they stream in: two in a rest. With fewer there is little to share.
+const STREAM: u64 = 2_000;
+/// And from which on they flood in.
+const FLOOD: u64 = 4_000;
 
 pub struct OwnThread {
     name: String,
@@ -53,10 +56,11 @@ impl OwnThread {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().max_blocking_threads(BLOCKING);
         if let Some(Resting { clock, taken }) = self.resting {
-            let stream = Mutex::new(Stream::default());
+            let stream = Mutex::new(Stream::over(WINDOW));
             builder.on_thread_park(move || {
-                if stream.lock().unwrap_or_else(PoisonError::into_inner).rests(clock.now(), taken()) {
-                    let rest = rustix::thread::Timespec { tv_sec: 0, tv_nsec: i64::from(REST.subsec_nanos()) };
+                let rate = stream.lock().unwrap_or_else(PoisonError::into_inner).rate(clock.now(), taken());
+                if let Some(rest) = rest(rate) {
+                    let rest = rustix::thread::Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
                     let _ = rustix::thread::nanosleep(&rest);
                 }
             });
@@ -74,24 +78,12 @@ impl OwnThread {
     }
 }
 
-/// Whether messages stream in.
-#[derive(Debug, Default)]
-struct Stream {
-    since: Boot,
-    before: u64,
-    streams: bool,
-}
-
-impl Stream {
-    /// To be asked each time before the thread waits.
-    fn rests(&mut self, now: Boot, taken: u64) -> bool {
-        let time = now.since(self.since);
-        if time >= WINDOW {
-            let came = u128::from(taken - self.before);
-            self.streams = came * REST.as_micros() >= u128::from(STREAM) * time.as_micros();
-            (self.since, self.before) = (now, taken);
-        }
-        self.streams
+/// How long it rests before it waits, at so many messages a second.
+fn rest(rate: u64) -> Option<Duration> {
+    match rate {
+        FLOOD.. => Some(LONG_REST),
+        STREAM.. => Some(REST),
+        _ => None,
     }
 }
 
@@ -100,15 +92,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_thread_rests_while_messages_stream_in_and_not_for_one_that_comes_alone() {
-        let mut stream = Stream::default();
-        let mut rests = |at_ms, taken| stream.rests(Boot::from_ms(at_ms), taken);
-        assert!(!rests(1_000, 50), "it has just begun");
-        assert!(!rests(1_005, 100));
-        assert!(rests(1_010, 110), "six in a millisecond");
-        assert!(rests(1_019, 111), "too early to say");
-        assert!(!rests(1_020, 111));
-        // After a pause the first one waits for nothing.
-        assert!(rests(1_030, 200) && !rests(5_000, 201) && !rests(5_001, 202));
+    fn a_thread_rests_while_messages_stream_in_and_longer_while_they_flood_in() {
+        let check = |rate, rest_ms: Option<u64>| assert_eq!(rest(rate), rest_ms.map(Duration::from_millis), "{rate}");
+        check(0, None);
+        check(1_999, None);
+        check(2_000, Some(1));
+        check(3_999, Some(1));
+        check(4_000, Some(4));
+        check(u64::MAX, Some(4));
     }
 }
