@@ -3,7 +3,7 @@
 use super::{Accepted, Change, StoreError};
 use crate::{
     limits,
-    model::{Boot, Command},
+    model::{Boot, Command, EventKind},
 };
 use std::{
     collections::VecDeque,
@@ -37,6 +37,17 @@ impl Job {
         }
     }
 
+    /// Nobody waits for it who could tell: states that devices have, not what becomes of a command.
+    fn is_patient(&self) -> bool {
+        let told = |kind: &EventKind| matches!(kind, EventKind::Status { .. } | EventKind::Registered { .. } | EventKind::Changed { .. });
+        let patient = |change: &Change| match change {
+            Change::Status(_) | Change::Registered { .. } | Change::Attributes { .. } => true,
+            Change::Event(event) => told(&event.kind),
+            _ => false,
+        };
+        matches!(self, Job::Submit(changes, _) if changes.iter().all(patient))
+    }
+
     /// The writer is gone.
     pub fn refuse(self) {
         match self {
@@ -48,6 +59,9 @@ impl Job {
         }
     }
 }
+
+/// So many changes share a commit well enough: they wait for no others.
+const ENOUGH: usize = limits::STORE_GROUP / 4;
 
 #[derive(Default)]
 struct Queue {
@@ -122,6 +136,16 @@ impl Inbox {
         }
     }
 
+    /// Lets patient jobs come together up to that moment, or until they are enough; anything else ends it.
+    pub fn rest(&self, until: Boot, now: impl Fn() -> Boot) {
+        let queue = self.lock();
+        self.wakes_at.store(until.0, Ordering::SeqCst);
+        let enough = |q: &Queue| q.jobs.iter().map(|(job, _)| job.weight()).sum::<usize>() >= ENOUGH;
+        let rests = |q: &mut Queue| !q.rung && !q.closed && q.jobs.iter().all(|(job, _)| job.is_patient()) && !enough(q);
+        drop(self.wake.wait_timeout_while(queue, until - now(), rests));
+        self.wakes_at.store(0, Ordering::SeqCst);
+    }
+
     /// Sleeps until there is something to do: a job, a ring, or the moment that `due` gives. At most `limits::WRITER_TURN`.
     pub fn wait(&self, now: impl Fn() -> Boot, due: impl Fn() -> Option<Boot>) -> Turn {
         let mut queue = self.lock();
@@ -165,5 +189,77 @@ impl Inbox {
         self.room.close();
         left.into_iter().for_each(|(job, _)| job.refuse());
         self.wake.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        model::{DeviceId, DeviceStatus, Event, State},
+        system::clock::Clock,
+    };
+
+    fn job(changes: Vec<Change>) -> Job {
+        Job::Submit(changes, Box::new(|_| {}))
+    }
+
+    fn registered() -> Change {
+        let device = DeviceId::parse("d").unwrap();
+        Change::Event(Event { at: Boot(0), kind: EventKind::Registered { device, via: String::new() } })
+    }
+
+    fn online() -> Change {
+        let device = DeviceId::parse("d").unwrap();
+        Change::Status(DeviceStatus { device, line: None, state: State::Online, cause: None, since: Boot(0), evidence: None, missed: 0 })
+    }
+
+    /// Whether a rest of ten minutes ends by this.
+    fn ends_a_rest(by: impl FnOnce(&Inbox) + Send) {
+        let (inbox, clock) = (Inbox::new(), Clock::Real);
+        let until = clock.now() + Duration::from_secs(600);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Only a rest that has begun announces itself.
+                while inbox.wakes_at.load(Ordering::SeqCst) != until.0 {
+                    std::thread::yield_now();
+                }
+                by(&inbox);
+            });
+            inbox.rest(until, || clock.now());
+        });
+        assert!(clock.now() < until);
+    }
+
+    #[test]
+    fn a_rest_ends_for_what_somebody_waits_for() {
+        ends_a_rest(|inbox| {
+            inbox.put(job(vec![registered(), online()]), None);
+            inbox.put(Job::Clock, None);
+        });
+        ends_a_rest(|inbox| inbox.put(job(vec![online(), Change::RuleGone(crate::model::RuleId::parse("r").unwrap())]), None));
+        ends_a_rest(|inbox| inbox.ring(Boot(1)));
+        ends_a_rest(Inbox::close);
+    }
+
+    #[test]
+    fn a_rest_ends_once_enough_changes_wait() {
+        ends_a_rest(|inbox| {
+            for _ in 0..ENOUGH / 2 {
+                inbox.put(job(vec![registered(), online()]), None);
+            }
+        });
+    }
+
+    #[test]
+    fn states_that_stream_in_come_together_for_a_rest() {
+        let (inbox, clock) = (Inbox::new(), Clock::Real);
+        inbox.put(job(vec![registered(), online()]), None);
+        let until = clock.now() + Duration::from_millis(5);
+        inbox.rest(until, || clock.now());
+        assert!(clock.now() >= until);
+        inbox.put(job(vec![online()]), None);
+        let Turn::Jobs(jobs) = inbox.wait(|| clock.now(), || None) else { panic!("it is open") };
+        assert_eq!(jobs.len(), 2);
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     limits,
     model::{Boot, Event, EventKind, StoreState, UplinkIndex, Wear},
-    system::clock::Clock,
+    system::{clock::Clock, stream::Stream},
 };
 use std::{
     path::PathBuf,
@@ -79,6 +79,14 @@ struct Places {
     again: Option<(Boot, String)>,
 }
 
+/// While states of devices stream in, commits are so far apart that several share one: a card wears by commits. The first ones wait
+/// for nothing, and what somebody waits for never does.
+const REST: Duration = Duration::from_millis(20);
+/// Groups of changes a second, from which on they stream in: two in a rest.
+const STREAM: u64 = 100;
+/// Over so long it is counted.
+const STREAM_OVER: Duration = Duration::from_millis(100);
+
 /// To be called without any lock.
 pub type After = Vec<Box<dyn FnOnce() + Send>>;
 
@@ -108,12 +116,18 @@ impl Writer {
     pub fn run(mut self) {
         let shared = Arc::clone(&self.shared);
         let clock = shared.clock;
+        let (mut stream, mut groups) = (Stream::over(STREAM_OVER), 0);
         while !self.closed {
             let mend = self.mend_due();
             let due = || [mend, shared.spool.lock().due()].into_iter().flatten().min();
+            let now = clock.now();
+            if stream.rate(now, groups) >= STREAM {
+                shared.inbox.rest(due().map_or(now + REST, |due| due.min(now + REST)), || clock.now());
+            }
             let Turn::Jobs(jobs) = shared.inbox.wait(|| clock.now(), due) else {
                 return;
             };
+            groups += jobs.len() as u64;
             let after = self.turn(jobs, clock.now());
             after.into_iter().for_each(|call| call());
             shared.inbox.last_turn.store(clock.now().0, Ordering::Relaxed);
