@@ -74,7 +74,7 @@ impl Engine {
     /// device that is known), or says why it is refused.
     pub(super) fn welcome(&mut self, device: &DeviceId, via: &str, allowed: Option<Duration>, at: Boot) -> Result<Vec<Change>, String> {
         if let Some(watch) = self.registry.watch_of(device) {
-            if allowed.is_some_and(|allowed| watch.offline_after.is_none_or(|now| now < allowed)) {
+            if watch.is_shorter_than(allowed) {
                 self.allow_longer(device, allowed, at);
             }
             return Ok(vec![]);

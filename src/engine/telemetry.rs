@@ -48,12 +48,17 @@ impl Engine {
 
     async fn on_message(&mut self, m: Message) {
         let allowed = self.allowed_by(&m.via);
-        let changes = match self.welcome(&m.device, &m.via, allowed, m.at) {
-            Ok(changes) => changes,
-            Err(reason) => return self.refuse(&m.device, &m.via, reason, &m.readings, m.at, m.receipt).await,
-        };
         // A retained message is data, but it may be as old as the device: no proof of life.
-        if !m.retained && self.registry.heard(&m.device, EvidenceKind::Message, m.at, &mut self.moves) {
+        let proves = !m.retained;
+        let known = proves.then(|| self.registry.heard_of_known(&m.device, allowed, m.at, &mut self.moves)).flatten();
+        let (changes, is_back) = match known {
+            Some(is_back) => (vec![], is_back),
+            None => match self.welcome(&m.device, &m.via, allowed, m.at) {
+                Ok(changes) => (changes, proves && self.registry.heard(&m.device, EvidenceKind::Message, m.at, &mut self.moves)),
+                Err(reason) => return self.refuse(&m.device, &m.via, reason, &m.readings, m.at, m.receipt).await,
+            },
+        };
+        if is_back {
             self.filter.forget(&m.device);
         }
         if !changes.is_empty() || !self.moves.is_empty() {

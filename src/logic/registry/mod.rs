@@ -64,6 +64,13 @@ pub struct Watch {
     pub pinged: bool,
 }
 
+impl Watch {
+    /// Whether it allows less silence.
+    pub fn is_shorter_than(&self, allowed: Option<Duration>) -> bool {
+        allowed.is_some_and(|allowed| self.offline_after.is_none_or(|now| now < allowed))
+    }
+}
+
 /// What holds for all devices.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rules {
@@ -238,14 +245,26 @@ impl Registry {
         self.lines.iter().map(|(id, (state, reason))| (id, *state, reason.as_str()))
     }
 
+    /// The same for a message of a device that `allowed` so much silence, in one look-up. `None`, and nothing is done: it is not
+    /// there, or is allowed less by now.
+    pub fn heard_of_known(&mut self, id: &DeviceId, allowed: Option<Duration>, at: Boot, out: &mut Vec<Effect>) -> Option<bool> {
+        let entry = self.devices.get_mut(id)?;
+        if entry.watch.is_shorter_than(allowed) {
+            return None;
+        }
+        Some(entry.hear(EvidenceKind::Message, at) && self.come_back(id, at, out))
+    }
+
     /// A sign of life. Called for every reading: one look-up while the device is online. True if the device came back
     /// from where nothing was known of it.
     pub fn heard(&mut self, id: &DeviceId, kind: EvidenceKind, at: Boot, out: &mut Vec<Effect>) -> bool {
         let Some(entry) = self.devices.get_mut(id) else { return false };
-        if !entry.hear(kind, at) {
-            return false;
-        }
-        let back = entry.state != State::Suspect;
+        entry.hear(kind, at) && self.come_back(id, at, out)
+    }
+
+    /// One that was heard is online. True if nothing was known of it before.
+    fn come_back(&mut self, id: &DeviceId, at: Boot, out: &mut Vec<Effect>) -> bool {
+        let back = self.devices.get(id).is_some_and(|entry| entry.state != State::Suspect);
         self.turn(id, State::Online, None, at, out);
         self.rearm(id, at);
         back

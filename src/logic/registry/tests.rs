@@ -99,6 +99,25 @@ fn words(effect: &Effect) -> String {
     }
 }
 
+/// What the hot path of messages asks is what the two questions of the others would do.
+#[test]
+fn a_message_of_a_device_that_is_known_and_allowed_enough_counts_as_a_sign_of_life() {
+    let (mut registry, mut out) = (Registry::new(RULES), vec![]);
+    let (d, ten, twelve, more) = (id("d"), Some(Duration::from_secs(10)), speaking().offline_after, Some(Duration::from_secs(13)));
+    assert_eq!(registry.heard_of_known(&d, ten, at(0), &mut out), None, "nobody knows it");
+    registry.watch(at(0), &d, speaking(), None);
+    assert_eq!(registry.heard_of_known(&d, more, at(S), &mut out), None, "it is allowed less so far");
+    assert_eq!(registry.status(&d).map(|s| (s.state, s.evidence)), Some((State::Unknown, None)));
+    assert_eq!(registry.heard_of_known(&d, twelve, at(S), &mut out), Some(true));
+    assert_eq!(registry.heard_of_known(&d, ten, at(2 * S), &mut out), Some(false));
+    assert_eq!(registry.heard_of_known(&d, None, at(3 * S), &mut out), Some(false));
+    assert_eq!(out.iter().map(words).collect::<Vec<_>>(), ["online"]);
+    let evidence = registry.status(&d).and_then(|s| s.evidence).map(|e| (e.kind, e.at));
+    assert_eq!(evidence, Some((EvidenceKind::Message, at(3 * S))));
+    registry.expire(at(16 * S), usize::MAX, &mut out);
+    assert_eq!(out.last().map(words).as_deref(), Some("offline silent"), "twelve seconds after the last one");
+}
+
 #[test]
 fn a_polled_device_is_offline_only_past_its_time_and_two_missed_polls() {
     check(polled(), &[Heard(S), Expire(60 * S)], &["online", "suspect silent"]);
