@@ -18,7 +18,7 @@ const BLOCKING: usize = 2;
 /// What streams in is left to come together for so long. It is also how much later such a thread hears of anything else.
 const REST: Duration = Duration::from_millis(1);
 /// The same for what floods in: a core would be busy with little else than waking up.
-const LONG_REST: Duration = Duration::from_millis(4);
+const LONG_REST: Duration = Duration::from_millis(3);
 /// Over so long it is counted what comes.
 const WINDOW: Duration = Duration::from_millis(10);
 /// Messages a second, from which on they stream in: two in a rest. With fewer there is little to share.
@@ -98,7 +98,7 @@ mod tests {
         check(1_999, None);
         check(2_000, Some(1));
         check(3_999, Some(1));
-        check(4_000, Some(4));
-        check(u64::MAX, Some(4));
+        check(4_000, Some(3));
+        check(u64::MAX, Some(3));
     }
 }
