@@ -136,9 +136,13 @@ impl Inbox {
         }
     }
 
-    /// Lets patient jobs come together up to that moment, or until they are enough; anything else ends it.
-    pub fn rest(&self, until: Boot, now: impl Fn() -> Boot) {
+    /// Lets patient jobs come together for so long, or until they are enough; anything else ends it, and so does the moment that
+    /// `due` gives.
+    pub fn rest(&self, rest: Duration, now: impl Fn() -> Boot, due: impl Fn() -> Option<Boot>) {
         let queue = self.lock();
+        // As in `wait`: announced before looking.
+        self.wakes_at.store(u64::MAX, Ordering::SeqCst);
+        let until = due().unwrap_or(Boot(u64::MAX)).min(now() + rest);
         self.wakes_at.store(until.0, Ordering::SeqCst);
         let enough = |q: &Queue| q.jobs.iter().map(|(job, _)| job.weight()).sum::<usize>() >= ENOUGH;
         let rests = |q: &mut Queue| !q.rung && !q.closed && q.jobs.iter().all(|(job, _)| job.is_patient()) && !enough(q);
@@ -218,6 +222,7 @@ mod tests {
     fn ends_a_rest(by: impl FnOnce(&Inbox) + Send) {
         let (inbox, clock) = (Inbox::new(), Clock::Real);
         let until = clock.now() + Duration::from_secs(600);
+        let due = || Some(until);
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 // Only a rest that has begun announces itself.
@@ -226,7 +231,7 @@ mod tests {
                 }
                 by(&inbox);
             });
-            inbox.rest(until, || clock.now());
+            inbox.rest(Duration::from_secs(1_000), || clock.now(), due);
         });
         assert!(clock.now() < until);
     }
@@ -255,9 +260,9 @@ mod tests {
     fn states_that_stream_in_come_together_for_a_rest() {
         let (inbox, clock) = (Inbox::new(), Clock::Real);
         inbox.put(job(vec![registered(), online()]), None);
-        let until = clock.now() + Duration::from_millis(5);
-        inbox.rest(until, || clock.now());
-        assert!(clock.now() >= until);
+        let begun = clock.now();
+        inbox.rest(Duration::from_millis(5), || clock.now(), || None);
+        assert!(clock.now() >= begun + Duration::from_millis(5));
         inbox.put(job(vec![online()]), None);
         let Turn::Jobs(jobs) = inbox.wait(|| clock.now(), || None) else { panic!("it is open") };
         assert_eq!(jobs.len(), 2);

@@ -120,9 +120,8 @@ impl Writer {
         while !self.closed {
             let mend = self.mend_due();
             let due = || [mend, shared.spool.lock().due()].into_iter().flatten().min();
-            let now = clock.now();
-            if stream.rate(now, groups) >= STREAM {
-                shared.inbox.rest(due().map_or(now + REST, |due| due.min(now + REST)), || clock.now());
+            if stream.rate(clock.now(), groups) >= STREAM {
+                shared.inbox.rest(REST, || clock.now(), due);
             }
             let Turn::Jobs(jobs) = shared.inbox.wait(|| clock.now(), due) else {
                 return;
