@@ -20,13 +20,20 @@ fn demo(args: &[&str]) -> Output {
     Command::new(PROGRAM).arg("demo").args(args).output().expect("the program runs")
 }
 
+/// The summary, which says that everything arrived once.
+#[track_caller]
+fn assert_complete(summary: &str) -> Json {
+    let summary: Json = serde_json::from_str(summary).expect("the summary is one JSON document");
+    assert_eq!((&summary["missing"], &summary["twice"]), (&0.into(), &0.into()), "{summary}");
+    assert_eq!(summary["sent"], summary["received"], "{summary}");
+    summary
+}
+
 #[track_caller]
 fn assert_clean(output: &Output) {
     let said = String::from_utf8_lossy(&output.stdout);
     let summary = said.lines().rev().find(|l| l.starts_with('{')).unwrap_or_else(|| panic!("no summary:\n{said}"));
-    let summary: Json = serde_json::from_str(summary).expect("the summary is one JSON document");
-    assert_eq!((&summary["missing"], &summary["twice"]), (&0.into(), &0.into()), "{summary}");
-    assert_eq!(summary["sent"], summary["received"], "{summary}");
+    let summary = assert_complete(summary);
     assert!(summary["received"].as_u64() > Some(100), "{summary}");
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -46,8 +53,7 @@ fn a_demo_in_a_pipe_ends_by_ctrl_c_with_its_summary() {
     while !next(&mut demo).contains("/telemetry ") {}
     kill_process_group(demo.pid(), Signal::INT).expect("it runs");
     let summary = std::iter::repeat_with(|| next(&mut demo)).find(|line| line.starts_with('{')).expect("it tells one");
-    let summary: Json = serde_json::from_str(&summary).expect("the summary is one JSON document");
-    assert_eq!((&summary["missing"], &summary["twice"]), (&0.into(), &0.into()), "{summary}");
+    assert_complete(&summary);
     assert_eq!(demo.wait_end(secs(20)).code(), Some(0), "{}", demo.said());
 }
 

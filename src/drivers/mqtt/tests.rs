@@ -394,6 +394,7 @@ async fn behind_a_broker_a_message_is_acknowledged_when_its_receipt_is_kept() {
         kept.push(receipt);
     }
     kept.remove(0).keep();
+    // Nobody tells that an acknowledgement has reached the broker: nothing answers a PUBACK.
     tokio::time::sleep(SHORT).await;
     // Not kept: the broker sends both again, in order, and not the first.
     drop(kept);
@@ -404,6 +405,7 @@ async fn behind_a_broker_a_message_is_acknowledged_when_its_receipt_is_kept() {
         receipt.keep();
     }
     up(&mut bench).await;
+    // As above, for the other two.
     tokio::time::sleep(SHORT).await;
     // The broker ends and comes again; the session is kept, so nothing is missed meanwhile.
     let _mosquitto = blocking(move || {

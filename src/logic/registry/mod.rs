@@ -245,6 +245,13 @@ impl Registry {
         self.lines.iter().map(|(id, (state, reason))| (id, *state, reason.as_str()))
     }
 
+    /// A sign of life. Called for every reading: one look-up while the device is online. True if the device came back
+    /// from where nothing was known of it.
+    pub fn heard(&mut self, id: &DeviceId, kind: EvidenceKind, at: Boot, out: &mut Vec<Effect>) -> bool {
+        let Some(entry) = self.devices.get_mut(id) else { return false };
+        entry.hear(kind, at) && self.come_back(id, at, out)
+    }
+
     /// The same for a message of a device that `allowed` so much silence, in one look-up. `None`, and nothing is done: it is not
     /// there, or is allowed less by now.
     pub fn heard_of_known(&mut self, id: &DeviceId, allowed: Option<Duration>, at: Boot, out: &mut Vec<Effect>) -> Option<bool> {
@@ -253,13 +260,6 @@ impl Registry {
             return None;
         }
         Some(entry.hear(EvidenceKind::Message, at) && self.come_back(id, at, out))
-    }
-
-    /// A sign of life. Called for every reading: one look-up while the device is online. True if the device came back
-    /// from where nothing was known of it.
-    pub fn heard(&mut self, id: &DeviceId, kind: EvidenceKind, at: Boot, out: &mut Vec<Effect>) -> bool {
-        let Some(entry) = self.devices.get_mut(id) else { return false };
-        entry.hear(kind, at) && self.come_back(id, at, out)
     }
 
     /// One that was heard is online. True if nothing was known of it before.
