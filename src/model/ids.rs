@@ -1,6 +1,8 @@
-//! Names, parsed once. Each becomes an MQTT topic level, so `/`, `+`, `#` and blanks are impossible by construction.
+//! Names, parsed once. Each becomes an MQTT topic level, so `/`, `+`, `#` and blanks are impossible by construction. Up to 23
+//! bytes, as most are, a name lies in its place: thousands of them are compared for each message, and none is allocated for it.
 
-use std::{fmt, sync::Arc};
+use smol_str::SmolStr;
+use std::fmt;
 
 /// Why a text is no id; says what to write instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -12,14 +14,14 @@ macro_rules! id {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
         #[serde(transparent)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// Accepts the text or says what an id may hold.
             pub fn parse(text: &str) -> Result<Self, BadId> {
                 let fits = (1..=$max).contains(&text.len());
                 let clean = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, $extra));
-                if fits && clean { Ok(Self(text.into())) } else { Err(BadId($remedy)) }
+                if fits && clean { Ok(Self(SmolStr::new(text))) } else { Err(BadId($remedy)) }
             }
 
             pub fn as_str(&self) -> &str {
@@ -55,7 +57,7 @@ id!(
 impl DeviceId {
     /// In the place of a device where the gateway itself is meant. Shown as null.
     pub fn gateway() -> DeviceId {
-        DeviceId("-".into())
+        DeviceId(SmolStr::new_static("-"))
     }
 
     pub fn is_gateway(&self) -> bool {

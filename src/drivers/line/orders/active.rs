@@ -49,9 +49,9 @@ pub(super) struct Active {
 
 impl Active {
     /// Everything that the order needs, or why it cannot be carried out. Nothing has been sent then.
-    pub fn new(now: Boot, n: usize, device: &Device, holes: &Holes, order: Order) -> Result<Active, (Order, String)> {
+    pub fn new(now: Boot, n: usize, device: &Device, holes: &Holes, order: Order) -> Result<Active, Box<(Order, String)>> {
         match steps(device, holes, &order) {
-            Ok(steps) if steps.is_empty() => Err((order, "there is nothing to do".into())),
+            Ok(steps) if steps.is_empty() => Err(Box::new((order, "there is nothing to do".into()))),
             Ok(steps) => Ok(Active {
                 order,
                 device: n,
@@ -65,7 +65,7 @@ impl Active {
                 values: BTreeMap::new(),
                 factors: Factors::default(),
             }),
-            Err(reason) => Err((order, reason)),
+            Err(reason) => Err(Box::new((order, reason))),
         }
     }
 

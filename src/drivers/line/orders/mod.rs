@@ -66,7 +66,10 @@ impl Orders {
         };
         match Active::new(now, device, &devices[device], holes(device), order) {
             Ok(active) => self.queue.push_back(active),
-            Err((order, reason)) => self.refuse(now, order, reason),
+            Err(refused) => {
+                let (order, reason) = *refused;
+                self.refuse(now, order, reason);
+            }
         }
     }
 
