@@ -61,19 +61,22 @@ impl Intake {
         if !heard.retained {
             self.replies.hear(heard.topic, heard.payload);
         }
-        let mut meanings = self.routes.lock().unwrap_or_else(PoisonError::into_inner).meanings(heard.topic, heard.payload);
-        if meanings.is_empty() {
-            heard.receipt.keep();
-            return None;
-        }
+        let mut routes = self.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut meanings = routes.meanings(heard.topic, heard.payload);
         let receipt = std::mem::replace(&mut heard.receipt, Receipt::none());
-        if meanings.len() == 1 {
-            let item = meanings.pop().map(|meaning| self.item(&heard, meaning, receipt));
-            return self.hand_over(item.into_iter());
+        match meanings.len() {
+            0 => receipt.keep(),
+            1 => {
+                let item = meanings.next().map(|meaning| self.item(&heard, meaning, receipt));
+                return self.hand_over(item.into_iter());
+            }
+            parts => {
+                let receipts = receipts::split(receipt, parts);
+                let items = meanings.zip(receipts).map(|(meaning, receipt)| self.item(&heard, meaning, receipt));
+                return self.hand_over(items.collect::<Vec<_>>().into_iter());
+            }
         }
-        let receipts = receipts::split(receipt, meanings.len());
-        let items = meanings.into_iter().zip(receipts).map(|(meaning, receipt)| self.item(&heard, meaning, receipt));
-        self.hand_over(items.collect::<Vec<_>>().into_iter())
+        None
     }
 
     /// What the endpoint itself refuses. A topic that no route asks for is no loss: it is only acknowledged.

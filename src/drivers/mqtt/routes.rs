@@ -19,7 +19,7 @@ use crate::{
     drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration, vec::Drain};
 
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
@@ -50,6 +50,8 @@ pub struct Routes {
     listed: Vec<Listed>,
     replies: Vec<Template>,
     families: Arc<Families>,
+    /// Empty, for its memory.
+    found: Vec<Meaning>,
 }
 
 #[derive(Debug)]
@@ -87,7 +89,7 @@ impl Routes {
             let topic = Template::parse(&route.topic);
             listed.push(Listed { id: route.id.as_str().into(), topic, kind, offline_after: route.offline_after, preset: route.preset });
         }
-        Routes { listed, replies, families: Arc::default() }
+        Routes { listed, replies, families: Arc::default(), found: Vec::new() }
     }
 
     /// Tells by which preset each device was heard.
@@ -105,12 +107,11 @@ impl Routes {
     }
 
     /// What a message means. Empty: none of ours, or nothing at all (an empty payload only clears a retained message).
-    pub fn meanings(&mut self, topic: &str, payload: &[u8]) -> Vec<Meaning> {
-        if payload.is_empty() {
-            return Vec::new();
-        }
-        let mut found = Vec::new();
-        for route in &mut self.listed {
+    pub fn meanings(&mut self, topic: &str, payload: &[u8]) -> Drain<'_, Meaning> {
+        let found = &mut self.found;
+        found.clear();
+        let asked = self.listed.iter_mut().filter(|_| !payload.is_empty());
+        for route in asked {
             if let Some(places) = route.topic.places(topic) {
                 let meaning = route.meaning(places, payload);
                 if let Ok(Meaning::Telemetry { device, .. } | Meaning::Status { device, .. }) = &meaning {
@@ -127,7 +128,7 @@ impl Routes {
                 found.extend(besides.map(|(device, values)| Meaning::Attributes { device, values }));
             }
         }
-        found
+        found.drain(..)
     }
 
     /// Whether any route asks for a topic.
@@ -246,7 +247,7 @@ mod tests {
 
     #[track_caller]
     fn check(topic: &str, payload: &str, want: &[&str]) {
-        let got: Vec<String> = house().meanings(topic, payload.as_bytes()).iter().map(show).collect();
+        let got: Vec<String> = house().meanings(topic, payload.as_bytes()).map(|meaning| show(&meaning)).collect();
         assert_eq!(got, want, "{topic} {payload}");
     }
 
