@@ -73,7 +73,7 @@ pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
     let tcp_lines = config.lines.iter().filter(|l| !matches!(l.transport, config::Transport::Serial(_))).count();
     let watched = Arc::new(engine::watched(&config));
-    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched, tcp_lines };
+    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched, tcp_lines, bursts: Arc::default() };
     let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 
@@ -110,6 +110,7 @@ pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
         clock,
         urgent: urgent_rx,
         bulk: bulk_rx,
+        bursts: Arc::clone(&doors.bursts),
         ports,
         mqtt: local.as_ref().map(|l| (l.orders.clone(), l.local.clone())),
         push: pushes.as_ref().map(|p| p.orders.clone()),

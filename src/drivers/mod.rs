@@ -8,7 +8,10 @@ pub mod mqtt;
 pub mod push;
 mod walk;
 
-use crate::model::{Bulk, DeviceId, PointId, Urgent};
+use crate::{
+    model::{Bulk, DeviceId, PointId, Urgent},
+    system::bursts::Bursts,
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -28,6 +31,8 @@ pub struct Doors {
     pub watched: Watched,
     /// Lines over TCP that share the memory for frames (`limits::CAPTURE_BYTES_TCP`).
     pub tcp_lines: usize,
+    /// Of telemetry; whoever hands it in message by message tells when one is over.
+    pub bursts: Arc<Bursts>,
 }
 
 pub type Watched = Arc<BTreeMap<DeviceId, BTreeSet<PointId>>>;

@@ -6,6 +6,8 @@ use tokio::sync::mpsc;
 
 /// How long telemetry that streams in is left to come together. A rule that watches a value has ten times as long.
 const REST: Duration = Duration::from_millis(1);
+/// A burst takes no longer, so that who hands it in can tell its end.
+const BURST: Duration = Duration::from_millis(2);
 
 pub(super) struct Door<T> {
     queue: mpsc::Receiver<T>,
@@ -69,7 +71,7 @@ impl<T: Arrived> Door<T> {
 }
 
 /// When a door is looked at: at each message, or from time to time while they stream in, because to wake up costs more than
-/// to handle one.
+/// to handle one. Best at the end of a burst, which whoever rests between them tells.
 #[derive(Debug, Default)]
 pub(super) struct Pace {
     taken: u64,
@@ -79,12 +81,14 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// After a look at the door: how many messages were taken since the start, and whether more wait.
-    pub fn looked(&mut self, now: Boot, taken: u64, more: bool) {
+    /// After a look at the door: how many messages were taken since the start, and whether more wait. `next`: when the next
+    /// burst begins.
+    pub fn looked(&mut self, now: Boot, taken: u64, more: bool, next: Boot) {
         let came = std::mem::replace(&mut self.taken, taken) != taken;
         let before = if came { std::mem::replace(&mut self.at, now) } else { self.at };
         self.rests = match self.rests.filter(|until| *until > now) {
             _ if more => None,
+            _ if next > now => Some(next + BURST),
             _ if came && now.since(before) <= 2 * REST => Some(now + REST),
             resting => resting,
         };
@@ -130,10 +134,17 @@ mod tests {
     /// Looks at (ms, messages taken, whether more wait), and until when the door is left alone then.
     #[track_caller]
     fn check(looks: &[(u64, u64, bool)], want: &[Option<u64>]) {
+        let looks: Vec<_> = looks.iter().map(|(at, came, more)| (*at, *came, *more, 0)).collect();
+        check_bursts(&looks, want);
+    }
+
+    /// The same, with the time at which the next burst begins.
+    #[track_caller]
+    fn check_bursts(looks: &[(u64, u64, bool, u64)], want: &[Option<u64>]) {
         let (mut pace, mut taken) = (Pace::default(), 0);
-        let mut rests = |(at, came, more): &(u64, u64, bool)| {
+        let mut rests = |(at, came, more, next): &(u64, u64, bool, u64)| {
             taken += came;
-            pace.looked(Boot::from_ms(*at), taken, *more);
+            pace.looked(Boot::from_ms(*at), taken, *more, Boot::from_ms(*next));
             pace.rests().map(Boot::ms)
         };
         assert_eq!(looks.iter().map(&mut rests).collect::<Vec<_>>(), want, "{looks:?}");
@@ -143,6 +154,15 @@ mod tests {
     fn what_streams_in_is_left_to_come_together() {
         check(&[(1_000, 1, false), (1_001, 1, false), (1_002, 7, false), (1_003, 0, false)], &[None, Some(1_002), Some(1_003), None]);
         check(&[(1_000, 1, false), (1_002, 1, false), (1_002, 0, false)], &[None, Some(1_003), Some(1_003)]);
+    }
+
+    #[test]
+    fn what_comes_in_bursts_is_left_until_the_next_one_is_over() {
+        check_bursts(&[(1_000, 80, false, 1_005), (1_006, 80, false, 1_011)], &[Some(1_007), Some(1_013)]);
+        // Something else wakes the engine while the next burst comes in.
+        check_bursts(&[(1_000, 80, false, 1_005), (1_006, 20, false, 1_005), (1_007, 60, true, 1_005)], &[Some(1_007), Some(1_007), None]);
+        // The last one.
+        check_bursts(&[(1_000, 80, false, 1_005), (1_007, 0, false, 1_005)], &[Some(1_007), None]);
     }
 
     #[test]

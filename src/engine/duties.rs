@@ -155,7 +155,8 @@ impl Engine {
             self.refreshes.next_due(),
             self.rules.next_due(),
             self.windows_due(),
-            self.batch.due(),
+            // The rest of a burst comes along.
+            self.batch.due().map(|at| self.pace.rests().map_or(at, |until| at.max(until))),
             self.letters.due(),
             self.upkeep.due(),
             self.planner.due(),
@@ -174,9 +175,7 @@ impl Engine {
 
     pub(super) async fn run_timers(&mut self) {
         let now = self.clock.now();
-        if self.batch.due().is_some_and(|at| at <= now) {
-            self.seal();
-        }
+        self.seal_if_due(now);
         self.hand_in_late().await;
         self.expire_silence(now).await;
         if self.commands.next_due().is_some_and(|at| at < now) {

@@ -68,7 +68,7 @@ use crate::{
         UplinkId, Urgent,
     },
     store::{Restored, Store, samples::Samples},
-    system::{clock::Clock, steps::Steps, trust::Trust},
+    system::{bursts::Bursts, clock::Clock, steps::Steps, trust::Trust},
 };
 use alarms::Alarms;
 use cards::Listing;
@@ -95,13 +95,15 @@ use unstored::Unstored;
 use upkeep::Upkeep;
 
 /// Readings taken in one turn, so that a wake-up is shared by many of them and an urgent message waits below a millisecond.
-const BULK_TURN: usize = 64;
+const BULK_TURN: usize = 128;
 /// A turn comes at least this often, also when nothing happens: the watchdog counts turns, and a suspended process is
 /// known by a turn that came too late.
 const TICK: Duration = Duration::from_secs(1);
 /// The engine shares its thread with lines, uplinks and surfaces. Whoever never waits is given a hundred turns in a row by the
 /// runtime, so with much to do the engine steps back this often.
 const ALONE: Duration = Duration::from_millis(5);
+/// To see what is at hand takes less. More: it waited, and others had their turn.
+const AT_HAND: Duration = Duration::from_micros(100);
 
 /// Everything the engine is made of.
 pub struct Parts {
@@ -111,6 +113,7 @@ pub struct Parts {
     pub clock: Clock,
     pub urgent: mpsc::Receiver<Urgent>,
     pub bulk: mpsc::Receiver<Bulk>,
+    pub bursts: Arc<Bursts>,
     pub ports: BTreeMap<LineId, OrderPort>,
     pub mqtt: Option<(OrderPort, LocalPort)>,
     /// For devices that fetch their orders by HTTP.
@@ -132,6 +135,7 @@ pub struct Engine {
     clock: Clock,
     urgent: Door<Urgent>,
     bulk: Door<Bulk>,
+    bursts: Arc<Bursts>,
     ports: BTreeMap<LineId, OrderPort>,
     order_mqtt: Option<OrderPort>,
     order_push: Option<OrderPort>,
@@ -218,7 +222,7 @@ enum Woke {
 
 impl Engine {
     pub fn new(parts: Parts) -> (Engine, Handle) {
-        let Parts { config, restored, store, clock, urgent, bulk, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
+        let Parts { config, restored, store, clock, urgent, bulk, bursts, ports, mqtt, push, recall, samples, cards, wishes, stop } = parts;
         let (ask, asks) = mpsc::channel(handle::ASKS);
         let (land, landed) = mpsc::channel(limits::STORE_CHANGES);
         let turns = Arc::new(AtomicU64::new(0));
@@ -263,6 +267,7 @@ impl Engine {
             clock,
             urgent: Door::new(urgent),
             bulk: Door::new(bulk),
+            bursts,
             ports,
             order_mqtt,
             order_push: push,
@@ -307,11 +312,15 @@ impl Engine {
         loop {
             let rests = self.pace.rests();
             let due = rests.into_iter().fold(self.next_due(), Boot::min);
+            let mut now = self.clock.now();
             // Something that was due when this turn began is left over: others on this thread come between.
-            if due <= self.last_turn || self.clock.now().since(alone) >= ALONE {
+            if due <= self.last_turn || now.since(alone) >= ALONE {
                 tokio::task::yield_now().await;
-                alone = self.clock.now();
+                now = self.clock.now();
+                alone = now;
             }
+            // To set a timer costs as much as to be woken: not for a moment that does not come before the next turn.
+            let is_timed = due <= now || rests.is_some() || self.bulk.waiting() == 0;
             // Order is policy: stop, then status, replies and commands, then commits, timers, questions, telemetry.
             let woke = tokio::select! {
                 biased;
@@ -319,11 +328,15 @@ impl Engine {
                 Some(message) = self.urgent.next() => Woke::Urgent(message),
                 Some(landed) = self.landed.recv() => Woke::Landed(landed),
                 () = steps.next() => Woke::ClockSet,
-                () = self.clock.sleep_until(due) => Woke::Timer,
+                () = self.clock.sleep_until(due), if is_timed => Woke::Timer,
+                () = self.bursts.ended(), if rests.is_some() => Woke::Timer,
                 Some(ask) = self.asks.recv() => Woke::Asked(ask),
                 Some(message) = self.bulk.next(), if rests.is_none() => Woke::Bulk(message),
             };
             self.look_at_the_clock();
+            if self.last_turn.since(now) >= AT_HAND {
+                alone = self.last_turn;
+            }
             match woke {
                 Woke::Stop => break,
                 Woke::Urgent(message) => self.on_urgent(message).await,
@@ -359,7 +372,12 @@ impl Engine {
             let Some(message) = self.bulk.try_next() else { break };
             self.on_bulk(message).await;
         }
-        self.pace.looked(self.last_turn, self.bulk.taken(), self.bulk.waiting() > 0);
+        let (more, next) = (self.bulk.waiting() > 0, self.bursts.next());
+        self.pace.looked(self.last_turn, self.bulk.taken(), more, next);
+        if !more && next > self.last_turn {
+            self.batch.complete();
+            self.seal_if_due(self.last_turn);
+        }
         self.turns.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -110,6 +110,12 @@ impl Engine {
         }
     }
 
+    pub(super) fn seal_if_due(&mut self, now: Boot) {
+        if self.batch.due().is_some_and(|at| at <= now) {
+            self.seal();
+        }
+    }
+
     /// Seals what has come together.
     pub(super) fn seal(&mut self) {
         self.full.extend(self.batch.take());

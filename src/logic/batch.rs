@@ -15,6 +15,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// So many publishers who wait for an acknowledgement are company enough: a message of its own costs each of them little.
 const COMPANY: usize = 32;
+/// Room that is made for the next message at once, if this one has as much in it.
+const LIKELY: usize = 128;
 
 /// What goes into one message.
 #[derive(Debug, Default)]
@@ -38,6 +40,7 @@ pub struct Batch {
     since: Option<Boot>,
     /// When the first one came who waits for the acknowledgement.
     asked_since: Option<Boot>,
+    complete: bool,
 }
 
 impl Batch {
@@ -53,6 +56,7 @@ impl Batch {
             bytes: 0,
             since: None,
             asked_since: None,
+            complete: false,
         }
     }
 
@@ -95,19 +99,28 @@ impl Batch {
 
     /// When [`Batch::take`] is due.
     pub fn due(&self) -> Option<Boot> {
-        let within = if self.receipts.len() < COMPANY { self.answer_within } else { self.answer_within / 50 };
+        let within = match self.complete {
+            _ if self.receipts.len() < COMPANY => self.answer_within,
+            true => Duration::ZERO,
+            false => self.answer_within / 50,
+        };
         let waits = self.asked_since.map(|at| at + within);
         self.since.map(|at| at + self.linger).map(|at| waits.map_or(at, |w| w.min(at)))
+    }
+
+    /// Nobody else is on the way: company that is enough waits for no more.
+    pub fn complete(&mut self) {
+        self.complete = self.since.is_some();
     }
 
     /// What has come together so far.
     pub fn take(&mut self) -> Option<Full> {
         self.since.take()?;
-        self.asked_since = None;
+        (self.asked_since, self.complete) = (None, false);
         self.newest.clear();
         self.before.clear();
         (self.samples, self.bytes) = (0, 0);
-        Some(Full { frames: std::mem::take(&mut self.frames), receipts: std::mem::take(&mut self.receipts) })
+        Some(Full { frames: taken(&mut self.frames), receipts: taken(&mut self.receipts) })
     }
 
     /// Whether what was there had to go.
@@ -144,6 +157,12 @@ impl Batch {
         let by_place = frames.clone().find(|n| Arc::ptr_eq(&self.frames[*n].points, points));
         by_place.or_else(|| frames.find(|n| self.frames[*n].points == *points))
     }
+}
+
+/// What is in it; what comes next is likely to be as many.
+fn taken<T>(all: &mut Vec<T>) -> Vec<T> {
+    let next = Vec::with_capacity(all.len().min(LIKELY));
+    std::mem::replace(all, next)
 }
 
 /// Bytes that the reading adds to a message, on the safe side: the native dialect's JSON is the longest form. `begins`: it
@@ -245,8 +264,14 @@ mod tests {
             batch.push_all(Boot::from_ms(100), vec![reading(&names("a", 1), 100)], Receipt::new(1, Arc::clone(&tell)), &mut out);
         }
         assert_eq!(batch.due(), Some(Boot::from_ms(101)));
+        batch.complete();
+        assert_eq!(batch.due(), Some(Boot::from_ms(100)), "nobody else is on the way");
         assert_eq!(batch.take().map(|full| full.receipts.len()), Some(COMPANY));
         assert_eq!(batch.due(), None);
+        batch.complete();
+        batch.push_all(Boot::from_ms(200), vec![reading(&names("a", 1), 200)], Receipt::new(1, Arc::clone(&tell)), &mut out);
+        batch.complete();
+        assert_eq!(batch.due(), Some(Boot::from_ms(250)), "for a few, others are waited for");
     }
 
     #[test]

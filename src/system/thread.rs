@@ -5,10 +5,10 @@
 //! stream in sleeps for [`REST`] before it waits, and takes what came in that time in one go; [`LONG_REST`] while they flood in. What
 //! comes from time to time is taken at once.
 
-use super::{clock::Clock, stream::Stream};
+use super::{bursts::Bursts, clock::Clock, stream::Stream};
 use std::{
     io,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use tokio::sync::oneshot;
@@ -18,7 +18,7 @@ const BLOCKING: usize = 2;
 /// What streams in is left to come together for so long. It is also how much later such a thread hears of anything else.
 const REST: Duration = Duration::from_millis(1);
 /// The same for what floods in: a core would be busy with little else than waking up.
-const LONG_REST: Duration = Duration::from_millis(3);
+const LONG_REST: Duration = Duration::from_millis(5);
 /// Over so long it is counted what comes.
 const WINDOW: Duration = Duration::from_millis(10);
 /// Messages a second, from which on they stream in: two in a rest. With fewer there is little to share.
@@ -33,8 +33,9 @@ pub struct OwnThread {
 
 struct Resting {
     clock: Clock,
-    /// Messages since the start.
-    taken: Box<dyn Fn() -> u64 + Send + Sync>,
+    /// Messages since the start. `None`: it must not rest.
+    taken: Box<dyn Fn() -> Option<u64> + Send + Sync>,
+    bursts: Arc<Bursts>,
 }
 
 impl OwnThread {
@@ -42,9 +43,10 @@ impl OwnThread {
         OwnThread { name: name.to_owned(), resting: None }
     }
 
-    /// `taken` tells how many messages were handled since the start.
-    pub fn resting_while(self, clock: Clock, taken: impl Fn() -> u64 + Send + Sync + 'static) -> OwnThread {
-        OwnThread { resting: Some(Resting { clock, taken: Box::new(taken) }), ..self }
+    /// `taken` tells how many messages were handled since the start, and nothing while somebody waits for this thread to do something
+    /// else. Before each rest after some of them, `bursts` is told.
+    pub fn resting_while(self, clock: Clock, taken: impl Fn() -> Option<u64> + Send + Sync + 'static, bursts: Arc<Bursts>) -> OwnThread {
+        OwnThread { resting: Some(Resting { clock, taken: Box::new(taken), bursts }), ..self }
     }
 
     /// Runs the future there; what is given back resolves at its end.
@@ -55,11 +57,15 @@ impl OwnThread {
     {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().max_blocking_threads(BLOCKING);
-        if let Some(Resting { clock, taken }) = self.resting {
-            let stream = Mutex::new(Stream::over(WINDOW));
+        if let Some(Resting { clock, taken, bursts }) = self.resting {
+            let stream = Mutex::new((Stream::over(WINDOW), 0));
             builder.on_thread_park(move || {
-                let rate = stream.lock().unwrap_or_else(PoisonError::into_inner).rate(clock.now(), taken());
-                if let Some(rest) = rest(rate) {
+                let (now, Some(count)) = (clock.now(), taken()) else { return };
+                let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+                if let Some(rest) = rest(stream.0.rate(now, count)) {
+                    if std::mem::replace(&mut stream.1, count) != count {
+                        bursts.over(now + rest);
+                    }
                     let rest = rustix::thread::Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
                     let _ = rustix::thread::nanosleep(&rest);
                 }
@@ -90,6 +96,42 @@ fn rest(rate: u64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Boot;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A thread that takes what comes: so many messages at once, again and again. Gives whether the end of a burst was told.
+    async fn tells_bursts(at_once: u64, is_held_up: bool) -> bool {
+        let (taken, bursts) = (Arc::new(AtomicU64::new(0)), Arc::new(Bursts::default()));
+        let (give, mut take) = tokio::sync::mpsc::channel::<()>(2_000);
+        let (count, counted) = (taken.clone(), taken.clone());
+        let counted = move || (!is_held_up).then(|| counted.load(Ordering::Relaxed));
+        let thread = OwnThread::named("test").resting_while(Clock::Real, counted, bursts.clone());
+        let run = move || async move {
+            while take.recv().await.is_some() {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        };
+        let ended = thread.run(run).unwrap();
+        let mut sent = 0;
+        for _ in 0..50 {
+            for _ in 0..at_once {
+                give.send(()).await.unwrap();
+            }
+            sent += at_once;
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        drop(give);
+        ended.await.unwrap();
+        assert_eq!(taken.load(Ordering::Relaxed), sent);
+        bursts.next() > Boot(0)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_burst_is_told_while_messages_flood_in_and_nobody_is_held_up() {
+        assert!(tells_bursts(1_000, false).await);
+        assert!(!tells_bursts(1_000, true).await, "who is held up waits for no rest");
+        assert!(!tells_bursts(1, false).await, "a few are no stream");
+    }
 
     #[test]
     fn a_thread_rests_while_messages_stream_in_and_longer_while_they_flood_in() {
@@ -98,7 +140,7 @@ mod tests {
         check(1_999, None);
         check(2_000, Some(1));
         check(3_999, Some(1));
-        check(4_000, Some(3));
-        check(u64::MAX, Some(3));
+        check(4_000, Some(5));
+        check(u64::MAX, Some(5));
     }
 }

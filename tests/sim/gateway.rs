@@ -74,7 +74,8 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors = Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1 };
+        let doors =
+            Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1, bursts: Arc::default() };
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();
@@ -94,6 +95,7 @@ impl Gateway {
             clock,
             urgent: urgent_in,
             bulk: bulk_in,
+            bursts: doors.bursts.clone(),
             ports,
             mqtt: None,
             push: None,

@@ -158,11 +158,15 @@ impl Report {
                 break;
             }
         }
+        let watched = self.is_watched(core.out());
         while let Some(message) = core.out().bulk.pop_front() {
             if let Err(TrySendError::Full(message)) = self.doors.bulk.try_send(message) {
                 core.out().bulk.push_front(message);
                 break;
             }
+        }
+        if watched {
+            self.doors.bursts.hurry();
         }
         core.out().is_empty()
     }

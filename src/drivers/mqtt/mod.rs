@@ -132,7 +132,7 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
     let families = Arc::new(Families::of(&config.routes));
     let intake = Arc::new(Intake::new(Routes::new(&config.routes).telling(&families), doors.clone(), clock));
     let commands = orders::commands(&config.routes);
-    let (replies, urgent) = (intake.replies.clone(), doors.urgent.clone());
+    let (replies, urgent, bursts) = (intake.replies.clone(), doors.urgent.clone(), doors.bursts.clone());
     let serve = move |deliver: Deliver| Orders { routes: commands, deliver, replies, families, urgent, clock };
 
     let (local, at, counters, ended): (LocalPort, _, _, _) = match &config.mode {
@@ -142,7 +142,7 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
             let (at, counters, handler) = (port.at, port.counters.clone(), handler(intake.clone()));
             let line = LineId::parse("mqtt").expect("a legal line id");
             let up = Urgent::Line { line, state: LineState::Up, reason: format!("listening on {at}"), at: clock.now() };
-            let ended = server::on_own_thread("mqtt", clock, counters.clone(), move || async move {
+            let ended = server::on_own_thread("mqtt", clock, counters.clone(), bursts, move || async move {
                 let _ = doors.urgent.send(up).await;
                 let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
                 tokio::join!(endpoint.run(handler, stop.clone()), serve(deliver).run(from_orders, stop));
@@ -158,7 +158,7 @@ pub fn start(config: &LocalMqtt, doors: Doors, clock: Clock, stop: CancellationT
             let (urgent, shared) = (doors.urgent, (intake.clone(), port.clone(), counters.clone()));
             let (intake, broker_port, counted) = shared;
             let broker = Broker { options, place, filters, intake, posts, port: broker_port, counters: counted, urgent, clock };
-            let ended = server::on_own_thread("mqtt", clock, counters.clone(), move || async move {
+            let ended = server::on_own_thread("mqtt", clock, counters.clone(), bursts, move || async move {
                 let deliver: Deliver = Box::new(move |topic, body, qos, expires| for_orders.deliver(topic, body, qos, expires));
                 tokio::join!(broker.run(stop.clone()), serve(deliver).run(from_orders, stop));
             })?;

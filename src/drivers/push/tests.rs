@@ -28,7 +28,7 @@ fn rig() -> Rig {
     let (told, got) = mpsc::channel(64);
     let stop = CancellationToken::new();
     let push = start(
-        Doors { urgent, bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1 },
+        Doors { urgent, bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1, bursts: Arc::default() },
         Clock::Real,
         Arc::new(|| ClockReading::estimated(0)),
         stop.clone(),

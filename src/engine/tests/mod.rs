@@ -181,6 +181,7 @@ impl House {
             clock,
             urgent: urgent_in,
             bulk: bulk_in,
+            bursts: Arc::default(),
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
             mqtt: Some((Arc::clone(&port), local_port)),
             push: Some(port),

@@ -63,6 +63,7 @@ impl Life {
             clock,
             urgent: urgent_in,
             bulk: bulk_in,
+            bursts: Arc::default(),
             ports: BTreeMap::from([(line(), port)]),
             mqtt: None,
             push: None,

@@ -89,6 +89,8 @@ struct Connection<'a> {
     more: bool,
     /// It is counted as one that has more to give.
     busy: bool,
+    /// It is counted as one that we hold up.
+    held_up: bool,
     heard: Instant,
     draining: Option<Instant>,
     /// That it has no right to a topic was said once.
@@ -105,6 +107,7 @@ impl<'a> Connection<'a> {
             stalled: None,
             more: true,
             busy: false,
+            held_up: false,
             heard: Instant::now(),
             draining: None,
             told: false,
@@ -181,6 +184,7 @@ impl<'a> Connection<'a> {
             self.me.reader.shrink();
         }
         self.count_busy(self.more && self.may_work());
+        self.count_held_up(self.ours());
         self.shared.hub.borrow_mut().push(self.me.session);
         let closed = self.outlet(|outlet| outlet.closed.clone())?;
         closed.map_or(Ok(()), Err)?;
@@ -190,6 +194,14 @@ impl<'a> Connection<'a> {
     fn count_busy(&mut self, busy: bool) {
         let others = self.shared.busy.get() - usize::from(std::mem::replace(&mut self.busy, busy));
         self.shared.busy.set(others + usize::from(busy));
+    }
+
+    fn count_held_up(&mut self, held_up: bool) {
+        match (std::mem::replace(&mut self.held_up, held_up), held_up) {
+            (false, true) => self.shared.counters.held_up.fetch_add(1, Ordering::Relaxed),
+            (true, false) => self.shared.counters.held_up.fetch_sub(1, Ordering::Relaxed),
+            _ => return,
+        };
     }
 
     fn may_work(&self) -> bool {
@@ -366,5 +378,6 @@ impl<'a> Connection<'a> {
 impl Drop for Connection<'_> {
     fn drop(&mut self) {
         self.count_busy(false);
+        self.count_held_up(false);
     }
 }

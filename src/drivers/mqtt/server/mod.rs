@@ -32,7 +32,7 @@ use super::fate::Fate;
 use crate::{
     limits,
     model::{Boot, LocalMessage, Receipt},
-    system::{clock::Clock, thread::OwnThread},
+    system::{bursts::Bursts, clock::Clock, thread::OwnThread},
 };
 use bytes::{Bytes, BytesMut};
 use due::Due;
@@ -117,6 +117,8 @@ pub struct Counters {
     pub messages: AtomicU64,
     pub held: AtomicU64,
     pub dropped: AtomicU64,
+    /// Clients that are not read until we have done something of our own.
+    pub held_up: AtomicU64,
 }
 
 /// What another thread may ask of the endpoint.
@@ -312,7 +314,7 @@ impl Server {
         let (port, stop) = (endpoint.port(), CancellationToken::new());
         let stopped = stop.clone();
         let (clock, counters) = (endpoint.options.clock, port.counters.clone());
-        let ended = on_own_thread("mqtt-server", clock, counters, move || endpoint.run(handler, stopped))?;
+        let ended = on_own_thread("mqtt-server", clock, counters, Arc::default(), move || endpoint.run(handler, stopped))?;
         Ok(Server { port, stop, ended: Some(ended) })
     }
 
@@ -349,11 +351,18 @@ impl Drop for Server {
 
 /// Runs a future on a thread with a runtime of its own, which rests while messages stream in. What is given back resolves
 /// when it ended.
-pub fn on_own_thread<F, R>(name: &str, clock: Clock, counters: Arc<Counters>, run: F) -> Result<oneshot::Receiver<()>, ServerError>
+pub fn on_own_thread<F, R>(
+    name: &str,
+    clock: Clock,
+    counters: Arc<Counters>,
+    bursts: Arc<Bursts>,
+    run: F,
+) -> Result<oneshot::Receiver<()>, ServerError>
 where
     F: FnOnce() -> R + Send + 'static,
     R: Future<Output = ()>,
 {
-    let taken = move || counters.messages.load(Ordering::Relaxed);
-    OwnThread::named(name).resting_while(clock, taken).run(run).map_err(ServerError::Thread)
+    // A pause would be added to the wait of those who are held up.
+    let taken = move || (counters.held_up.load(Ordering::Relaxed) == 0).then(|| counters.messages.load(Ordering::Relaxed));
+    OwnThread::named(name).resting_while(clock, taken, bursts).run(run).map_err(ServerError::Thread)
 }
