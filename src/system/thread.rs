@@ -2,10 +2,11 @@
 //! a core.
 //!
 //! A thread that waits for messages is woken by each, which costs more than to handle one. One that is made `resting_while` they
-//! stream in sleeps for [`REST`] before it waits, and takes what came in that time in one go; [`LONG_REST`] while they flood in. What
-//! comes from time to time is taken at once.
+//! stream in looks at them every [`ROUND`], sleeps in between, and takes what came in that time in one go; every [`LONG_ROUND`] while
+//! they flood in. What comes from time to time is taken at once, and who has more to do than that never sleeps.
 
 use super::{bursts::Bursts, clock::Clock, stream::Stream};
+use crate::model::Boot;
 use std::{
     io,
     sync::{Arc, Mutex, PoisonError},
@@ -15,13 +16,13 @@ use tokio::sync::oneshot;
 
 /// Threads of one such runtime that wait for the disk. More: the next one waits for its turn.
 const BLOCKING: usize = 2;
-/// What streams in is left to come together for so long. It is also how much later such a thread hears of anything else.
-const REST: Duration = Duration::from_millis(1);
+/// What streams in is looked at so often. It is also how much later such a thread hears of anything else.
+const ROUND: Duration = Duration::from_millis(1);
 /// The same for what floods in: a core would be busy with little else than waking up.
-const LONG_REST: Duration = Duration::from_millis(5);
+const LONG_ROUND: Duration = Duration::from_millis(7);
 /// Over so long it is counted what comes.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Messages a second, from which on they stream in: two in a rest. With fewer there is little to share.
+/// Messages a second, from which on they stream in: two in a round. With fewer there is little to share.
 const STREAM: u64 = 2_000;
 /// And from which on they flood in.
 const FLOOD: u64 = 4_000;
@@ -58,17 +59,20 @@ impl OwnThread {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         builder.enable_all().max_blocking_threads(BLOCKING);
         if let Some(Resting { clock, taken, bursts }) = self.resting {
-            let stream = Mutex::new((Stream::over(WINDOW), 0));
+            let looks = Mutex::new(Looks { stream: Stream::over(WINDOW), taken: 0, woke: Boot(0) });
             builder.on_thread_park(move || {
                 let (now, Some(count)) = (clock.now(), taken()) else { return };
-                let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-                if let Some(rest) = rest(stream.0.rate(now, count)) {
-                    if std::mem::replace(&mut stream.1, count) != count {
-                        bursts.over(now + rest);
-                    }
-                    let rest = rustix::thread::Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
-                    let _ = rustix::thread::nanosleep(&rest);
+                let mut looks = looks.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(round) = round(looks.stream.rate(now, count)) else { return };
+                let rest = round.saturating_sub(now.since(looks.woke));
+                if std::mem::replace(&mut looks.taken, count) != count {
+                    bursts.over(now + rest);
                 }
+                if !rest.is_zero() {
+                    let time = rustix::thread::Timespec { tv_sec: 0, tv_nsec: i64::from(rest.subsec_nanos()) };
+                    let _ = rustix::thread::nanosleep(&time);
+                }
+                looks.woke = clock.now();
             });
         }
         let runtime = builder.build()?;
@@ -84,11 +88,20 @@ impl OwnThread {
     }
 }
 
-/// How long it rests before it waits, at so many messages a second.
-fn rest(rate: u64) -> Option<Duration> {
+/// When such a thread has looked.
+struct Looks {
+    stream: Stream,
+    /// What was taken before the last rest.
+    taken: u64,
+    /// When the round began.
+    woke: Boot,
+}
+
+/// How often it looks, at so many messages a second. `None`: whenever something comes.
+fn round(rate: u64) -> Option<Duration> {
     match rate {
-        FLOOD.. => Some(LONG_REST),
-        STREAM.. => Some(REST),
+        FLOOD.. => Some(LONG_ROUND),
+        STREAM.. => Some(ROUND),
         _ => None,
     }
 }
@@ -96,7 +109,6 @@ fn rest(rate: u64) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Boot;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     /// A thread that takes what comes: so many messages at once, again and again. Gives whether the end of a burst was told.
@@ -134,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_rests_while_messages_stream_in_and_longer_while_they_flood_in() {
-        let check = |rate, rest_ms: Option<u64>| assert_eq!(rest(rate), rest_ms.map(Duration::from_millis), "{rate}");
+    fn a_thread_looks_less_often_while_messages_stream_in_and_still_less_while_they_flood_in() {
+        let check = |rate, round_ms: Option<u64>| assert_eq!(round(rate), round_ms.map(Duration::from_millis), "{rate}");
         check(0, None);
         check(1_999, None);
         check(2_000, Some(1));
         check(3_999, Some(1));
-        check(4_000, Some(5));
-        check(u64::MAX, Some(5));
+        check(4_000, Some(7));
+        check(u64::MAX, Some(7));
     }
 }

@@ -105,6 +105,7 @@ fn config() -> Config {
 struct House {
     urgent: mpsc::Sender<Urgent>,
     bulk: mpsc::Sender<Bulk>,
+    bursts: Arc<Bursts>,
     store: Store,
     clock: Clock,
     handle: Handle,
@@ -173,6 +174,7 @@ impl House {
             })
         };
         let (wish, wishes) = mpsc::channel(4);
+        let bursts = Arc::<Bursts>::default();
         let stop = CancellationToken::new();
         let (engine, handle) = Engine::new(Parts {
             config,
@@ -181,7 +183,7 @@ impl House {
             clock,
             urgent: urgent_in,
             bulk: bulk_in,
-            bursts: Arc::default(),
+            bursts: Arc::clone(&bursts),
             ports: BTreeMap::from([(line(), Arc::clone(&port))]),
             mqtt: Some((Arc::clone(&port), local_port)),
             push: Some(port),
@@ -203,6 +205,7 @@ impl House {
         House {
             urgent,
             bulk,
+            bursts,
             store,
             clock,
             handle,

@@ -93,6 +93,37 @@ async fn a_rule_writes_raises_and_publishes_once_and_clears_when_it_is_over() {
     assert_eq!(house.handle.snapshot().await.unwrap().alarms_unseen, 0);
 }
 
+/// Telemetry is handed in by somebody who rests between two bursts.
+#[tokio::test(start_paused = true)]
+async fn a_rule_acts_at_the_end_of_a_burst_or_at_once_for_what_it_watches() {
+    let publish = RuleAction::Publish { topic: "site/hot".into(), payload: "1".into(), retain: false };
+    let house = house(vec![rule("hot", above("k", 5), vec![publish])], vec![], |_| {});
+    let fired = || house.local.lock().unwrap().iter().filter(|m| m.topic == "site/hot").count();
+    let next = || house.clock.now() + Duration::from_millis(500);
+    house.bursts.over(next());
+    house.reads(1).await;
+    house.reads(6).await;
+    house.wait(100).await;
+    assert_eq!(fired(), 0, "the burst may not be over");
+    house.bursts.over(next());
+    house.wait(10).await;
+    assert_eq!(fired(), 1, "it is");
+    for (value, times) in [(5, 1), (7, 2)] {
+        house.reads(value).await;
+        house.bursts.hurry();
+        house.wait(10).await;
+        assert_eq!(fired(), times, "a line does not rest");
+    }
+    house.reads(5).await;
+    house.reads(8).await;
+    assert_eq!(fired(), 2);
+    house.wait(520).await;
+    assert_eq!(fired(), 3, "a burst whose end nobody tells");
+    house.reads(5).await;
+    house.reads(9).await;
+    assert_eq!(fired(), 4, "nobody rests any more");
+}
+
 #[tokio::test(start_paused = true)]
 async fn what_a_rule_writes_beyond_its_limits_is_refused_as_any_command() {
     let house = house(vec![rule("hot", above("k", 5), vec![write(500)])], vec![], |_| {});
