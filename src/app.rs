@@ -73,7 +73,7 @@ pub async fn run(config: Config, file: &Path) -> anyhow::Result<End> {
     let (bulk, bulk_rx) = mpsc::channel(limits::BULK);
     let tcp_lines = config.lines.iter().filter(|l| !matches!(l.transport, config::Transport::Serial(_))).count();
     let watched = Arc::new(engine::watched(&config));
-    let doors = Doors { urgent: urgent.clone(), bulk, company: engine::company(&config), watched, tcp_lines, bursts: Arc::default() };
+    let doors = Doors { company: engine::company(&config), watched, tcp_lines, ..Doors::new(urgent.clone(), bulk) };
     let local_commands = urgent.downgrade();
     let [field_stop, engine_stop, uplink_stop, surface_stop] = [(); 4].map(|()| CancellationToken::new());
 

@@ -35,4 +35,11 @@ pub struct Doors {
     pub bursts: Arc<Bursts>,
 }
 
+impl Doors {
+    /// Nothing waits for company, no rule watches, and no other line shares the memory for frames.
+    pub fn new(urgent: mpsc::Sender<Urgent>, bulk: mpsc::Sender<Bulk>) -> Doors {
+        Doors { urgent, bulk, company: Duration::ZERO, watched: Watched::default(), tcp_lines: 1, bursts: Arc::default() }
+    }
+}
+
 pub type Watched = Arc<BTreeMap<DeviceId, BTreeSet<PointId>>>;

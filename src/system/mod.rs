@@ -1,5 +1,6 @@
 //! The machine: the clock, its trust and its witness, systemd and the pace of its restarts, where log lines go, serial ports, what
-//! the allocator keeps, how often something happens and when a burst of it is over, the tap that `trace` opens. Names only `model` (its time types) and `limits`.
+//! the allocator keeps, how often something happens and when a burst of it is over, the tap that `trace` opens. Names only `model`
+//! (its time types) and `limits`.
 
 pub mod bursts;
 pub mod clock;

@@ -74,8 +74,7 @@ impl Gateway {
         let epoch = restored.epoch;
         let (urgent, urgent_in) = mpsc::channel(limits::URGENT);
         let (bulk, bulk_in) = mpsc::channel(limits::BULK);
-        let doors =
-            Doors { urgent: urgent.clone(), bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1, bursts: Arc::default() };
+        let doors = Doors::new(urgent.clone(), bulk);
         let stops = [(); 3].map(|()| CancellationToken::new());
         let [field_stop, engine_stop, uplink_stop] = &stops;
         let mut ports = BTreeMap::new();

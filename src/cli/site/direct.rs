@@ -61,14 +61,7 @@ fn hold(line: &Line, stop: &CancellationToken, give: &std::sync::mpsc::SyncSende
         tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime needs only memory and an epoll descriptor");
     runtime.block_on(async {
         let ((urgent, mut urgent_rx), (bulk, mut bulk_rx)) = (mpsc::channel(16), mpsc::channel(16));
-        let doors = Doors {
-            urgent,
-            bulk,
-            company: Duration::ZERO,
-            watched: std::sync::Arc::default(),
-            tcp_lines: 1,
-            bursts: std::sync::Arc::default(),
-        };
+        let doors = Doors::new(urgent, bulk);
         let handle = line::start(line, Vec::new(), &mut line::Known::default(), doors, Clock::Real, stop.clone());
         let _ = give.send((handle.site.clone(), Box::new(handle.reader())));
         let drain = async {

@@ -80,14 +80,7 @@ fn carry_out(config: &Config, device: &Device, order: Order, within: Duration) -
     let ended = runtime.block_on(async {
         let ((urgent, mut urgent_rx), (bulk, mut bulk_rx)) = (mpsc::channel(64), mpsc::channel(64));
         let stop = CancellationToken::new();
-        let doors = Doors {
-            urgent,
-            bulk,
-            company: Duration::ZERO,
-            watched: std::sync::Arc::default(),
-            tcp_lines: 1,
-            bursts: std::sync::Arc::default(),
-        };
+        let doors = Doors::new(urgent, bulk);
         let handle = line::start(&line, vec![device], &mut line::Known::default(), doors, Clock::Real, stop.clone());
         let sent = Clock::Real.reading().wall(Clock::Real.now()).0;
         let id = order.id.clone();

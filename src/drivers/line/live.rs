@@ -56,14 +56,7 @@ struct Running {
 fn run(line: &Line, devices: Vec<Device>) -> Running {
     let ((urgent_in, urgent), (bulk_in, bulk)) = (mpsc::channel(64), mpsc::channel(64));
     let stop = CancellationToken::new();
-    let doors = Doors {
-        urgent: urgent_in,
-        bulk: bulk_in,
-        company: Duration::ZERO,
-        watched: std::sync::Arc::default(),
-        tcp_lines: 1,
-        bursts: std::sync::Arc::default(),
-    };
+    let doors = Doors::new(urgent_in, bulk_in);
     let handle = start(line, devices, &mut Known::default(), doors, Clock::Real, stop.clone());
     Running { handle, urgent, bulk, stop }
 }

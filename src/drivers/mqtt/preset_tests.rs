@@ -47,14 +47,7 @@ struct Bench {
 impl Bench {
     fn new(preset: &str) -> Bench {
         let ((to_urgent, urgent), (to_bulk, bulk)) = (mpsc::channel(64), mpsc::channel(64));
-        let doors = Doors {
-            urgent: to_urgent,
-            bulk: to_bulk,
-            company: Duration::ZERO,
-            watched: std::sync::Arc::default(),
-            tcp_lines: 1,
-            bursts: std::sync::Arc::default(),
-        };
+        let doors = Doors::new(to_urgent, to_bulk);
         let intake = Intake::new(Routes::new(&configured(preset).routes), doors, Clock::Real);
         Bench { intake, urgent, bulk, registry: Registry::new(Rules::default()), now: Boot(0) }
     }

@@ -69,14 +69,7 @@ impl Bench {
     fn start(mode: Mode, routes: Vec<Route>, door: usize) -> Bench {
         let ((to_urgent, urgent), (to_bulk, bulk)) = (mpsc::channel(door), mpsc::channel(door));
         let stop = CancellationToken::new();
-        let doors = Doors {
-            urgent: to_urgent,
-            bulk: to_bulk,
-            company: Duration::ZERO,
-            watched: std::sync::Arc::default(),
-            tcp_lines: 1,
-            bursts: std::sync::Arc::default(),
-        };
+        let doors = Doors::new(to_urgent, to_bulk);
         let handle = start(&LocalMqtt { mode, routes }, doors, Clock::Real, stop.clone()).unwrap();
         Bench { handle, urgent, bulk, stop }
     }

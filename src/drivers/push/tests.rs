@@ -27,12 +27,7 @@ fn rig() -> Rig {
     let (bulk, mut bulk_rx) = mpsc::channel(16);
     let (told, got) = mpsc::channel(64);
     let stop = CancellationToken::new();
-    let push = start(
-        Doors { urgent, bulk, company: Duration::ZERO, watched: Arc::default(), tcp_lines: 1, bursts: Arc::default() },
-        Clock::Real,
-        Arc::new(|| ClockReading::estimated(0)),
-        stop.clone(),
-    );
+    let push = start(Doors::new(urgent, bulk), Clock::Real, Arc::new(|| ClockReading::estimated(0)), stop.clone());
     tokio::spawn(async move {
         loop {
             let (got, state, values) = tokio::select! {
