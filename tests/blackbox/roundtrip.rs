@@ -36,6 +36,8 @@ struct Took {
     trips: Vec<Duration>,
     /// On the wire, of one command.
     wire: Duration,
+    /// Of each, how many reads began on the line from its publication to its write, sorted.
+    reads: Vec<u64>,
 }
 
 /// Commands one after the other, each with another value than the one before.
@@ -49,22 +51,24 @@ fn trips(id: &str, busy: bool, count: u64) -> Took {
         (status["uplinks"][0]["state"] == "up" && units.wire.load(Ordering::Relaxed) > 0).then_some(())
     });
     pause(secs(1));
-    let (mut trips, before) = (Vec::new(), units.wire.load(Ordering::Relaxed));
+    let (mut trips, mut reads, before) = (Vec::new(), Vec::new(), units.wire.load(Ordering::Relaxed));
     for n in 0..count {
         let command = json!({"id": format!("{id}-{n}"), "device": "relays", "write": {"k1": n % 2 == 0}, "expires_in_s": 60});
-        let sent = now();
+        let (sent, began) = (now(), units.reads.load(Ordering::SeqCst));
         cloud.publish(&format!("fieldgate/{id}/command"), command.to_string().as_bytes()).expect("mosquitto reads");
         let ended = until("the result", secs(20), || match cloud.next(secs(5)).expect("mosquitto stays") {
             Some(Packet::Publish { body, .. }) => ended(&body, &format!("{id}-{n}")).then(now),
             _ => None,
         });
         trips.push(ended - sent);
+        reads.push(units.last_write().expect("it was confirmed").reads - began);
         // Not in step with anything.
         pause(Duration::from_millis(20 + n % 13));
     }
     let wire = units.wire.load(Ordering::Relaxed) - before;
     trips.sort();
-    Took { trips, wire: Duration::from_micros(wire / count) }
+    reads.sort();
+    Took { trips, wire: Duration::from_micros(wire / count), reads }
 }
 
 /// Whether it says that the command was done.
@@ -117,6 +121,14 @@ fn a_command_takes_the_wire_two_commits_and_little_more() {
             millis(TRANSACTION)
         );
     }
+    let (at_once, one) = (busy.reads.partition_point(|n| *n < 1), busy.reads.partition_point(|n| *n < 2));
+    println!(
+        "  on the line that is never idle, from its publication to its write: no read began for {at_once} of them, one for {}, more for {}",
+        one - at_once,
+        busy.reads.len() - one
+    );
+    // The one that begins while a command is on its way to the line; on a machine with other work, one more.
+    assert!(busy.reads[busy.reads.len() / 2] <= 2, "reads go before commands: {:?}", busy.reads);
     let (half, waits) = (of_hundred(&idle.trips, 50), of_hundred(&busy.trips, 50));
     punctual("half of them on an idle line", half, idle.wire + 2 * of_hundred(&commits, 99) + Duration::from_millis(100));
     punctual("half of them on a line that is never idle", waits, half + 20 * TRANSACTION);

@@ -26,8 +26,16 @@ const ALLOWED: Duration = Duration::from_millis(10);
 /// Of each rule: as often as it may fire in a minute, with one to spare.
 const ROUNDS: usize = 9;
 
-/// When the relay was written, and what.
-type Writes = Mutex<Vec<(Boot, bool)>>;
+/// A write to the relay.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    at: Boot,
+    on: bool,
+    /// Reads that the units had begun to answer by then.
+    pub reads: u64,
+}
+
+type Writes = Mutex<Vec<Written>>;
 
 /// Three units on one wire: 1 has a temperature, 2 a relay, 3 anything. Each answer takes a while, as at 115200 baud.
 pub struct Units {
@@ -36,6 +44,8 @@ pub struct Units {
     relay: Arc<Writes>,
     /// Microseconds that the wire was busy.
     pub wire: Arc<AtomicU64>,
+    /// Reads that the units have begun to answer.
+    pub reads: Arc<AtomicU64>,
     end: Arc<AtomicBool>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
@@ -47,12 +57,17 @@ impl Units {
         unlockpt(&master).expect("unlocked");
         let path = ptsname(&master, Vec::new()).expect("named").into_string().expect("ASCII");
         let (temperature, relay) = (Arc::new(AtomicU16::new(100)), Arc::<Writes>::default());
-        let (end, wire) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (end, wire, reads) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
         let thread = {
-            let (temperature, relay, end, wire) = (Arc::clone(&temperature), Arc::clone(&relay), Arc::clone(&end), Arc::clone(&wire));
-            std::thread::spawn(move || serve(&master, &temperature, &relay, &wire, &end))
+            let (temperature, relay, end) = (Arc::clone(&temperature), Arc::clone(&relay), Arc::clone(&end));
+            let (wire, reads) = (Arc::clone(&wire), Arc::clone(&reads));
+            std::thread::spawn(move || serve(&master, &temperature, &relay, (&wire, &reads), &end))
         };
-        Units { path, temperature, relay, wire, end, thread: Some(thread) }
+        Units { path, temperature, relay, wire, reads, end, thread: Some(thread) }
+    }
+
+    pub fn last_write(&self) -> Option<Written> {
+        self.relay.lock().expect("no holder panics").last().copied()
     }
 
     /// From the moment at which the value changed until the relay was written.
@@ -61,8 +76,8 @@ impl Units {
         let set = now();
         self.temperature.store(temperature, Ordering::SeqCst);
         let written = until("the relay is written", secs(5), || self.relay.lock().expect("no holder panics").get(before).copied());
-        assert_eq!(written.1, want);
-        written.0 - set
+        assert_eq!(written.on, want);
+        written.at - set
     }
 }
 
@@ -73,7 +88,7 @@ impl Drop for Units {
     }
 }
 
-fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, wire: &AtomicU64, end: &AtomicBool) {
+fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, (wire, reads): (&AtomicU64, &AtomicU64), end: &AtomicBool) {
     let (mut heard, mut buffer, mut coil) = (Vec::new(), [0; 256], false);
     while !end.load(Ordering::SeqCst) {
         let wait = Timespec { tv_sec: 0, tv_nsec: 20_000_000 };
@@ -88,7 +103,9 @@ fn serve(master: &OwnedFd, temperature: &AtomicU16, relay: &Writes, wire: &Atomi
             let (unit, function) = (frame[0], frame[1]);
             if function == 5 {
                 coil = frame[4] == 0xff;
-                relay.lock().expect("no holder panics").push((now(), coil));
+                relay.lock().expect("no holder panics").push(Written { at: now(), on: coil, reads: reads.load(Ordering::SeqCst) });
+            } else {
+                reads.fetch_add(1, Ordering::SeqCst);
             }
             // As it was when the request came.
             let value = if unit == 1 { temperature.load(Ordering::SeqCst) } else { 7 };
@@ -187,7 +204,7 @@ fn an_alarm_and_its_acknowledgement_outlive_a_kill_and_no_rule_fires_twice_for_o
     let units = Units::start();
     let mut gateway = Gateway::started("rules-kill", &config(&units));
     units.temperature.store(40, Ordering::SeqCst);
-    let closed = || units.relay.lock().expect("no holder panics").iter().filter(|(_, on)| *on).count();
+    let closed = || units.relay.lock().expect("no holder panics").iter().filter(|w| w.on).count();
     until("the relay is closed", secs(20), || (closed() == 1).then_some(()));
     until("the alarm is raised", secs(10), || (gateway.command(&["alarms"]).status.code() == Some(1)).then_some(()));
     assert_eq!(gateway.command(&["alarms", "ack", "1"]).status.code(), Some(0));
