@@ -45,7 +45,8 @@ impl Engine {
 
     fn carry_made(&mut self) {
         for Made { reading, told } in std::mem::take(&mut self.made) {
-            if self.latest.put(&reading) {
+            let seat = self.registry.seat(&reading.device);
+            if seat.is_some_and(|seat| self.latest.put(seat, &reading)) {
                 self.cards_changed();
             }
             self.rules.reading(&reading, &mut self.fired);

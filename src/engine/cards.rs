@@ -71,7 +71,8 @@ impl Engine {
             return DeviceCard { status, profile: None, points };
         }
         let Ok(n) = self.config.devices.binary_search_by(|d| d.id.cmp(&status.device)) else {
-            let points = self.latest.shown(&status.device);
+            let seat = self.registry.seat(&status.device);
+            let points = seat.map_or_else(Arc::default, |seat| self.latest.shown(seat));
             return DeviceCard { status, profile: None, points };
         };
         let device = &self.config.devices[n];
@@ -92,8 +93,8 @@ impl Engine {
 
     /// The last value of each point that has one, in the order of its card. `None`: no such device.
     pub(super) fn values(&self, device: &DeviceId) -> Option<Vec<(PointId, Value)>> {
-        let card = self.card(self.registry.statuses().find(|s| s.device == *device)?);
-        let latest = self.latest.of(device);
+        let card = self.card(self.registry.status(device)?);
+        let latest = self.latest.of(self.registry.seat(device)?);
         Some(card.points.iter().filter_map(|p| Some((p.id.clone(), latest.get(&p.id)?.1.clone()))).collect())
     }
 }

@@ -213,7 +213,7 @@ impl Engine {
 
     fn shown(&self, device: &DeviceId) -> Option<Shown> {
         let card = self.card(self.registry.status(device)?);
-        let latest = self.latest.of(device);
+        let latest = self.latest.of(self.registry.seat(device)?);
         let values = card.points.iter().filter_map(|p| latest.get(&p.id).map(|(at, value)| (p.id.clone(), *at, (*value).clone())));
         Some(Shown { values: values.collect(), quarantined: self.guests.is_quarantined(device), card })
     }

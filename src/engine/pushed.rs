@@ -25,12 +25,13 @@ impl Engine {
         }
         self.carry_moves(changes, state).await;
         if self.guests.is_quarantined(&device) {
-            for reading in &readings {
-                self.latest.put(reading);
+            if let Some(seat) = self.registry.seat(&device) {
+                readings.iter().for_each(|reading| _ = self.latest.put(seat, reading));
             }
             return values.keep();
         }
-        let news: Vec<Reading> = readings.into_iter().filter_map(|r| self.sift(r)).collect();
+        let seat = self.registry.seat(&device);
+        let news: Vec<Reading> = readings.into_iter().filter_map(|r| self.sift(seat, r)).collect();
         if news.is_empty() {
             return values.keep();
         }

@@ -2,6 +2,7 @@
 
 use super::Engine;
 use crate::{
+    logic::registry::Seat,
     model::{Boot, Bulk, DeviceId, EvidenceKind, Reading, Receipt},
     system::tap::TAP,
 };
@@ -40,7 +41,8 @@ impl Engine {
         if !self.switches.is_empty() {
             self.see_switches(&reading, None).await;
         }
-        if let Some(reading) = self.sift(reading) {
+        let seat = self.registry.seat(&reading.device);
+        if let Some(reading) = self.sift(seat, reading) {
             self.batch.push(self.last_turn, reading, &mut self.full);
             self.append_full();
         }
@@ -51,10 +53,13 @@ impl Engine {
         // A retained message is data, but it may be as old as the device: no proof of life.
         let proves = !m.retained;
         let known = proves.then(|| self.registry.heard_of_known(&m.device, allowed, m.at, &mut self.moves)).flatten();
-        let (changes, is_back) = match known {
-            Some(is_back) => (vec![], is_back),
+        let (changes, seat, is_back) = match known {
+            Some((seat, is_back)) => (vec![], Some(seat), is_back),
             None => match self.welcome(&m.device, &m.via, allowed, m.at) {
-                Ok(changes) => (changes, proves && self.registry.heard(&m.device, EvidenceKind::Message, m.at, &mut self.moves)),
+                Ok(changes) => {
+                    let is_back = proves && self.registry.heard(&m.device, EvidenceKind::Message, m.at, &mut self.moves);
+                    (changes, self.registry.seat(&m.device), is_back)
+                }
                 Err(reason) => return self.refuse(&m.device, &m.via, reason, &m.readings, m.at, m.receipt).await,
             },
         };
@@ -65,15 +70,15 @@ impl Engine {
             self.carry_moves(changes, Receipt::none()).await;
         }
         if self.guests.is_quarantined(&m.device) {
-            for reading in &m.readings {
-                self.latest.put(reading);
+            if let Some(seat) = seat {
+                m.readings.iter().for_each(|reading| _ = self.latest.put(seat, reading));
             }
             return m.receipt.keep();
         }
         for reading in &m.readings {
             self.see_switches(reading, Some(&m.via)).await;
         }
-        let news: Vec<Reading> = m.readings.into_iter().filter_map(|r| self.sift(r)).collect();
+        let news: Vec<Reading> = m.readings.into_iter().filter_map(|r| self.sift(seat, r)).collect();
         if news.is_empty() {
             return m.receipt.keep();
         }
@@ -81,8 +86,9 @@ impl Engine {
         self.append_full();
     }
 
-    /// Counts and remembers the reading with the increase of its counters, and gives what of it goes upstream.
-    pub(super) fn sift(&mut self, reading: Reading) -> Option<Reading> {
+    /// Counts and remembers the reading with the increase of its counters, and gives what of it goes upstream. Every device that
+    /// speaks has a seat.
+    pub(super) fn sift(&mut self, seat: Option<Seat>, reading: Reading) -> Option<Reading> {
         let reading = self.counters.pass(reading);
         self.readings_in += 1;
         self.heard = self.heard.max(Some(reading.at));
@@ -90,9 +96,11 @@ impl Engine {
         if let Some(samples) = &self.samples {
             samples.put(&reading);
         }
-        if self.latest.put(&reading) {
+        if let Some(seat) = seat
+            && self.latest.put(seat, &reading)
+        {
             if self.guests.contains(&reading.device) {
-                self.latest.show(&reading.device);
+                self.latest.show(seat);
             }
             self.cards_changed();
         }

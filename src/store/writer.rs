@@ -81,8 +81,8 @@ struct Places {
 
 /// While states of devices stream in, commits are so far apart that several share one: a card wears by commits. The first ones wait
 /// for nothing, and what somebody waits for never does.
-const REST: Duration = Duration::from_millis(40);
-/// Groups of changes a second, from which on they stream in: four in a rest.
+const REST: Duration = Duration::from_millis(60);
+/// Groups of changes a second, from which on they stream in: six in a rest.
 const STREAM: u64 = 100;
 /// Over so long it is counted.
 const STREAM_OVER: Duration = Duration::from_millis(100);

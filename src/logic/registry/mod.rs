@@ -33,15 +33,17 @@
 //! speaks for it. An alarm is raised once and cleared once.
 //! Absent on purpose: clocks, SQLite, MQTT. The engine supplies times and carries the effects out.
 
+mod devices;
 mod entry;
 #[cfg(test)]
 mod tests;
 
 use crate::model::{Alarm, AlarmKind, Boot, Cause, DeviceId, DeviceStatus, Evidence, EvidenceKind, LineId, LineState, State};
+use devices::Devices;
+pub use devices::Seat;
 use entry::{Entry, NEVER, Step};
 use std::{
     collections::{BTreeMap, BTreeSet},
-    ops::Bound,
     sync::Arc,
     time::Duration,
 };
@@ -135,13 +137,13 @@ pub enum Effect {
 #[derive(Debug, Default)]
 pub struct Registry {
     rules: Rules,
-    devices: BTreeMap<DeviceId, Entry>,
+    devices: Devices,
     /// Many devices are watched alike.
     watches: BTreeSet<Arc<Watch>>,
     lines: BTreeMap<LineId, (LineState, String)>,
     /// At most one entry per device, never later than its real deadline: it is moved only when it fires, so that
     /// hearing a device costs no tree operation.
-    due: BTreeSet<(Boot, DeviceId)>,
+    due: BTreeSet<(Boot, Seat)>,
 }
 
 /// Why a device on this line is unknown while the line is down.
@@ -159,13 +161,14 @@ impl Registry {
     pub fn watch(&mut self, now: Boot, id: &DeviceId, watch: Watch, evidence: Option<Evidence>) {
         let down = watch.line.as_ref().is_some_and(|l| self.is_down(l));
         let watch = self.shared(watch);
-        match self.devices.get_mut(id) {
-            Some(entry) => (entry.watch, entry.blind) = (watch, down),
-            None => {
-                self.devices.insert(id.clone(), Entry::new(now, watch, evidence, down));
+        let seat = match self.devices.get_mut(id) {
+            Some((seat, entry)) => {
+                (entry.watch, entry.blind) = (watch, down);
+                seat
             }
-        }
-        self.rearm(id, now);
+            None => self.devices.insert(id.clone(), Entry::new(now, watch, evidence, down)),
+        };
+        self.rearm(seat, now);
     }
 
     fn shared(&mut self, watch: Watch) -> Arc<Watch> {
@@ -179,31 +182,32 @@ impl Registry {
 
     /// An alarm that was raised before the restart and is not over.
     pub fn remember(&mut self, id: &DeviceId, alarm: AlarmKind, now: Boot) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return };
         match alarm {
             AlarmKind::Flapping => entry.flapping = true,
             AlarmKind::Offline => entry.alarmed = true,
             AlarmKind::Rule | AlarmKind::Paused => {}
         }
-        self.rearm(id, now);
+        self.rearm(seat, now);
     }
 
     /// Not judged until then, or until [`Registry::resume`]. False: there is no such device.
     pub fn maintain(&mut self, id: &DeviceId, until: Option<Boot>, at: Boot, out: &mut Vec<Effect>) -> bool {
-        let Some(entry) = self.devices.get_mut(id) else { return false };
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return false };
         for (kind, raised) in [(AlarmKind::Flapping, entry.flapping), (AlarmKind::Offline, entry.alarmed)] {
             out.extend(raised.then(|| alarm(id, kind, false, at, "in maintenance".into())));
         }
         out.extend(entry.maintain(id, until.unwrap_or(NEVER), at));
-        self.rearm(id, at);
+        self.rearm(seat, at);
         true
     }
 
     /// Judged again. False: it was.
     pub fn resume(&mut self, id: &DeviceId, at: Boot, out: &mut Vec<Effect>) -> bool {
-        let Some(effect) = self.devices.get_mut(id).and_then(|entry| entry.resume(id, at)) else { return false };
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return false };
+        let Some(effect) = entry.resume(id, at) else { return false };
         out.push(effect);
-        self.rearm(id, at);
+        self.rearm(seat, at);
         true
     }
 
@@ -212,7 +216,12 @@ impl Registry {
     }
 
     pub fn contains(&self, id: &DeviceId) -> bool {
-        self.devices.contains_key(id)
+        self.devices.get(id).is_some()
+    }
+
+    /// `None`: there is no such device.
+    pub fn seat(&self, id: &DeviceId) -> Option<Seat> {
+        self.devices.seat(id)
     }
 
     pub fn watch_of(&self, id: &DeviceId) -> Option<&Watch> {
@@ -229,13 +238,12 @@ impl Registry {
 
     /// Those behind this one, in order of id.
     pub fn statuses_after(&self, last: Option<&DeviceId>) -> impl Iterator<Item = DeviceStatus> + '_ {
-        let from = last.map_or(Bound::Unbounded, Bound::Excluded);
-        self.devices.range::<DeviceId, _>((from, Bound::Unbounded)).map(|(id, e)| e.status(id))
+        self.devices.after(last).map(|(id, e)| e.status(id))
     }
 
     /// Devices with alarms that are raised.
     pub fn alarms(&self) -> impl Iterator<Item = (&DeviceId, AlarmKind)> + '_ {
-        self.devices.iter().flat_map(|(id, e)| {
+        self.devices.after(None).flat_map(|(id, e)| {
             let both = [(e.flapping, AlarmKind::Flapping), (e.alarmed, AlarmKind::Offline)];
             both.into_iter().filter(|(raised, _)| *raised).map(move |(_, kind)| (id, kind))
         })
@@ -248,45 +256,45 @@ impl Registry {
     /// A sign of life. Called for every reading: one look-up while the device is online. True if the device came back
     /// from where nothing was known of it.
     pub fn heard(&mut self, id: &DeviceId, kind: EvidenceKind, at: Boot, out: &mut Vec<Effect>) -> bool {
-        let Some(entry) = self.devices.get_mut(id) else { return false };
-        entry.hear(kind, at) && self.come_back(id, at, out)
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return false };
+        entry.hear(kind, at) && self.come_back(seat, at, out)
     }
 
-    /// The same for a message of a device that `allowed` so much silence, in one look-up. `None`, and nothing is done: it is not
-    /// there, or is allowed less by now.
-    pub fn heard_of_known(&mut self, id: &DeviceId, allowed: Option<Duration>, at: Boot, out: &mut Vec<Effect>) -> Option<bool> {
-        let entry = self.devices.get_mut(id)?;
+    /// The same for a message of a device that `allowed` so much silence, and where it sits, in one look-up. `None`, and nothing is
+    /// done: it is not there, or is allowed less by now.
+    pub fn heard_of_known(&mut self, id: &DeviceId, allowed: Option<Duration>, at: Boot, out: &mut Vec<Effect>) -> Option<(Seat, bool)> {
+        let (seat, entry) = self.devices.get_mut(id)?;
         if entry.watch.is_shorter_than(allowed) {
             return None;
         }
-        Some(entry.hear(EvidenceKind::Message, at) && self.come_back(id, at, out))
+        Some((seat, entry.hear(EvidenceKind::Message, at) && self.come_back(seat, at, out)))
     }
 
     /// One that was heard is online. True if nothing was known of it before.
-    fn come_back(&mut self, id: &DeviceId, at: Boot, out: &mut Vec<Effect>) -> bool {
-        let back = self.devices.get(id).is_some_and(|entry| entry.state != State::Suspect);
-        self.turn(id, State::Online, None, at, out);
-        self.rearm(id, at);
+    fn come_back(&mut self, seat: Seat, at: Boot, out: &mut Vec<Effect>) -> bool {
+        let back = self.devices.at(seat).1.state != State::Suspect;
+        self.turn(seat, State::Online, None, at, out);
+        self.rearm(seat, at);
         back
     }
 
     /// A poll or probe that got no valid answer. What follows from it is judged by [`Registry::expire`]: evidence from
     /// before the miss may still wait in a queue.
     pub fn missed(&mut self, id: &DeviceId, at: Boot) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return };
         if entry.miss(at) {
-            self.rearm(id, at);
+            self.rearm(seat, at);
         }
     }
 
     /// A status message or a will. True if the device came back by it.
     pub fn said(&mut self, id: &DeviceId, saying: Saying, out: &mut Vec<Effect>) -> bool {
-        let Some(entry) = self.devices.get_mut(id) else { return false };
+        let Some((seat, entry)) = self.devices.get_mut(id) else { return false };
         if !entry.believes(saying) {
             return false;
         }
         if saying.online {
-            return self.heard(id, EvidenceKind::Status, saying.at, out);
+            return entry.hear(EvidenceKind::Status, saying.at) && self.come_back(seat, saying.at, out);
         }
         if !saying.retained {
             let kind = if saying.will { EvidenceKind::Will } else { EvidenceKind::Status };
@@ -294,8 +302,8 @@ impl Registry {
             entry.not_before = saying.at;
         }
         if entry.state != State::Offline && !entry.is_maintained() {
-            self.turn(id, State::Offline, Some(Cause::Said), saying.at, out);
-            self.rearm(id, saying.at);
+            self.turn(seat, State::Offline, Some(Cause::Said), saying.at, out);
+            self.rearm(seat, saying.at);
         }
         false
     }
@@ -309,7 +317,10 @@ impl Registry {
         out.push(Effect::Line { line: line.clone(), state, reason: reason.to_owned(), at });
         let cause = down_cause(line);
         let mut again = vec![];
-        for (id, entry) in self.devices.iter_mut().filter(|(_, e)| e.watch.line.as_ref() == Some(line)) {
+        self.devices.each(|seat, id, entry| {
+            if entry.watch.line.as_ref() != Some(line) {
+                return;
+            }
             match state {
                 LineState::Down => {
                     entry.blind = true;
@@ -322,11 +333,11 @@ impl Registry {
                 LineState::Up | LineState::Unknown => {
                     entry.blind = false;
                     entry.grace(at);
-                    again.push(id.clone());
+                    again.push(seat);
                 }
             }
-        }
-        again.iter().for_each(|id| self.rearm(id, at));
+        });
+        again.into_iter().for_each(|seat| self.rearm(seat, at));
     }
 
     /// When [`Registry::expire`] must be called next. It may find nothing to do then.
@@ -341,28 +352,27 @@ impl Registry {
             if self.due.first().is_none_or(|(at, _)| *at > upto) {
                 return;
             }
-            let Some((_, id)) = self.due.pop_first() else { return };
-            if let Some(entry) = self.devices.get_mut(&id) {
-                entry.due = NEVER;
-            }
-            self.look(&id, upto, out);
+            let Some((_, seat)) = self.due.pop_first() else { return };
+            self.devices.at(seat).1.due = NEVER;
+            self.look(seat, upto, out);
         }
     }
 
     /// The observer did not look for so long (a suspended process, a throttled door): no silence counts for that time.
     pub fn blind(&mut self, gap: Duration, now: Boot) {
-        for entry in self.devices.values_mut() {
+        self.devices.each(|_, _, entry| {
             let later = (entry.anchor() + gap).min(now);
             entry.grace_from = entry.grace_from.max(later);
-        }
+        });
     }
 
     /// Does what is to be done now.
-    fn look(&mut self, id: &DeviceId, now: Boot, out: &mut Vec<Effect>) {
-        while let Some(entry) = self.devices.get_mut(id) {
+    fn look(&mut self, seat: Seat, now: Boot, out: &mut Vec<Effect>) {
+        loop {
+            let (id, entry) = self.devices.at(seat);
             match entry.step(now, &self.rules) {
                 Step::Wait(_) => break,
-                Step::Turn(state) => self.turn(id, state, Some(Cause::Silent), now, out),
+                Step::Turn(state) => self.turn(seat, state, Some(Cause::Silent), now, out),
                 Step::Ping => {
                     entry.ping();
                     out.push(Effect::Ping { device: id.clone() });
@@ -388,11 +398,11 @@ impl Registry {
                 }
             }
         }
-        self.rearm(id, now);
+        self.rearm(seat, now);
     }
 
-    fn turn(&mut self, id: &DeviceId, state: State, cause: Option<Cause>, at: Boot, out: &mut Vec<Effect>) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
+    fn turn(&mut self, seat: Seat, state: State, cause: Option<Cause>, at: Boot, out: &mut Vec<Effect>) {
+        let (id, entry) = self.devices.at(seat);
         let (effect, begins) = entry.turn(id, state, cause, at, &self.rules);
         out.push(effect);
         if begins {
@@ -402,8 +412,8 @@ impl Registry {
     }
 
     /// Makes sure that the device is looked at when its time is over, and not only later.
-    fn rearm(&mut self, id: &DeviceId, now: Boot) {
-        let Some(entry) = self.devices.get_mut(id) else { return };
+    fn rearm(&mut self, seat: Seat, now: Boot) {
+        let (_, entry) = self.devices.at(seat);
         let at = match entry.step(now, &self.rules) {
             Step::Wait(Some(at)) => at,
             Step::Wait(None) => return,
@@ -414,9 +424,9 @@ impl Registry {
         }
         let old = std::mem::replace(&mut entry.due, at);
         if old != NEVER {
-            self.due.remove(&(old, id.clone()));
+            self.due.remove(&(old, seat));
         }
-        self.due.insert((at, id.clone()));
+        self.due.insert((at, seat));
     }
 
     fn is_down(&self, line: &LineId) -> bool {

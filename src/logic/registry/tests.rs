@@ -108,9 +108,9 @@ fn a_message_of_a_device_that_is_known_and_allowed_enough_counts_as_a_sign_of_li
     registry.watch(at(0), &d, speaking(), None);
     assert_eq!(registry.heard_of_known(&d, more, at(S), &mut out), None, "it is allowed less so far");
     assert_eq!(registry.status(&d).map(|s| (s.state, s.evidence)), Some((State::Unknown, None)));
-    assert_eq!(registry.heard_of_known(&d, twelve, at(S), &mut out), Some(true));
-    assert_eq!(registry.heard_of_known(&d, ten, at(2 * S), &mut out), Some(false));
-    assert_eq!(registry.heard_of_known(&d, None, at(3 * S), &mut out), Some(false));
+    assert_eq!(registry.heard_of_known(&d, twelve, at(S), &mut out).map(|(_, back)| back), Some(true));
+    assert_eq!(registry.heard_of_known(&d, ten, at(2 * S), &mut out).map(|(_, back)| back), Some(false));
+    assert_eq!(registry.heard_of_known(&d, None, at(3 * S), &mut out).map(|(_, back)| back), Some(false));
     assert_eq!(out.iter().map(words).collect::<Vec<_>>(), ["online"]);
     let evidence = registry.status(&d).and_then(|s| s.evidence).map(|e| (e.kind, e.at));
     assert_eq!(evidence, Some((EvidenceKind::Message, at(3 * S))));
