@@ -127,8 +127,8 @@ fn a_command_takes_the_wire_two_commits_and_little_more() {
         one - at_once,
         busy.reads.len() - one
     );
-    // The one that begins while a command is on its way to the line; on a machine with other work, one more.
-    assert!(busy.reads[busy.reads.len() / 2] <= 2, "reads go before commands: {:?}", busy.reads);
+    // The one that begins while a command is on its way to the line, and one more; beside other tests that way may take long.
+    assert!(busy.reads[busy.reads.len() / 2] <= scaled(20, 2), "reads go before commands: {:?}", busy.reads);
     let (half, waits) = (of_hundred(&idle.trips, 50), of_hundred(&busy.trips, 50));
     punctual("half of them on an idle line", half, idle.wire + 2 * of_hundred(&commits, 99) + Duration::from_millis(100));
     punctual("half of them on a line that is never idle", waits, half + 20 * TRANSACTION);
