@@ -69,12 +69,15 @@ impl Upkeep {
 }
 
 impl Said {
-    fn remember(&mut self, values: BTreeMap<PointId, Option<String>>) {
+    /// Whether it never said something of that name before: that may not happen often, as only so many names are kept.
+    fn remember(&mut self, values: BTreeMap<PointId, Option<String>>) -> bool {
+        let mut is_new = false;
         for (name, value) in values {
             let known = self.now.contains_key(&name) || self.next.contains_key(&name);
             if !known && self.now.len() + self.next.len() >= limits::ATTRIBUTES {
                 continue;
             }
+            is_new |= !known && value.is_some();
             let value = value.map(|text| cut(text, limits::ATTRIBUTE_BYTES));
             if self.now.get(&name) == value.as_ref() {
                 self.next.remove(&name);
@@ -82,6 +85,7 @@ impl Said {
                 self.next.insert(name, value);
             }
         }
+        is_new
     }
 
     fn written(&mut self, at: Boot) -> BTreeMap<PointId, Option<String>> {
@@ -211,7 +215,8 @@ impl Engine {
         let _told = tell(LocalMessage { topic, body: ping.payload.clone().into_bytes(), retain: false });
     }
 
-    /// What of it is news is written; what comes too often waits, and its receipt does not: the device says it again.
+    /// What of it is news is written: the first of each name at once, word by word or in one message. What changes too often waits,
+    /// and its receipt does not: the device says it again.
     pub(super) async fn on_attributes(&mut self, device: DeviceId, values: BTreeMap<PointId, Option<String>>, at: Boot, receipt: Receipt) {
         // Refused: its status has become a dead letter with the reason.
         if !self.registry.contains(&device) {
@@ -219,16 +224,18 @@ impl Engine {
         }
         let now = self.clock.now();
         let said = self.upkeep.said.entry(device.clone()).or_default();
-        said.remember(values);
+        let is_new = said.remember(values);
         if said.next.is_empty() {
             return receipt.keep();
         }
-        match said.written.map(|at| at + limits::ATTRIBUTES_EVERY).filter(|due| *due > now) {
-            Some(due) => {
-                self.upkeep.waiting.insert((due, device));
+        match said.written.map(|at| (at + limits::ATTRIBUTES_EVERY, device.clone())).filter(|(due, _)| *due > now) {
+            Some(turn) if !is_new => {
+                self.upkeep.waiting.insert(turn);
                 receipt.keep();
             }
-            None => {
+            turn => {
+                // What waits of it goes along.
+                turn.map(|turn| self.upkeep.waiting.remove(&turn));
                 let changes = self.attribute_changes(&device, at);
                 self.submit(changes, receipt).await;
             }

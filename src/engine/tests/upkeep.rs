@@ -137,11 +137,16 @@ async fn what_a_device_says_of_itself_is_kept_and_told_when_it_changes() {
     assert_eq!(house.told().await.iter().filter(|e| e.starts_with("meter")).collect::<Vec<_>>(), ["meter fw=1.3 ip=-"]);
     let kept = house.store.attributes(&device("meter")).unwrap();
     assert_eq!(kept.iter().map(|a| (a.name.as_str(), a.value.as_str())).collect::<Vec<_>>(), [("fw", "1.3")]);
+    house.attributes(&[("fw", Some("1.4"))]).await;
+    house.attributes(&[("mac", Some("DE:AD:BE:EF:FE:ED"))]).await;
+    assert_eq!(house.told().await, ["meter fw=1.4 mac=DE:AD:BE:EF:FE:ED"], "what it never said before waits for nothing");
+    house.attributes(&[("mac", None)]).await;
+    house.wait(60_000).await;
     let many: Vec<String> = (0..100).map(|n| format!("a{n}")).collect();
     house.attributes(&many.iter().map(|name| (name.as_str(), Some("x"))).collect::<Vec<_>>()).await;
     house.wait(60_000).await;
     assert_eq!(house.store.attributes(&device("meter")).unwrap().len(), limits::ATTRIBUTES);
-    assert_eq!(house.kept().len(), 5);
+    assert_eq!(house.kept().len(), 8);
 }
 
 #[tokio::test(start_paused = true)]
