@@ -275,6 +275,8 @@ fn uplinks() {
     with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://i\"\nrequired = false", &[]);
     with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://h\"", &["twin-uplinks 3:9+6"]);
     with("url = \"mqtt://h\"\n[uplink.second]\nurl = \"mqtt://h\"\nclient_id = \"other\"", &[]);
+    with("url = \"mqtt://h\"\n[mqtt]\nbroker = \"mqtt://h\"\n[mqtt.preset.homie]", &[]);
+    with("url = \"mqtt://h\"\n[mqtt]\nbroker = \"mqtt://h\"\nclient_id = \"fieldgate-g\"\n[mqtt.preset.homie]", &["twin-uplinks 1:9+5"]);
 }
 
 #[test]

@@ -96,7 +96,7 @@ pub fn document(root: &Table, main: u32, desk: &mut Desk<'_>) -> (Option<Config>
     let (devices, lines, polls) = device::check(&keys, lines, desk);
     let id = gateway.as_ref().map_or("gateway", |g| g.id.as_str());
     let mqtt = mqtt::check(&keys, id, desk);
-    let uplinks = uplink::check(&keys, id, whole, desk);
+    let uplinks = uplink::check(&keys, id, mqtt.as_ref(), whole, desk);
     let buffer = buffer::check(&keys, desk);
     let api = api::check(&keys, desk);
     let history = history::check(&keys, desk);

@@ -98,7 +98,8 @@ fn broker(keys: &Keys<'_>, gateway: &str, desk: &mut Desk<'_>) -> Option<Mode> {
     }
     let username = keys.text("username", &mut desk.out).map(|t| t.it.to_owned());
     let password = secret::check(keys, "password", desk);
-    let client_id = keys.text("client_id", &mut desk.out).map_or_else(|| format!("fieldgate-{gateway}"), |t| t.it.to_owned());
+    // Another than an uplink's: the cloud's broker may be the same.
+    let client_id = keys.text("client_id", &mut desk.out).map_or_else(|| format!("fieldgate-{gateway}-local"), |t| t.it.to_owned());
     let url = keys.text("broker", &mut desk.out)?;
     let url = uplink::url(&url, &keys.key("broker"), "broker", desk)?;
     Some(Mode::Broker { host: url.host, port: url.port, tls: url.tls, username, password, client_id })

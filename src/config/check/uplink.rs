@@ -3,8 +3,9 @@
 use super::{Desk, id, secret, things};
 use crate::{
     config::{
-        Dialect, Mqtt, Uplink,
+        Dialect, LocalMqtt, Mqtt, Uplink,
         keys::{Keys, Placed},
+        mqtt::Mode,
         problem::Code,
         source::Place,
         surroundings::Secrets,
@@ -34,7 +35,7 @@ const KEYS: &[&str] = &[
     "replay_rate",
 ];
 
-pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) -> Vec<Uplink> {
+pub fn check(root: &Keys<'_>, gateway: &str, local: Option<&LocalMqtt>, whole: Place, desk: &mut Desk<'_>) -> Vec<Uplink> {
     let all = if root.has("uplink") { things(root, "uplink", desk) } else { Vec::new() };
     if all.is_empty() && !desk.out.has_errors() {
         desk.out
@@ -59,16 +60,13 @@ pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) 
         if !uplink.required {
             optional.get_or_insert((keys.value_at("required"), keys.key("required")));
         }
-        let twin = |u: &&Uplink| (&u.host, u.port, &u.client_id) == (&uplink.host, uplink.port, &uplink.client_id);
-        if let Some(other) = uplinks.iter().find(twin) {
+        let client = (uplink.host.as_str(), uplink.port, uplink.client_id.as_str());
+        let twin = uplinks.iter().find(|u| (u.host.as_str(), u.port, u.client_id.as_str()) == client);
+        let twin = twin.map(|u| format!("uplinks {} and {name}", u.id));
+        if let Some(both) = twin.or_else(|| is_local(local, client).then(|| format!("[mqtt] and uplink {name}"))) {
             let place = if keys.has("client_id") { keys.value_at("client_id") } else { at };
             desk.out
-                .error(
-                    Code::TwinUplinks,
-                    place,
-                    keys.key("client_id"),
-                    format!("uplinks {} and {name} are one client of one broker", other.id),
-                )
+                .error(Code::TwinUplinks, place, keys.key("client_id"), format!("{both} are one client of one broker"))
                 .because("a broker ends the older of two connections with the same client id, for ever in turn")
                 .want(format!("client_id = \"{}-{name}\"", uplink.client_id));
         }
@@ -81,6 +79,12 @@ pub fn check(root: &Keys<'_>, gateway: &str, whole: Place, desk: &mut Desk<'_>) 
             .want("required = true");
     }
     uplinks
+}
+
+/// Whether the devices are heard at this broker by this name.
+fn is_local(local: Option<&LocalMqtt>, client: (&str, u16, &str)) -> bool {
+    let mode = local.map(|local| &local.mode);
+    matches!(mode, Some(Mode::Broker { host, port, client_id, .. }) if (host.as_str(), *port, client_id.as_str()) == client)
 }
 
 fn one(keys: &Keys<'_>, id: Option<UplinkId>, gateway: &str, desk: &mut Desk<'_>) -> Option<Uplink> {
