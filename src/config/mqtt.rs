@@ -79,6 +79,8 @@ pub enum RouteKind {
     Attributes {
         /// JSON pointer to the object that holds them.
         at: Option<String>,
+        /// What a plain payload is called, and what stands before the names in an object; with the places of the topic.
+        name: Option<String>,
     },
     /// Topic to publish a command for `{device}` and `{point}` to.
     Command {

@@ -23,9 +23,10 @@ pub fn route(route: &Route) -> String {
             lines.put_some("online", list(online));
             lines.put_some("offline", list(offline));
         }
-        RouteKind::Attributes { at } => {
+        RouteKind::Attributes { at, name } => {
             lines.put("kind", text("attributes"));
             lines.put_some("at", at.as_deref().map(text));
+            lines.put_some("name", name.as_deref().map(text));
         }
         RouteKind::Command { payload, reply, qos, name } => {
             lines.put("kind", text("command"));

@@ -141,6 +141,33 @@ fn a_shelly_relay_is_switched_from_the_cloud_and_remembers_by_whom() {
     assert_eq!(switchings[1]["by"], by);
 }
 
+#[test]
+fn a_homie_device_that_only_its_broker_remembers_is_described_when_the_gateway_first_comes() {
+    // The cloud's as well, as at a site whose mosquitto is a bridge to it.
+    let broker = Mosquitto::start();
+    let remembered =
+        [("$fw/version", "1.10"), ("$localip", "192.168.0.10"), ("$name", "Boiler room"), ("switch/on", "true"), ("$state", "ready")];
+    for (topic, payload) in remembered {
+        let topic = format!("homie/boiler/{topic}");
+        let output = publisher(broker.port, &["-t", &topic, "-m", payload, "-r"]).output().expect("mosquitto-clients is installed");
+        assert!(output.status.success(), "{topic}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let local = format!("[mqtt]\nbroker = \"mqtt://{}:{}\"\n\n[mqtt.preset.homie]\n", host(), broker.port);
+    let gateway = Gateway::started("homie", &(uplink(broker.port) + &local));
+    let want = json!({"fw.version": "1.10", "localip": "192.168.0.10", "name": "Boiler room"});
+    let boiler = until("what it says of itself", secs(10), || {
+        let boiler = shown(&gateway, "boiler");
+
+        (boiler["attributes"] == want).then_some(boiler)
+    });
+    assert_ne!(boiler["state"], "online", "memory is no life: {boiler}");
+    publish(broker.port, "homie/boiler/switch/on", "false");
+    until("its switch is kept", secs(10), || {
+        let boiler = shown(&gateway, "boiler");
+        (boiler["state"] == "online" && boiler["relays"][0]["point"] == "switch.on" && boiler["relays"][0]["on"] == false).then_some(())
+    });
+}
+
 /// What a transcript says: messages as they are published, and the values, states and dead letters that come of them.
 #[derive(Default)]
 struct Transcript {

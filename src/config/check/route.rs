@@ -93,7 +93,7 @@ fn one(keys: &Keys<'_>, id: Option<RouteId>, preset: Option<&'static str>, desk:
     let topic = keys.text("topic", &mut desk.out);
     // Only what we bring may be of one device, which then has the route's name.
     if let Some(topic) = topic.as_ref().filter(|t| preset.is_none() || t.it.contains("{device}")) {
-        let of_a_device = matches!(kind, Some(Kind::Status | Kind::Attributes));
+        let of_a_device = kind == Some(Kind::Status) || (kind == Some(Kind::Attributes) && !keys.has("name"));
         check_topic(topic, &keys.key("topic"), "topic", kind == Some(Kind::Command), !of_a_device, desk);
     }
     let choices = [("register", Unknown::Register), ("quarantine", Unknown::Quarantine), ("refuse", Unknown::Refuse)];
@@ -105,7 +105,7 @@ fn one(keys: &Keys<'_>, id: Option<RouteId>, preset: Option<&'static str>, desk:
         Kind::Telemetry => telemetry(keys, "telemetry", places, desk),
         Kind::Relay => relay(keys, places, desk),
         Kind::Status => status(keys, desk),
-        Kind::Attributes => attributes(keys, desk),
+        Kind::Attributes => attributes(keys, places, desk),
         Kind::Command => command(keys, places, desk),
         Kind::Later => return None,
     };
@@ -166,9 +166,9 @@ fn relay(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> RouteKind {
     kind
 }
 
-fn attributes(keys: &Keys<'_>, desk: &mut Desk<'_>) -> RouteKind {
-    only(keys, "attributes", &["unknown", "defaults", "at"], desk);
-    RouteKind::Attributes { at: at(keys, desk) }
+fn attributes(keys: &Keys<'_>, places: &str, desk: &mut Desk<'_>) -> RouteKind {
+    only(keys, "attributes", &["unknown", "defaults", "at", "name"], desk);
+    RouteKind::Attributes { at: at(keys, desk), name: name(keys, places, desk) }
 }
 
 fn at(keys: &Keys<'_>, desk: &mut Desk<'_>) -> Option<String> {

@@ -33,6 +33,8 @@ fn mqtt() {
     on("[mqtt.route.s]\ntopic = \"a/{device}\"\nkind = \"status\"\nonline = [\"up\", \"idle\"]\noffline = \"idle\"", &["bad-value 7:11+6"]);
     on("[mqtt.route.s]\ntopic = \"a/{device}/{group}\"\nkind = \"attributes\"", &["bad-topic 4:9+20"]);
     on("[mqtt.route.s]\ntopic = \"a/{device}\"\nkind = \"attributes\"\nat = \"/Info1\"", &[]);
+    on("[mqtt.route.s]\ntopic = \"a/{device}/$fw/{point}\"\nkind = \"attributes\"\nname = \"fw.{point}\"", &[]);
+    on("[mqtt.route.s]\ntopic = \"a/{device}/$name\"\nkind = \"attributes\"\nname = \"its name\"", &["bad-value 6:8+10"]);
 }
 
 #[test]

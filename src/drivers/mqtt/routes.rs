@@ -19,7 +19,12 @@ use crate::{
     drivers::leaves::{Leaves, Shapes},
     model::{DeviceId, PointId},
 };
-use std::{collections::BTreeMap, sync::Arc, time::Duration, vec::Drain};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+    vec::Drain,
+};
 
 #[derive(Debug, PartialEq)]
 pub enum Meaning {
@@ -67,7 +72,7 @@ struct Listed {
 enum Kind {
     Telemetry { values: Vec<(PointId, String)>, name: Option<String>, shapes: Box<Shapes> },
     Status { online: Vec<String>, offline: Vec<String> },
-    Attributes { at: Option<String> },
+    Attributes { at: Option<String>, name: Option<String> },
 }
 
 impl Routes {
@@ -79,7 +84,7 @@ impl Routes {
                     let values = values.iter().map(|(point, pointer)| (point.clone(), pointer.clone())).collect();
                     Kind::Telemetry { values, name: shape.name.clone(), shapes: Box::new(Shapes::with(shape)) }
                 }
-                RouteKind::Attributes { at } => Kind::Attributes { at: at.clone() },
+                RouteKind::Attributes { at, name } => Kind::Attributes { at: at.clone(), name: name.clone() },
                 RouteKind::Status { online, offline } => Kind::Status { online: online.clone(), offline: offline.clone() },
                 RouteKind::Command { reply, .. } => {
                     replies.extend(reply.iter().map(|reply| Template::parse(&reply.topic)));
@@ -97,13 +102,20 @@ impl Routes {
         Routes { families: Arc::clone(families), ..self }
     }
 
-    /// What to subscribe to at an external broker: all that maps, and the replies to commands.
+    /// What to subscribe to at an external broker: all that maps, and the replies to commands. What it remembers comes in this
+    /// order: a device first says that it is there, and at last what it is.
     pub fn filters(&self) -> Vec<String> {
-        let mut all: Vec<String> = self.listed.iter().map(|route| route.topic.filter()).collect();
-        all.extend(self.replies.iter().map(Template::filter));
+        let turn = |route: &Listed| match route.kind {
+            Kind::Status { .. } => 0,
+            Kind::Telemetry { .. } => 1,
+            Kind::Attributes { .. } => 2,
+        };
+        let mut all: Vec<(u8, String)> = self.listed.iter().map(|route| (turn(route), route.topic.filter())).collect();
+        all.extend(self.replies.iter().map(|reply| (1, reply.filter())));
         all.sort();
-        all.dedup();
-        all
+        let mut seen = BTreeSet::new();
+        all.retain(|(_, filter)| seen.insert(filter.clone()));
+        all.into_iter().map(|(_, filter)| filter).collect()
     }
 
     /// What a message means. Empty: none of ours, or nothing at all (an empty payload only clears a retained message).
@@ -120,7 +132,7 @@ impl Routes {
                 let meaning = meaning.unwrap_or_else(|reason| Meaning::Unreadable { via: route.id.clone(), reason });
                 let besides = match &meaning {
                     Meaning::Status { device, .. } => {
-                        Some((device.clone(), attributes(payload, None))).filter(|(_, values)| !values.is_empty())
+                        Some((device.clone(), attributes(payload, None, None))).filter(|(_, values)| !values.is_empty())
                     }
                     _ => None,
                 };
@@ -155,8 +167,9 @@ impl Listed {
                 };
                 leaves.map(|leaves| Meaning::Telemetry { device, via, leaves }).map_err(|e| e.to_string())
             }
-            Kind::Attributes { at } => {
-                let values = attributes(payload, at.as_deref());
+            Kind::Attributes { at, name } => {
+                let name = name.as_ref().map(|pattern| name_of(pattern, places));
+                let values = attributes(payload, at.as_deref(), name.as_deref());
                 if values.is_empty() {
                     Err("there are no words in it that a device says of itself".into())
                 } else {
@@ -221,6 +234,8 @@ mod tests {
             route("weather", "weather", telemetry(&[])),
             route("zigbee", "zigbee2mqtt/{device}", telemetry(&[])),
             route("zigbee-online", "zigbee2mqtt/{device}/availability", status(None, None)),
+            route("about", "about/{device}/info", RouteKind::Attributes { at: None, name: None }),
+            route("about-one", "about/{device}/$info/{point}", RouteKind::Attributes { at: None, name: Some("info.{point}".into()) }),
             route("both-a", "both/{device}", status(None, None)),
             route("both-b", "both/{device}", telemetry(&[("temp", "/temp")])),
         ])
@@ -296,8 +311,18 @@ mod tests {
     }
 
     #[test]
+    fn a_device_says_what_it_is_in_an_object_or_word_by_word() {
+        check("about/plug/info", r#"{"fw":"1.10","rssi":-60}"#, &[r#"plug is fw=Some("1.10")"#]);
+        check("about/plug/info", "1.10", &["about ! there are no words in it that a device says of itself"]);
+        check("about/plug/$info/fw", "1.10", &[r#"plug is info.fw=Some("1.10")"#]);
+        check("about/plug/$info/fw", "null", &["plug is info.fw=None"]);
+    }
+
+    #[test]
     fn filters_are_what_maps_and_what_replies() {
         let all = house().filters();
+        assert_eq!(all.last().map(String::as_str), Some("about/+/info"), "a device is known before it is described");
+        assert!(all[0].starts_with("both/") && all[1].starts_with("shellies/"), "states come first");
         assert!(all.contains(&"tele/+/SENSOR".into()) && all.contains(&"stat/+/RESULT".into()) && !all.contains(&"cmnd/+/+".into()));
         assert_eq!(all.iter().filter(|filter| *filter == "both/+").count(), 1);
     }
