@@ -82,8 +82,9 @@ struct Places {
 /// While states of devices stream in, commits are so far apart that several share one: a card wears by commits. The first ones wait
 /// for nothing, and what somebody waits for never does.
 const REST: Duration = Duration::from_millis(60);
-/// Groups of changes a second, from which on they stream in: six in a rest.
-const STREAM: u64 = 100;
+/// Groups of changes a second, from which on they stream in: three in a rest. Far from what a flood of messages brings (a hundred, one for
+/// each round of its thread), lest it rests by turns only.
+const STREAM: u64 = 50;
 /// Over so long it is counted.
 const STREAM_OVER: Duration = Duration::from_millis(100);
 
